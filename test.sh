@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Formatting, lints with warnings as errors, every test, doc tests. Safe to run twice.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "formatting"
+cargo fmt --all --check
+say "clippy"
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+say "tests"
+cargo test --workspace --all-targets --quiet
+say "doc tests"
+cargo test --workspace --doc --quiet

@@ -1,0 +1,87 @@
+use super::{
+    BufferDecl, BufferId, Dim, Dtype, KvDecl, Op, Plan, PlanError, RopeDecl, RopeId, Segment,
+    SegmentKind, WeightDecl, WeightId, WeightShape,
+};
+
+/// Collects declarations and ops into a validated [`Plan`].
+///
+/// Declaring a weight, buffer or rotation twice with the same content gives the same id, so that segments built
+/// by the same function share them.
+#[derive(Debug)]
+pub struct PlanBuilder {
+    plan: Plan,
+}
+
+impl PlanBuilder {
+    /// An empty plan for a model.
+    pub fn new(name: &str, vocab_size: u32, context_length: u32, kv: KvDecl) -> Self {
+        PlanBuilder {
+            plan: Plan {
+                name: name.to_owned(),
+                vocab_size,
+                context_length,
+                kv,
+                weights: Vec::new(),
+                buffers: Vec::new(),
+                ropes: Vec::new(),
+                segments: Vec::new(),
+            },
+        }
+    }
+
+    /// Declares a matrix [n, k].
+    pub fn matrix(&mut self, name: impl Into<String>, n: u32, k: u32) -> WeightId {
+        self.weight(name.into(), WeightShape::Matrix { n, k })
+    }
+
+    /// Declares a vector [n].
+    pub fn vector(&mut self, name: impl Into<String>, n: u32) -> WeightId {
+        self.weight(name.into(), WeightShape::Vector { n })
+    }
+
+    fn weight(&mut self, name: String, shape: WeightShape) -> WeightId {
+        WeightId(intern(&mut self.plan.weights, WeightDecl { name, shape }))
+    }
+
+    /// Declares a buffer of [rows, columns].
+    pub fn buffer(&mut self, name: &str, dtype: Dtype, rows: Dim, columns: u32) -> BufferId {
+        let decl = BufferDecl {
+            name: name.to_owned(),
+            dtype,
+            rows,
+            columns,
+        };
+        BufferId(intern(&mut self.plan.buffers, decl))
+    }
+
+    /// Declares a rotation.
+    pub fn rope(&mut self, rope: RopeDecl) -> RopeId {
+        RopeId(intern(&mut self.plan.ropes, rope))
+    }
+
+    /// Adds a segment.
+    pub fn segment(&mut self, kind: SegmentKind, max_rows: u32, ops: Vec<Op>) {
+        self.plan.segments.push(Segment {
+            kind,
+            max_rows,
+            ops,
+        });
+    }
+
+    /// Validates and hands out the plan.
+    ///
+    /// # Errors
+    /// Whatever [`Plan::validate`] finds.
+    pub fn finish(self) -> Result<Plan, PlanError> {
+        self.plan.validate()?;
+        Ok(self.plan)
+    }
+}
+
+fn intern<T: PartialEq>(list: &mut Vec<T>, item: T) -> u32 {
+    let index = list.iter().position(|x| *x == item).unwrap_or_else(|| {
+        list.push(item);
+        list.len() - 1
+    });
+    index as u32
+}

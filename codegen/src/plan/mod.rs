@@ -1,0 +1,24 @@
+//! The plan: what a decode program computes, without saying where.
+//!
+//! A [`Plan`] declares weights, buffers and RoPE tables, and lists [`Op`]s in [`Segment`]s. One call of
+//! a segment processes a batch of [`Row`]s: one token, a prompt chunk, a tree and several sequences are
+//! all just rows. [`Plan::validate`] proves that ops agree with what they name, and `Display` prints a plan
+//! for people.
+
+mod builder;
+mod display;
+mod dtype;
+mod op;
+mod row;
+mod segment;
+mod validate;
+
+pub use builder::PlanBuilder;
+pub use dtype::{Dtype, InputDtype};
+pub use op::{Activation, Epilogue, Linear, Norm, Op, Part, QkvEpilogue};
+pub use row::{DeltaId, KV_PAGE, Row, SequenceIndex};
+pub use segment::{
+    BufferDecl, BufferId, Dim, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind, WeightDecl,
+    WeightId, WeightShape,
+};
+pub use validate::PlanError;

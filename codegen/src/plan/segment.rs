@@ -1,0 +1,193 @@
+use super::{Dtype, Op};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// Position in the list of declarations.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+index!(
+    /// Names one of [`Plan::weights`].
+    WeightId
+);
+index!(
+    /// Names one of [`Plan::buffers`].
+    BufferId
+);
+index!(
+    /// Names one of [`Plan::ropes`].
+    RopeId
+);
+
+/// A whole decode program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Model family, for people.
+    pub name: String,
+    /// Number of token ids.
+    pub vocab_size: u32,
+    /// Largest number of positions of one sequence.
+    pub context_length: u32,
+    /// The KV cache that attention ops read and Qkv epilogues write.
+    pub kv: KvDecl,
+    /// Constant inputs.
+    pub weights: Vec<WeightDecl>,
+    /// Values that live for one call of a segment.
+    pub buffers: Vec<BufferDecl>,
+    /// Rotation tables.
+    pub ropes: Vec<RopeDecl>,
+    /// What can be called.
+    pub segments: Vec<Segment>,
+}
+
+impl Plan {
+    /// The segment of that kind, if the plan has it.
+    pub fn segment(&self, kind: SegmentKind) -> Option<&Segment> {
+        self.segments.iter().find(|s| s.kind == kind)
+    }
+
+    /// The buffer of that name, if the plan has it.
+    pub fn buffer_named(&self, name: &str) -> Option<BufferId> {
+        let index = self.buffers.iter().position(|b| b.name == name)?;
+        Some(BufferId(index as u32))
+    }
+
+    /// Declaration of a weight. The id must come from this plan.
+    pub fn weight(&self, id: WeightId) -> &WeightDecl {
+        &self.weights[id.index()]
+    }
+
+    /// Declaration of a buffer. The id must come from this plan.
+    pub fn buffer(&self, id: BufferId) -> &BufferDecl {
+        &self.buffers[id.index()]
+    }
+
+    /// Declaration of a rotation. The id must come from this plan.
+    pub fn rope(&self, id: RopeId) -> &RopeDecl {
+        &self.ropes[id.index()]
+    }
+}
+
+/// Shape and type of the KV cache. Per layer and position it holds K and V of
+/// [num_key_value_heads, head_dim] each, in pages of [`super::KV_PAGE`] positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvDecl {
+    /// Number of layers.
+    pub layers: u32,
+    /// Heads of K and of V.
+    pub num_key_value_heads: u32,
+    /// Elements of one head.
+    pub head_dim: u32,
+    /// Type that K and V are rounded to when appended.
+    pub dtype: Dtype,
+}
+
+/// A constant input, known by its checkpoint name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightDecl {
+    /// Name in the checkpoint, Hugging Face spelling.
+    pub name: String,
+    /// Shape and role.
+    pub shape: WeightShape,
+}
+
+/// Shape of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightShape {
+    /// Row-major [n, k]: `y = x W^T`. May be quantized.
+    Matrix {
+        /// Outputs.
+        n: u32,
+        /// Inputs.
+        k: u32,
+    },
+    /// [n], used in f32.
+    Vector {
+        /// Elements.
+        n: u32,
+    },
+}
+
+impl fmt::Display for WeightShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WeightShape::Matrix { n, k } => write!(f, "[{n}, {k}]"),
+            WeightShape::Vector { n } => write!(f, "[{n}]"),
+        }
+    }
+}
+
+/// How many rows a buffer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dim {
+    /// The rows of the call.
+    Rows,
+    /// The rows of the call whose [`super::Row::output`] is set.
+    OutputRows,
+}
+
+/// A value of [rows, columns] that lives for one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferDecl {
+    /// Unique name.
+    pub name: String,
+    /// Element type; writes round to it.
+    pub dtype: Dtype,
+    /// First dimension.
+    pub rows: Dim,
+    /// Second dimension.
+    pub columns: u32,
+}
+
+/// Rotation of the pairs (i, i + n) of a head by `position * inv_freq[i]`, n being the length of `inv_freq`;
+/// elements from 2 n on pass unrotated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RopeDecl {
+    /// Inverse frequencies, all scaling applied. At most head_dim / 2.
+    pub inv_freq: Vec<f32>,
+    /// Multiplies both sine and cosine (the attention factor of YaRN; 1 otherwise).
+    pub attention_factor: f32,
+}
+
+/// What a segment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentKind {
+    /// Prompt chunks: wide, compute-bound.
+    Prefill,
+    /// One decoding or verification step.
+    Target,
+}
+
+impl fmt::Display for SegmentKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SegmentKind::Prefill => "prefill",
+            SegmentKind::Target => "target",
+        })
+    }
+}
+
+/// Ops that run one after the other over the rows of one call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// What it is for.
+    pub kind: SegmentKind,
+    /// Largest number of rows of one call.
+    pub max_rows: u32,
+    /// Executed in order.
+    pub ops: Vec<Op>,
+}

@@ -1,0 +1,392 @@
+use super::{
+    BufferDecl, BufferId, Dim, Epilogue, Linear, Norm, Op, Part, Plan, QkvEpilogue, Segment,
+    SegmentKind, WeightId, WeightShape,
+};
+use std::collections::HashSet;
+
+/// Why a plan cannot be run. Every variant names the segment, the index of the op and the thing at fault.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Two declarations share a name.
+    #[error("the name `{name}` is declared twice with different content")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A declaration is impossible in itself.
+    #[error("`{name}`: {reason}")]
+    Declaration {
+        /// What is declared.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two segments have the same kind, or a segment has no rows.
+    #[error("segment {segment}: {reason}")]
+    Segment {
+        /// The segment.
+        segment: SegmentKind,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An op names a weight, buffer, rotation or KV layer that is not declared.
+    #[error("segment {segment}, op {op}: {what} {index} is not declared")]
+    Undeclared {
+        /// The segment.
+        segment: SegmentKind,
+        /// Index of the op in the segment.
+        op: usize,
+        /// Kind of thing.
+        what: &'static str,
+        /// Its index.
+        index: u32,
+    },
+    /// A buffer is read before any op of the segment has written it.
+    #[error("segment {segment}, op {op}: buffer `{buffer}` is read before it is written")]
+    ReadBeforeWrite {
+        /// The segment.
+        segment: SegmentKind,
+        /// Index of the op in the segment.
+        op: usize,
+        /// The buffer.
+        buffer: String,
+    },
+    /// A shape does not fit.
+    #[error("segment {segment}, op {op}: `{name}` is {found}, expected {expected}")]
+    Shape {
+        /// The segment.
+        segment: SegmentKind,
+        /// Index of the op in the segment.
+        op: usize,
+        /// The weight or buffer.
+        name: String,
+        /// What the op needs.
+        expected: String,
+        /// What is declared.
+        found: String,
+    },
+    /// The op contradicts itself.
+    #[error("segment {segment}, op {op}: {reason}")]
+    Op {
+        /// The segment.
+        segment: SegmentKind,
+        /// Index of the op in the segment.
+        op: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Plan {
+    /// Checks that every op names declared things of fitting shapes, that buffers are written before they are
+    /// read, and that a layer's KV is appended before it is attended to.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        self.validate_declarations()?;
+        let mut kinds = HashSet::new();
+        for segment in &self.segments {
+            let fail = |reason: &str| {
+                Err(PlanError::Segment {
+                    segment: segment.kind,
+                    reason: reason.to_owned(),
+                })
+            };
+            if !kinds.insert(segment.kind) {
+                return fail("declared twice");
+            }
+            if segment.max_rows == 0 {
+                return fail("max_rows is 0");
+            }
+            let mut checker = Checker {
+                plan: self,
+                segment,
+                op: 0,
+                written: HashSet::new(),
+                appended: HashSet::new(),
+            };
+            for (index, op) in segment.ops.iter().enumerate() {
+                checker.op = index;
+                checker.check(op)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_declarations(&self) -> Result<(), PlanError> {
+        let mut names = HashSet::new();
+        let weights = self.weights.iter().map(|w| &w.name);
+        for name in weights.chain(self.buffers.iter().map(|b| &b.name)) {
+            if !names.insert(name) {
+                return Err(PlanError::DuplicateName { name: name.clone() });
+            }
+        }
+        let fail = |name: &str, reason: String| {
+            Err(PlanError::Declaration {
+                name: name.to_owned(),
+                reason,
+            })
+        };
+        for weight in &self.weights {
+            let empty = match weight.shape {
+                WeightShape::Matrix { n, k } => n == 0 || k == 0,
+                WeightShape::Vector { n } => n == 0,
+            };
+            if empty {
+                return fail(&weight.name, format!("its shape {} is empty", weight.shape));
+            }
+        }
+        for buffer in &self.buffers {
+            if buffer.columns == 0 {
+                return fail(&buffer.name, "it has no columns".to_owned());
+            }
+        }
+        for (i, rope) in self.ropes.iter().enumerate() {
+            let rotated = 2 * rope.inv_freq.len();
+            if rotated > self.kv.head_dim as usize {
+                let head_dim = self.kv.head_dim;
+                let reason = format!("it rotates {rotated} of {head_dim} head dims");
+                return fail(&format!("rope {i}"), reason);
+            }
+        }
+        if self.kv.num_key_value_heads == 0 || self.kv.head_dim == 0 {
+            return fail("kv", "it has no heads or no head_dim".to_owned());
+        }
+        Ok(())
+    }
+}
+
+struct Checker<'a> {
+    plan: &'a Plan,
+    segment: &'a Segment,
+    op: usize,
+    written: HashSet<BufferId>,
+    appended: HashSet<u32>,
+}
+
+impl Checker<'_> {
+    fn check(&mut self, op: &Op) -> Result<(), PlanError> {
+        match op {
+            Op::Embed { table, output } => {
+                let hidden = self.buffer(*output)?.columns;
+                self.matrix(*table, self.plan.vocab_size, hidden)?;
+                self.write(*output, Dim::Rows, hidden)
+            }
+            Op::Linear(linear) => self.check_linear(linear),
+            Op::Attention {
+                q,
+                output,
+                layer,
+                window,
+                ..
+            } => {
+                let columns = self.buffer(*q)?.columns;
+                self.query_columns(columns)?;
+                self.read(*q, Dim::Rows, columns)?;
+                self.layer(*layer)?;
+                if !self.appended.contains(layer) {
+                    return self.fail(format!(
+                        "attention reads KV layer {layer} before its append"
+                    ));
+                }
+                if *window == Some(0) {
+                    return self.fail("the window is 0, so that a row would not see itself".into());
+                }
+                self.write(*output, Dim::Rows, columns)
+            }
+            Op::Gather { input, output } => {
+                let columns = self.buffer(*input)?.columns;
+                self.read(*input, Dim::Rows, columns)?;
+                self.write(*output, Dim::OutputRows, columns)
+            }
+        }
+    }
+
+    fn check_linear(&mut self, linear: &Linear) -> Result<(), PlanError> {
+        let input = self.buffer(linear.input)?;
+        let (rows, k) = (input.rows, input.columns);
+        self.read(linear.input, rows, k)?;
+        if let Some(norm) = linear.norm {
+            self.norm(norm, k)?;
+        }
+        let widths = self.parts(&linear.parts, k)?;
+        match (&linear.epilogue, widths.as_slice()) {
+            (Epilogue::Store { output }, &[n]) => self.write(*output, rows, n),
+            (Epilogue::Residual { residual }, &[n]) => {
+                self.read(*residual, rows, n)?;
+                self.write(*residual, rows, n)
+            }
+            (Epilogue::Gated { output, .. }, &[gate, up]) if gate == up => {
+                self.write(*output, rows, gate)
+            }
+            (Epilogue::Qkv(qkv), &[q, k, v]) => self.check_qkv(qkv, rows, q, k, v),
+            (epilogue, widths) => {
+                let name = match epilogue {
+                    Epilogue::Store { .. } => "store takes one part",
+                    Epilogue::Residual { .. } => "residual takes one part",
+                    Epilogue::Gated { .. } => "gated takes two parts of one width",
+                    Epilogue::Qkv(_) => "qkv takes three parts",
+                };
+                self.fail(format!("{name}, found parts of widths {widths:?}"))
+            }
+        }
+    }
+
+    fn check_qkv(
+        &mut self,
+        qkv: &QkvEpilogue,
+        rows: Dim,
+        q: u32,
+        k: u32,
+        v: u32,
+    ) -> Result<(), PlanError> {
+        let kv = self.plan.kv;
+        if rows != Dim::Rows {
+            return self.fail("qkv needs a row of the call for every product row".into());
+        }
+        self.query_columns(q)?;
+        let kv_columns = kv.num_key_value_heads * kv.head_dim;
+        if k != kv_columns || v != kv_columns {
+            return self.fail(format!(
+                "k and v have widths {k} and {v}, the KV cache {kv_columns}"
+            ));
+        }
+        if qkv.rope.index() >= self.plan.ropes.len() {
+            return self.undeclared("rope", qkv.rope.0);
+        }
+        for norm in [qkv.q_norm, qkv.k_norm].into_iter().flatten() {
+            self.norm(norm, kv.head_dim)?;
+        }
+        self.layer(qkv.layer)?;
+        self.appended.insert(qkv.layer);
+        self.write(qkv.q, Dim::Rows, q)
+    }
+
+    fn parts(&self, parts: &[Part], k: u32) -> Result<Vec<u32>, PlanError> {
+        let width = |part: &Part| {
+            let n = match self.weight(part.weight)? {
+                WeightShape::Matrix { n, .. } => n,
+                WeightShape::Vector { n } => n,
+            };
+            self.matrix(part.weight, n, k)?;
+            if let Some(bias) = part.bias {
+                self.vector(bias, n)?;
+            }
+            Ok(n)
+        };
+        parts.iter().map(width).collect()
+    }
+
+    fn query_columns(&self, columns: u32) -> Result<(), PlanError> {
+        let kv = self.plan.kv;
+        let group = kv.head_dim * kv.num_key_value_heads;
+        if columns == 0 || !columns.is_multiple_of(group) {
+            return self.fail(format!(
+                "{columns} query columns are no multiple of {} KV heads x {} head_dim",
+                kv.num_key_value_heads, kv.head_dim
+            ));
+        }
+        Ok(())
+    }
+
+    fn norm(&self, norm: Norm, n: u32) -> Result<(), PlanError> {
+        if !(norm.eps >= 0.0 && norm.eps.is_finite()) {
+            return self.fail(format!("norm eps {} is not a finite number >= 0", norm.eps));
+        }
+        self.vector(norm.weight, n)
+    }
+
+    fn layer(&self, layer: u32) -> Result<(), PlanError> {
+        if layer >= self.plan.kv.layers {
+            return self.undeclared("KV layer", layer);
+        }
+        Ok(())
+    }
+
+    fn weight(&self, id: WeightId) -> Result<WeightShape, PlanError> {
+        match self.plan.weights.get(id.index()) {
+            Some(weight) => Ok(weight.shape),
+            None => self.undeclared("weight", id.0),
+        }
+    }
+
+    fn buffer(&self, id: BufferId) -> Result<&BufferDecl, PlanError> {
+        match self.plan.buffers.get(id.index()) {
+            Some(buffer) => Ok(buffer),
+            None => self.undeclared("buffer", id.0),
+        }
+    }
+
+    fn matrix(&self, id: WeightId, n: u32, k: u32) -> Result<(), PlanError> {
+        self.weight_shape(id, WeightShape::Matrix { n, k })
+    }
+
+    fn vector(&self, id: WeightId, n: u32) -> Result<(), PlanError> {
+        self.weight_shape(id, WeightShape::Vector { n })
+    }
+
+    fn weight_shape(&self, id: WeightId, expected: WeightShape) -> Result<(), PlanError> {
+        let found = self.weight(id)?;
+        if found != expected {
+            let name = &self.plan.weight(id).name;
+            return self.shape(name, expected.to_string(), found.to_string());
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
+        self.buffer_shape(id, rows, columns)?;
+        if !self.written.contains(&id) {
+            return Err(PlanError::ReadBeforeWrite {
+                segment: self.segment.kind,
+                op: self.op,
+                buffer: self.plan.buffer(id).name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
+        self.buffer_shape(id, rows, columns)?;
+        self.written.insert(id);
+        Ok(())
+    }
+
+    fn buffer_shape(&self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
+        let found = self.buffer(id)?;
+        if (found.rows, found.columns) != (rows, columns) {
+            let text = |rows, columns| format!("{rows:?} x {columns}");
+            let (expected, declared) = (text(rows, columns), text(found.rows, found.columns));
+            return self.shape(&found.name, expected, declared);
+        }
+        Ok(())
+    }
+
+    fn shape(&self, name: &str, expected: String, found: String) -> Result<(), PlanError> {
+        Err(PlanError::Shape {
+            segment: self.segment.kind,
+            op: self.op,
+            name: name.to_owned(),
+            expected,
+            found,
+        })
+    }
+
+    fn undeclared<T>(&self, what: &'static str, index: u32) -> Result<T, PlanError> {
+        Err(PlanError::Undeclared {
+            segment: self.segment.kind,
+            op: self.op,
+            what,
+            index,
+        })
+    }
+
+    fn fail(&self, reason: String) -> Result<(), PlanError> {
+        Err(PlanError::Op {
+            segment: self.segment.kind,
+            op: self.op,
+            reason,
+        })
+    }
+}

@@ -1,12 +1,16 @@
 //! Checkpoints: what people have on disk, as canonical matrices under Hugging Face names.
 
 mod affine;
+mod blocks;
+mod builder;
 mod bytes;
 mod gguf;
 mod matrix;
+mod plane;
 mod tensor;
 
 pub use affine::{AffineMatrix, AffineShape, Offsets, Scales, TILE_ROWS};
+pub use builder::{AffineBuilder, AffineForm, RowScales};
 pub use gguf::{GgufMetadata, GgufValue};
 pub use matrix::{DenseMatrix, Matrix};
 

@@ -122,8 +122,8 @@ impl RopeScaling {
             }
         };
         let sound = |f: &f32| f.is_finite() && *f >= 0.0;
-        if !inv_freq.iter().all(sound) || !(attention_factor.is_finite() && attention_factor > 0.0)
-        {
+        let frequencies = inv_freq.iter().all(sound);
+        if !frequencies || !sound(&attention_factor) || attention_factor == 0.0 {
             return Err("the rotation's parameters give no finite frequencies".to_owned());
         }
         Ok(RopeDecl {

@@ -132,12 +132,12 @@ fn lying_gguf_tensors_are_refused() {
         assert!(error.contains("tensor `a.weight`"), "{error}");
         assert!(error.contains("reaches over the end"), "{error}");
     }
-    let data = floats([1.0; 16]);
-    let file = || llama().tensor("a", &[16], 0, &data);
+    let data = floats([1.0; 32]);
+    let file = || llama().tensor("a", &[32], 0, &data);
     for (bytes, reason) in [
         (file().lying_tensor("b", &[16], 0, 32).build(), "overlap"),
         (file().lying_tensor("b", &[2], 0, 4).build(), "not aligned"),
-        (file().tensor("a", &[16], 0, &data).build(), "there twice"),
+        (file().tensor("a", &[32], 0, &data).build(), "there twice"),
         (
             file().lying_tensor("b", &[1; 5], 0, 0).build(),
             "5 dimensions",

@@ -46,7 +46,7 @@ impl Logprobs {
                         *weight = math::exp(finite(logit) - max);
                     }
                     for &weight in &weights[..logits.len()] {
-                        sum += fixed_point(weight);
+                        sum = sum.saturating_add(fixed_point(weight));
                     }
                 }
             },

@@ -49,11 +49,6 @@ fn share(top_p: f32, total: u64) -> u64 {
     (p * u128::from(total)).div_ceil(1 << 32) as u64
 }
 
-/// Every token whose score is not -inf, in order of tokens.
-pub(super) fn collect(logits: &[f32], scores: &[f32], kept: &mut Vec<Candidate>) {
-    gather(logits, scores, BUCKETS, kept);
-}
-
 /// The tokens whose bucket is at most `last`, in order of tokens.
 fn gather(logits: &[f32], scores: &[f32], last: usize, kept: &mut Vec<Candidate>) {
     kept.clear();
@@ -124,10 +119,14 @@ pub(super) fn top_p(
 
 /// The nucleus of the candidates.
 pub(super) fn top_p_of(kept: &mut Vec<Candidate>, top_p: f32) {
-    let total = kept
-        .iter()
-        .map(|candidate| fixed_point(math::exp(candidate.score)))
-        .sum();
+    let total = math::wide(
+        #[inline(always)]
+        || {
+            kept.iter()
+                .map(|candidate| fixed_point(math::exp(candidate.score)))
+                .sum()
+        },
+    );
     let cut = cut(kept, 0, share(top_p, total));
     kept.truncate(cut);
 }
@@ -135,14 +134,29 @@ pub(super) fn top_p_of(kept: &mut Vec<Candidate>, top_p: f32) {
 /// Orders candidates and returns how many it takes from `sum` to `target`, at least 1 of them.
 fn cut(candidates: &mut [Candidate], mut sum: u64, target: u64) -> usize {
     candidates.sort_unstable_by_key(|candidate| candidate.order);
-    let reached = candidates.iter().position(|candidate| {
-        sum += fixed_point(math::exp(candidate.score));
-        sum >= target
-    });
+    let reached = math::wide(
+        #[inline(always)]
+        || {
+            candidates.iter().position(|candidate| {
+                sum += fixed_point(math::exp(candidate.score));
+                sum >= target
+            })
+        },
+    );
     reached.map_or(candidates.len(), |index| index + 1)
 }
 
+/// The tokens at least `min_p` times as likely as the best; `min_p` is above 0.
+pub(super) fn min_p(logits: &[f32], scores: &[f32], min_p: f32, kept: &mut Vec<Candidate>) {
+    // Buckets spare most tokens the exponential. The next one too: log rounds, and min_p_of decides.
+    gather(logits, scores, bucket(math::log(min_p)) + 1, kept);
+    min_p_of(kept, min_p);
+}
+
 /// Drops candidates less than `min_p` times as likely as the best, which always stays: its score is 0.
-pub(super) fn min_p(kept: &mut Vec<Candidate>, min_p: f32) {
-    kept.retain(|candidate| math::exp(candidate.score) >= min_p);
+pub(super) fn min_p_of(kept: &mut Vec<Candidate>, min_p: f32) {
+    math::wide(
+        #[inline(always)]
+        || kept.retain(|candidate| math::exp(candidate.score) >= min_p),
+    );
 }

@@ -69,8 +69,14 @@ impl SamplingParams {
     /// Checks every field against its range.
     ///
     /// # Errors
-    /// If one is out of it, or a token of the bias is not in the vocabulary.
+    /// If one is out of it, a token of the bias is not in the vocabulary, or the vocabulary exceeds 2^23 tokens.
     pub fn validate(&self, vocab_size: usize) -> Result<()> {
+        // So that sums of weights in steps of 2^-40 fit 64 bits.
+        if vocab_size > 1 << 23 {
+            return Err(Error::Unsupported(format!(
+                "a vocabulary of {vocab_size} tokens"
+            )));
+        }
         let ranges = [
             (
                 "temperature",
@@ -160,6 +166,7 @@ mod tests {
         assert!(message(|p| p.logit_bias.push((10, 1.0))).contains("token 10"));
         assert!(message(|p| p.logit_bias.push((1, f32::NAN))).contains("NaN"));
         SamplingParams::greedy().validate(1).unwrap();
+        assert!(SamplingParams::greedy().validate(usize::MAX).is_err());
         let forbid = SamplingParams {
             logit_bias: vec![(0, f32::NEG_INFINITY)],
             ..Default::default()

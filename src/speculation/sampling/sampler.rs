@@ -138,21 +138,32 @@ impl Sampler {
                 .iter()
                 .filter(|&&score| score > f32::NEG_INFINITY)
                 .count();
-            philox::add_gumbel(params.seed, position, scores);
-            let best = largest(scores);
-            let token = scores.iter().position(|&score| score == best).unwrap_or(0) as u32;
-            return Choice { token, kept };
+            return Choice {
+                token: noisy_best(scores, params.seed, position),
+                kept,
+            };
         }
         match (cuts_k, cuts_p) {
             (true, _) => nucleus::top_k(logits, scores, params.top_k, kept),
             (false, true) => nucleus::top_p(logits, scores, params.top_p, weights, kept),
-            (false, false) => nucleus::collect(logits, scores, kept),
+            (false, false) => nucleus::min_p(logits, scores, params.min_p, kept),
         }
         if cuts_k && cuts_p {
             nucleus::top_p_of(kept, params.top_p);
         }
-        if params.min_p > 0.0 {
-            nucleus::min_p(kept, params.min_p);
+        if params.min_p > 0.0 && (cuts_k || cuts_p) {
+            nucleus::min_p_of(kept, params.min_p);
+        }
+        // Noise for a whole row in vectors costs less than for an eighth of it token by token.
+        if kept.len() > scores.len() / 8 {
+            scores.fill(f32::NEG_INFINITY);
+            for candidate in kept.iter() {
+                scores[candidate.token() as usize] = candidate.score;
+            }
+            return Choice {
+                token: noisy_best(scores, params.seed, position),
+                kept: kept.len(),
+            };
         }
         // Candidates are in no particular order: the id decides between equals.
         let mut best = (f32::NEG_INFINITY, u32::MAX);
@@ -168,6 +179,13 @@ impl Sampler {
             kept: kept.len(),
         }
     }
+}
+
+/// The token with the largest score plus noise, the smaller of equals.
+fn noisy_best(scores: &mut [f32], seed: u64, position: u32) -> u32 {
+    philox::add_gumbel(seed, position, scores);
+    let best = largest(scores);
+    scores.iter().position(|&score| score == best).unwrap_or(0) as u32
 }
 
 /// The largest of the logits, after NaN became -inf and infinity the largest number.

@@ -1,1 +1,3 @@
-//! speculation
+//! Speculation and the choice of tokens: the same logits give the same token on every executor.
+
+pub mod sampling;

@@ -81,17 +81,17 @@ pub(super) struct View {
 impl View {
     /// Tells the system that these bytes have been read for the last time, so that they stop counting as resident.
     /// A hint: they stay readable.
-    pub fn release(&self) {
+    pub fn release(&self, offset: usize, len: usize) {
+        let start = self.range.start.saturating_add(offset);
+        let len = len.min(self.range.end.saturating_sub(start));
+        if len == 0 {
+            return;
+        }
         if let Content::Mapped(map) = &self.file.inner.content {
             // SAFETY: the mapping is read-only and backed by a file, so dropped pages come back from the file
             // with the same content.
-            let advised = unsafe {
-                map.unchecked_advise_range(
-                    UncheckedAdvice::DontNeed,
-                    self.range.start,
-                    self.range.len(),
-                )
-            };
+            let advised =
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
             if let Err(error) = advised {
                 tracing::debug!(%error, "pages of the checkpoint stay resident");
             }
@@ -101,11 +101,6 @@ impl View {
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.range.len()
-    }
-
-    /// File that the bytes are of.
-    pub fn path(&self) -> &Path {
-        self.file.path()
     }
 }
 

@@ -121,9 +121,12 @@ impl Attention {
             }
         }
 
-        let factors = spaces
-            .each_mut()
-            .map(|space| context.isa.run(|| softmax(&mut space[begin..end], begin)));
+        let factors = spaces.each_mut().map(|space| {
+            context.isa.run(
+                #[inline(always)]
+                || softmax(&mut space[begin..end], begin),
+            )
+        });
         out.fill(0.0);
         let mut chunks = out.chunks_mut(head_dim);
         let mut outs: [&mut [f32]; G] = std::array::from_fn(|_| chunks.next().unwrap_or_default());
@@ -153,7 +156,10 @@ impl Attention {
                 .read(layout.v(self.layer, head, path[p] as usize), head_dim)
         };
         let each = outs.each_mut().map(|out| &mut **out);
-        context.isa.run(|| accumulate(weights, v, each));
+        context.isa.run(
+            #[inline(always)]
+            || accumulate(weights, v, each),
+        );
         for (out, factor) in outs.iter_mut().zip(factors) {
             out.iter_mut().for_each(|x| *x *= factor);
             context.round(self.output, out);

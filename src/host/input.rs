@@ -79,10 +79,13 @@ impl Input<'_> {
                     self.wide.write(row * k, k),
                 )
             };
-            context.isa.run(|| match linear.norm {
-                Some(norm) => rms_norm(from, context.vector(norm.weight), norm.eps, wide),
-                None => wide.copy_from_slice(from),
-            });
+            context.isa.run(
+                #[inline(always)]
+                || match linear.norm {
+                    Some(norm) => rms_norm(from, context.vector(norm.weight), norm.eps, wide),
+                    None => wide.copy_from_slice(from),
+                },
+            );
             match linear.input_dtype {
                 InputDtype::F32 => {}
                 InputDtype::BF16 => wide.iter_mut().for_each(|x| *x = round_bf16(*x)),
@@ -112,16 +115,19 @@ impl Input<'_> {
             let Some(quanta) = quanta.first_chunk_mut::<32>() else {
                 continue;
             };
-            isa.run(|| {
-                let (s, halves) = quantize(x, quanta);
-                *scale = s;
-                sums.copy_from_slice(&halves);
-                sums16.copy_from_slice(&halves.map(|sum| s * sum as f32));
-                *sums32 = s * (halves[0] + halves[1]) as f32;
-                for (x, q) in x.iter_mut().zip(quanta) {
-                    *x = f32::from(*q) * s;
-                }
-            });
+            isa.run(
+                #[inline(always)]
+                || {
+                    let (s, halves) = quantize(x, quanta);
+                    *scale = s;
+                    sums.copy_from_slice(&halves);
+                    sums16.copy_from_slice(&halves.map(|sum| s * sum as f32));
+                    *sums32 = s * (halves[0] + halves[1]) as f32;
+                    for (x, q) in x.iter_mut().zip(quanta) {
+                        *x = f32::from(*q) * s;
+                    }
+                },
+            );
         }
     }
 

@@ -25,12 +25,15 @@ pub(super) fn finish<E: Element>(
         let x = unsafe { context.products.write(at, head_dim) };
         let norm_and_rotate = |x: &mut [f32], norm: Option<Norm>| {
             let (cos, sin) = table.row(row);
-            context.isa.run(|| {
-                if let Some(norm) = norm {
-                    rms_norm_in_place(x, context.vector(norm.weight), norm.eps);
-                }
-                rotate(x, cos, sin);
-            });
+            context.isa.run(
+                #[inline(always)]
+                || {
+                    if let Some(norm) = norm {
+                        rms_norm_in_place(x, context.vector(norm.weight), norm.eps);
+                    }
+                    rotate(x, cos, sin);
+                },
+            );
         };
         if head < q_heads {
             norm_and_rotate(x, op.q_norm);

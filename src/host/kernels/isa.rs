@@ -38,7 +38,8 @@ impl Isa {
         list
     }
 
-    /// Runs `body` compiled for this instruction set. What `body` calls must be `#[inline(always)]` to take part.
+    /// Runs `body` compiled for this instruction set. The closure and what it calls must be `#[inline(always)]`, or they
+    /// are compiled for the target's minimum, where every FMA is a library call.
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         match self {

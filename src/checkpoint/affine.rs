@@ -1,3 +1,4 @@
+use super::plane::Plane;
 use half::f16;
 
 /// Rows of W that lie interleaved in an [`AffineMatrix`].
@@ -54,11 +55,11 @@ pub enum Offsets {
 ///   are bits 4 and 5 of element `4 (4 h + j') + b`, j' in 0..4.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AffineMatrix {
-    shape: AffineShape,
-    low: Vec<u8>,
-    high: Vec<u8>,
-    scales: Scales,
-    offsets: Offsets,
+    pub(super) shape: AffineShape,
+    pub(super) low: Plane,
+    pub(super) high: Plane,
+    pub(super) scales: Scales,
+    pub(super) offsets: Offsets,
 }
 
 impl AffineMatrix {
@@ -67,7 +68,7 @@ impl AffineMatrix {
         self.shape
     }
 
-    /// Low bits, see the type.
+    /// Low bits, see the type; the start is aligned to 64 bytes, as is that of `high`.
     pub fn low(&self) -> &[u8] {
         &self.low
     }

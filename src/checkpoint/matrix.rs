@@ -70,6 +70,11 @@ impl DenseMatrix {
         fits.then_some(DenseMatrix { n, k, dtype, data })
     }
 
+    /// Outputs and inputs, (n, k).
+    pub fn shape(&self) -> (usize, usize) {
+        (self.n, self.k)
+    }
+
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype

@@ -1,37 +1,147 @@
-use super::{KvRows, KvSequence};
-use crate::Result;
+use super::attention::{self, Attention};
+use super::batch::Batch;
+use super::context::Context;
+use super::input::InputStorage;
+use super::kernels::Isa;
+use super::kernels::widen::{Bf16, Element, F16};
+use super::rope::RopeTable;
+use super::shared::SharedSlice;
+use super::team::{Member, Team};
+use super::{KvRows, KvSequence, embed, gather, linear};
 use crate::checkpoint::Matrix;
+use crate::{Error, Result};
 use std::sync::Arc;
-use stheno_codegen::plan::{Plan, Row, SegmentKind};
+use stheno_codegen::plan::{
+    Dim, Dtype, Epilogue, InputDtype, KV_PAGE, Op, Plan, Row, Segment, SegmentKind, WeightShape,
+};
 
 /// A constant input of a plan, loaded.
 #[derive(Debug, Clone)]
 pub enum Weight {
-    /// For [`stheno_codegen::plan::WeightShape::Matrix`].
+    /// For [`WeightShape::Matrix`].
     Matrix(Arc<Matrix>),
-    /// For [`stheno_codegen::plan::WeightShape::Vector`].
+    /// For [`WeightShape::Vector`].
     Vector(Arc<[f32]>),
 }
 
 /// Runs a plan on the CPU.
+///
+/// The result for a row is a function of its tokens and positions alone: neither the number of threads, the
+/// instruction set nor the other rows of a call change a bit of it.
 #[derive(Debug)]
 pub struct HostExecutor {
     plan: Arc<Plan>,
+    weights: Vec<Weight>,
+    team: Team,
+    isa: Isa,
+    buffers: Vec<Vec<f32>>,
+    input: InputStorage,
+    products: Vec<f32>,
+    ropes: Vec<RopeTable>,
+    scores: Vec<f32>,
+    /// Largest K, and largest sum of widths of a qkv op.
+    max_k: usize,
+    max_products: usize,
 }
 
 impl HostExecutor {
     /// Prepares a plan with its weights, one for each declaration in order, on `threads` threads.
     ///
     /// # Errors
-    /// If weights do not fit the declarations or the plan is not valid.
+    /// If the plan is not valid, weights do not fit its declarations, or threads cannot be started.
     pub fn new(plan: Arc<Plan>, weights: Vec<Weight>, threads: usize) -> Result<Self> {
-        let _ = (weights, threads);
-        Ok(HostExecutor { plan })
+        plan.validate()?;
+        check_weights(&plan, &weights)?;
+        let ops = || plan.segments.iter().flat_map(|segment| &segment.ops);
+        let linears = || {
+            ops().filter_map(|op| {
+                if let Op::Linear(l) = op {
+                    Some(l)
+                } else {
+                    None
+                }
+            })
+        };
+        let width = |op: &stheno_codegen::plan::Linear| -> usize {
+            let widths = op
+                .parts
+                .iter()
+                .map(|part| match &weights[part.weight.index()] {
+                    Weight::Matrix(matrix) => matrix.n(),
+                    Weight::Vector(_) => 0,
+                });
+            widths.sum()
+        };
+        for op in linears().filter(|op| op.input_dtype == InputDtype::Q8) {
+            let k = plan.buffer(op.input).columns;
+            if !k.is_multiple_of(32) {
+                let name = &plan.buffer(op.input).name;
+                let reason =
+                    format!("buffer `{name}` has {k} columns: 8-bit input needs a multiple of 32");
+                return Err(Error::Invalid(reason));
+            }
+        }
+        let max_k = linears()
+            .map(|op| plan.buffer(op.input).columns as usize)
+            .max();
+        let qkvs = linears().filter(|op| matches!(op.epilogue, Epilogue::Qkv(_)));
+        let max_products = qkvs.map(width).max();
+        Ok(HostExecutor {
+            max_k: max_k.unwrap_or(0),
+            max_products: max_products.unwrap_or(0),
+            team: Team::new(threads)?,
+            isa: Isa::detect(),
+            buffers: vec![Vec::new(); plan.buffers.len()],
+            input: InputStorage::default(),
+            products: Vec::new(),
+            ropes: plan.ropes.iter().map(|_| RopeTable::default()).collect(),
+            scores: Vec::new(),
+            plan,
+            weights,
+        })
+    }
+
+    /// Runs on another instruction set than the best one. Results do not change.
+    pub fn with_isa(mut self, isa: Isa) -> Self {
+        self.isa = isa;
+        self
     }
 
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// Threads that run it.
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+
+    /// Instruction set that it runs on.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Bytes of weights that one row reads: every matrix once, but of the embedding one row.
+    pub fn bytes_per_row(&self) -> usize {
+        let Some(segment) = self.plan.segment(SegmentKind::Target) else {
+            return 0;
+        };
+        let bytes = |weight: &Weight| match weight {
+            Weight::Matrix(matrix) => matrix.bytes(),
+            Weight::Vector(vector) => 4 * vector.len(),
+        };
+        let linears = segment.ops.iter().filter_map(|op| {
+            if let Op::Linear(l) = op {
+                Some(l)
+            } else {
+                None
+            }
+        });
+        linears
+            .flat_map(|l| &l.parts)
+            .map(|part| bytes(&self.weights[part.weight.index()]))
+            .sum()
     }
 
     /// Runs a segment over `rows`. Nothing is committed: see [`KvSequence::commit`].
@@ -45,21 +155,148 @@ impl HostExecutor {
         sequences: &[&KvSequence],
         out: &mut Forward,
     ) -> Result<()> {
-        let _ = (segment, rows, sequences, out);
+        let plan = Arc::clone(&self.plan);
+        let Some(segment) = plan.segment(segment) else {
+            return Err(Error::Invalid(format!("the plan has no segment {segment}")));
+        };
+        let batch = Batch::new(&plan, segment, rows, sequences)?;
+        match plan.kv.dtype {
+            Dtype::F32 => self.run::<f32>(segment, &batch, &mut out.kv),
+            Dtype::F16 => self.run::<F16>(segment, &batch, &mut out.kv),
+            Dtype::BF16 => self.run::<Bf16>(segment, &batch, &mut out.kv),
+        }
+        out.take(&plan, &self.buffers, batch.outputs.len());
         Ok(())
     }
+
+    fn run<E: Element>(&mut self, segment: &Segment, batch: &Batch<'_>, kv: &mut KvRows) {
+        let rows = batch.rows.len();
+        for (buffer, decl) in self.buffers.iter_mut().zip(&self.plan.buffers) {
+            let rows = match decl.rows {
+                Dim::Rows => rows,
+                Dim::OutputRows => batch.outputs.len(),
+            };
+            buffer.resize(rows * decl.columns as usize, 0.0);
+        }
+        self.products.resize(rows * self.max_products, 0.0);
+        for (table, decl) in self.ropes.iter_mut().zip(&self.plan.ropes) {
+            table.fill(decl, batch.rows);
+        }
+        let positions = batch
+            .rows
+            .iter()
+            .map(|row| row.position as usize + 1)
+            .max()
+            .unwrap_or(0);
+        // Grown by pages, so that a decoding loop does not reallocate at every token.
+        let scores_per_member = attention::work_space(positions.next_multiple_of(KV_PAGE), rows);
+        self.scores
+            .resize(scores_per_member * self.team.size(), 0.0);
+        let kv_elements = kv.reset::<E>(&self.plan.kv, batch.rows);
+        let kv_shared = SharedSlice::new(kv_elements);
+        let context = Context {
+            plan: &self.plan,
+            weights: &self.weights,
+            isa: self.isa,
+            batch,
+            buffers: self
+                .buffers
+                .iter_mut()
+                .map(|buffer| SharedSlice::new(buffer))
+                .collect(),
+            input: self.input.share(rows * self.max_k),
+            products: SharedSlice::new(&mut self.products),
+            ropes: &self.ropes,
+            kv: kv_shared,
+            kv_layout: super::kv::KvRowsLayout::new(&self.plan.kv, rows),
+            scores: SharedSlice::new(&mut self.scores),
+            scores_per_member,
+        };
+        self.team.run(|member| {
+            for op in &segment.ops {
+                run_op(&context, member, op);
+            }
+        });
+    }
+}
+
+fn run_op<E: Element>(context: &Context<'_, E>, member: &Member<'_>, op: &Op) {
+    match *op {
+        Op::Embed { table, output } => embed::embed(context, member, table, output),
+        Op::Linear(ref op) => linear::linear(context, member, op),
+        Op::Attention {
+            q,
+            output,
+            layer,
+            scale,
+            window,
+        } => {
+            let attention = Attention {
+                q,
+                output,
+                layer,
+                scale,
+                window,
+            };
+            attention.run(context, member);
+        }
+        Op::Gather { input, output } => gather::gather(context, member, input, output),
+    }
+}
+
+fn check_weights(plan: &Plan, weights: &[Weight]) -> Result<()> {
+    if weights.len() != plan.weights.len() {
+        let reason = format!(
+            "{} weights for {} declarations",
+            weights.len(),
+            plan.weights.len()
+        );
+        return Err(Error::Invalid(reason));
+    }
+    for (decl, weight) in plan.weights.iter().zip(weights) {
+        let found = match weight {
+            Weight::Matrix(matrix) => WeightShape::Matrix {
+                n: matrix.n() as u32,
+                k: matrix.k() as u32,
+            },
+            Weight::Vector(vector) => WeightShape::Vector {
+                n: vector.len() as u32,
+            },
+        };
+        if found != decl.shape {
+            let reason = format!(
+                "weight `{}` is {found}, the plan declares {}",
+                decl.name, decl.shape
+            );
+            return Err(Error::Invalid(reason));
+        }
+    }
+    Ok(())
 }
 
 /// What a call of a segment computed. Reuse one to save allocations.
 #[derive(Debug, Default)]
 pub struct Forward {
-    /// [output rows, vocab_size], the buffer `logits` of the plan.
     logits: Vec<f32>,
-    /// K and V of all rows.
+    taps: Vec<(u32, Vec<f32>)>,
     kv: KvRows,
 }
 
 impl Forward {
+    fn take(&mut self, plan: &Plan, buffers: &[Vec<f32>], outputs: usize) {
+        self.logits.clear();
+        self.taps.clear();
+        for (decl, buffer) in plan.buffers.iter().zip(buffers) {
+            let values = &buffer[..(outputs * decl.columns as usize).min(buffer.len())];
+            if decl.name == "logits" {
+                self.logits.extend_from_slice(values);
+            } else if let Some(layer) = decl.name.strip_prefix("tap.") {
+                self.taps
+                    .extend(layer.parse().ok().map(|layer| (layer, values.to_vec())));
+            }
+        }
+    }
+
     /// Logits [output rows, vocab_size] of the rows with [`Row::output`] set, in their order.
     pub fn logits(&self) -> &[f32] {
         &self.logits
@@ -68,8 +305,8 @@ impl Forward {
     /// Contents in f32 of the plan's buffer `tap.{layer}`: the residual stream after layer `layer` of the output rows,
     /// [output rows, hidden_size]; `None` if the plan has no such buffer.
     pub fn tap(&self, layer: u32) -> Option<&[f32]> {
-        let _ = layer;
-        None
+        let tap = self.taps.iter().find(|(tapped, _)| *tapped == layer)?;
+        Some(&tap.1)
     }
 
     /// K and V of the rows of the call.

@@ -1,17 +1,25 @@
-use crate::Result;
-use stheno_codegen::plan::KvDecl;
+use super::kernels::widen::{Bf16, Element, F16};
+use crate::{Error, Result};
+use std::io::{Read, Write};
+use std::sync::Arc;
+use stheno_codegen::plan::{Dtype, KV_PAGE, KvDecl, Row};
 
 /// Committed K and V of one sequence, in copy-on-write pages: a clone is a fork that shares them.
 #[derive(Debug, Clone)]
 pub struct KvSequence {
     decl: KvDecl,
+    pages: Vec<Arc<KvPage>>,
     len: usize,
 }
 
 impl KvSequence {
     /// An empty sequence.
     pub fn new(decl: KvDecl) -> Self {
-        KvSequence { decl, len: 0 }
+        KvSequence {
+            decl,
+            pages: Vec::new(),
+            len: 0,
+        }
     }
 
     /// Shape of the cache.
@@ -32,18 +40,222 @@ impl KvSequence {
     /// Forgets every position from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.pages.truncate(self.len.div_ceil(KV_PAGE));
     }
 
-    /// Appends the K and V of `path`, row indices of the call that made `rows`, each the parent of the next.
+    /// Page `index`, positions `128 index..128 (index + 1)`.
+    pub(super) fn page(&self, index: usize) -> &KvPage {
+        &self.pages[index]
+    }
+
+    /// Appends the K and V of `path`: row indices of the call that made `rows`, the first one without a parent and each
+    /// the parent of the next.
     ///
     /// # Errors
-    /// If the path does not continue this sequence.
+    /// If the path does not continue this sequence; the sequence is then as before.
     pub fn commit(&mut self, rows: &KvRows, path: &[u32]) -> Result<()> {
-        let _ = (rows, path);
+        if rows.decl != Some(self.decl) {
+            return Err(Error::Invalid(
+                "the rows come from another plan than the sequence".into(),
+            ));
+        }
+        let mut parent = None;
+        for (&row, position) in path.iter().zip(self.len..) {
+            let Some(meta) = rows.meta.get(row as usize) else {
+                return Err(Error::Invalid(format!("row {row} is not part of the call")));
+            };
+            if meta.parent != parent || meta.position as usize != position {
+                return Err(Error::Invalid(format!(
+                    "row {row} at position {} does not continue the path at position {position}",
+                    meta.position
+                )));
+            }
+            parent = Some(row);
+        }
+        for &row in path {
+            let slot = self.len % KV_PAGE;
+            if slot == 0 {
+                self.pages.push(Arc::new(KvPage::new(&self.decl)));
+            }
+            if let Some(page) = self.pages.last_mut() {
+                Arc::make_mut(page).store(&self.decl, rows, row as usize, slot);
+            }
+            self.len += 1;
+        }
         Ok(())
+    }
+
+    /// Writes the committed positions: a u64 length, then whole pages, all little-endian.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn write_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
+        writer.write_all(&(self.len as u64).to_le_bytes())?;
+        for page in &self.pages {
+            writer.write_all(bytemuck::cast_slice(&page.0))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`KvSequence::write_to`] wrote for the same declaration, of at most `max_len` positions.
+    ///
+    /// # Errors
+    /// What the reader says, or `InvalidData` if the length is over `max_len`.
+    pub fn read_from(
+        decl: KvDecl,
+        max_len: usize,
+        reader: &mut impl Read,
+    ) -> std::io::Result<Self> {
+        let mut len = [0u8; 8];
+        reader.read_exact(&mut len)?;
+        let len = u64::from_le_bytes(len);
+        if len > max_len as u64 {
+            let reason = format!("{len} positions are more than the context of {max_len}");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+        }
+        let len = len as usize;
+        let mut sequence = KvSequence::new(decl);
+        for _ in 0..len.div_ceil(KV_PAGE) {
+            let mut page = KvPage::new(&decl);
+            reader.read_exact(bytemuck::cast_slice_mut(&mut page.0))?;
+            sequence.pages.push(Arc::new(page));
+        }
+        sequence.len = len;
+        Ok(sequence)
     }
 }
 
-/// K and V of the rows of one call, not yet committed.
+/// K and V of 128 positions, all layers. Per layer: K transposed [heads, head_dim, 128], then V
+/// [heads, 128, head_dim]. Held in words of 8 bytes so that any element type is aligned.
+#[derive(Debug, Clone)]
+pub(super) struct KvPage(Vec<u64>);
+
+impl KvPage {
+    fn new(decl: &KvDecl) -> Self {
+        let bytes = 2 * decl.layers as usize * plane(decl) * decl.dtype.size();
+        KvPage(vec![0; bytes / 8])
+    }
+
+    /// K of a head, [head_dim, 128].
+    pub fn k<E: Element>(&self, decl: &KvDecl, layer: u32, head: usize) -> &[E] {
+        self.block(decl, 2 * layer as usize, head)
+    }
+
+    /// V of a head, [128, head_dim].
+    pub fn v<E: Element>(&self, decl: &KvDecl, layer: u32, head: usize) -> &[E] {
+        self.block(decl, 2 * layer as usize + 1, head)
+    }
+
+    fn block<E: Element>(&self, decl: &KvDecl, index: usize, head: usize) -> &[E] {
+        let block = decl.head_dim as usize * KV_PAGE;
+        &bytemuck::cast_slice(&self.0)[index * plane(decl) + head * block..][..block]
+    }
+
+    fn store(&mut self, decl: &KvDecl, rows: &KvRows, row: usize, slot: usize) {
+        match decl.dtype {
+            Dtype::F32 => self.store_as::<f32>(decl, rows, row, slot),
+            Dtype::F16 => self.store_as::<F16>(decl, rows, row, slot),
+            Dtype::BF16 => self.store_as::<Bf16>(decl, rows, row, slot),
+        }
+    }
+
+    fn store_as<E: Element>(&mut self, decl: &KvDecl, rows: &KvRows, row: usize, slot: usize) {
+        let head_dim = decl.head_dim as usize;
+        let words: &mut [E] = bytemuck::cast_slice_mut(&mut self.0);
+        for layer in 0..decl.layers {
+            let (k, v) = words[2 * layer as usize * plane(decl)..].split_at_mut(plane(decl));
+            for head in 0..decl.num_key_value_heads as usize {
+                let layout = rows.layout();
+                let from = &rows.elements::<E>()[layout.k(layer, head)..];
+                for d in 0..head_dim {
+                    k[(head * head_dim + d) * KV_PAGE + slot] = from[d * layout.stride + row];
+                }
+                let from = &rows.elements::<E>()[layout.v(layer, head, row)..][..head_dim];
+                v[(head * KV_PAGE + slot) * head_dim..][..head_dim].copy_from_slice(from);
+            }
+        }
+    }
+}
+
+/// Elements of K (or V) of one layer in one page.
+fn plane(decl: &KvDecl) -> usize {
+    decl.num_key_value_heads as usize * decl.head_dim as usize * KV_PAGE
+}
+
+/// What is kept of a row to check a commit.
+#[derive(Debug, Clone, Copy)]
+struct RowMeta {
+    position: u32,
+    parent: Option<u32>,
+}
+
+/// K and V of the rows of one call, not yet committed, in the cache's type. See [`KvRowsLayout`].
 #[derive(Debug, Default)]
-pub struct KvRows {}
+pub struct KvRows {
+    decl: Option<KvDecl>,
+    meta: Vec<RowMeta>,
+    layout: KvRowsLayout,
+    /// Words of 8 bytes, so that any element type is aligned.
+    words: Vec<u64>,
+}
+
+impl KvRows {
+    /// Makes room for the rows of a call, and gives all elements.
+    pub(super) fn reset<E: Element>(&mut self, decl: &KvDecl, rows: &[Row]) -> &mut [E] {
+        self.decl = Some(*decl);
+        self.meta.clear();
+        self.meta.extend(rows.iter().map(|row| RowMeta {
+            position: row.position,
+            parent: row.parent,
+        }));
+        self.layout = KvRowsLayout::new(decl, rows.len());
+        let elements = 2 * decl.layers as usize * self.layout.plane();
+        self.words
+            .resize((elements * size_of::<E>()).div_ceil(8), 0);
+        bytemuck::cast_slice_mut(&mut self.words)
+    }
+
+    /// Where things are.
+    pub(super) fn layout(&self) -> KvRowsLayout {
+        self.layout
+    }
+
+    fn elements<E: Element>(&self) -> &[E] {
+        bytemuck::cast_slice(&self.words)
+    }
+}
+
+/// Where K and V of a call's rows lie. Per layer: K transposed [heads, head_dim, stride], then V
+/// [stride, heads, head_dim].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KvRowsLayout {
+    pub heads: usize,
+    pub head_dim: usize,
+    /// Rows rounded up to 16.
+    pub stride: usize,
+}
+
+impl KvRowsLayout {
+    /// Layout for a number of rows.
+    pub fn new(decl: &KvDecl, rows: usize) -> Self {
+        KvRowsLayout {
+            heads: decl.num_key_value_heads as usize,
+            head_dim: decl.head_dim as usize,
+            stride: rows.next_multiple_of(16),
+        }
+    }
+
+    fn plane(&self) -> usize {
+        self.heads * self.head_dim * self.stride
+    }
+
+    /// Start of K of a head of all rows, [head_dim, stride].
+    pub fn k(&self, layer: u32, head: usize) -> usize {
+        2 * layer as usize * self.plane() + head * self.head_dim * self.stride
+    }
+
+    /// Start of V of a head of one row, [head_dim].
+    pub fn v(&self, layer: u32, head: usize, row: usize) -> usize {
+        (2 * layer as usize + 1) * self.plane() + (row * self.heads + head) * self.head_dim
+    }
+}

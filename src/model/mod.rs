@@ -1,1 +1,20 @@
-//! model
+//! Models: a family is a function from its `config.json` to a plan, one file each.
+//!
+//! [`ModelConfig`] is the parsed and checked configuration, [`build_plan`] turns it into the ops that every
+//! executor runs.
+
+mod config;
+mod decoder;
+mod family;
+mod llama;
+mod mistral;
+mod normalize;
+mod options;
+mod qwen2;
+mod qwen3;
+mod rope;
+
+pub use config::ModelConfig;
+pub use decoder::build_plan;
+pub use options::{ActivationDtype, PlanOptions, Precision};
+pub use rope::RopeScaling;

@@ -1,0 +1,157 @@
+//! Work on one row: norms, 8-bit rounding, activations.
+
+use super::{LANES, sum_lanes};
+use stheno_codegen::plan::Activation;
+
+/// Sum of squares in 16 lanes (lane = index mod 16), summed pairwise at the end.
+#[inline(always)]
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut acc = [0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            acc[lane] = chunk[lane].mul_add(chunk[lane], acc[lane]);
+        }
+    }
+    for (acc, x) in acc.iter_mut().zip(rest) {
+        *acc = x.mul_add(*x, *acc);
+    }
+    sum_lanes(acc)
+}
+
+/// `out = x / sqrt(mean(x^2) + eps) * weight`.
+#[inline(always)]
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let mean = sum_of_squares(x) / x.len() as f32;
+    let factor = 1.0 / (mean + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * factor * weight;
+    }
+}
+
+/// [`rms_norm`] in place.
+#[inline(always)]
+pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    let mean = sum_of_squares(x) / x.len() as f32;
+    let factor = 1.0 / (mean + eps).sqrt();
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * factor * weight;
+    }
+}
+
+/// Rounds 32 elements to 8 bits; gives the scale and the sums of both halves. See `InputDtype::Q8`.
+#[inline(always)]
+pub fn quantize(x: &[f32; 32], quanta: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    let mut largest = [0f32; LANES];
+    for lane in 0..LANES {
+        largest[lane] = x[lane].abs().max(x[lane + LANES].abs());
+    }
+    let largest = largest.iter().fold(0f32, |a, &b| a.max(b));
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
+    // 1.5 * 2^23: adding it leaves the integer nearest to a small number (ties to even) in the low mantissa bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let mut sums = [0i32; 2];
+    for i in 0..32 {
+        let rounded = (x[i] * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+        let q = rounded.clamp(-127, 127);
+        quanta[i] = q as i8;
+        sums[i / LANES] += q;
+    }
+    (scale, sums)
+}
+
+/// `gate = activation(gate) * up`.
+#[inline(always)]
+pub fn gate(activation: Activation, gate: &mut [f32], up: &[f32]) {
+    match activation {
+        Activation::Silu => {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                *gate = *gate / (1.0 + exp(-*gate)) * up;
+            }
+        }
+        Activation::GeluTanh => {
+            for (gate, up) in gate.iter_mut().zip(up) {
+                // tanh(y) = 1 - 2 / (exp(2 y) + 1), with y = sqrt(2 / pi) (x + 0.044715 x^3).
+                let x = *gate;
+                let y = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+                let tanh = 1.0 - 2.0 / (exp(2.0 * y) + 1.0);
+                *gate = 0.5 * x * (1.0 + tanh) * up;
+            }
+        }
+    }
+}
+
+/// Rotates halves of a head: `(a, b) -> (a cos - b sin, b cos + a sin)` for a = head[i], b = head[i + n], n the
+/// length of `cos` and `sin`.
+#[inline(always)]
+pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (a, b) = head.split_at_mut(cos.len());
+    for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        let (x, y) = (*a, *b);
+        *a = x * cos - y * sin;
+        *b = y * cos + x * sin;
+    }
+}
+
+/// e^x as one fixed sequence of operations.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    // ln 2 in two parts, so that n * LN2_HIGH is exact for |n| < 2^10.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const MAGIC: f32 = 12_582_912.0;
+    let x = x.clamp(-104.0, 89.0);
+    let n = x.mul_add(LOG2_E, MAGIC) - MAGIC;
+    let r = n.mul_add(-LN2_HIGH, x);
+    let r = n.mul_add(-LN2_LOW, r);
+    let mut p = 1.0 / 5040.0;
+    for c in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = r.mul_add(p, c);
+    }
+    // 2^n in two factors, since n reaches below and above the exponents of normal numbers.
+    let n = n as i32;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+    p * power(half) * power(n - half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_everywhere() {
+        for i in -1_030_000..890_000 {
+            let x = i as f32 * 1e-4;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs();
+            assert!(error <= expected * 3e-7 + 1e-45, "exp({x})");
+        }
+        assert_eq!(exp(f32::NEG_INFINITY), exp(-104.0));
+        assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn quantize_rounds_ties_to_even_and_keeps_the_largest() {
+        let mut x = [0f32; 32];
+        x[0] = -127.0;
+        x[1] = 2.5;
+        x[2] = 3.5;
+        x[31] = 126.4;
+        let mut q = [0i8; 32];
+        let (scale, sums) = quantize(&x, &mut q);
+        assert_eq!((scale, q[0], q[1], q[2], q[31]), (1.0, -127, 2, 4, 126));
+        assert_eq!(sums, [-121, 126]);
+        assert_eq!(quantize(&[0.0; 32], &mut q), (0.0, [0, 0]));
+    }
+}

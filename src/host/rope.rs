@@ -1,0 +1,34 @@
+use stheno_codegen::plan::{RopeDecl, Row};
+
+/// Cosines and sines of the rows of a call, [rows, pairs] each.
+///
+/// Angles are the f32 product of position and inverse frequency; cosine and sine are taken in f64 and rounded once,
+/// so that they do not depend on a platform's f32 library.
+#[derive(Debug, Default)]
+pub(super) struct RopeTable {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    pairs: usize,
+}
+
+impl RopeTable {
+    /// Fills the table for rows.
+    pub fn fill(&mut self, decl: &RopeDecl, rows: &[Row]) {
+        self.pairs = decl.inv_freq.len();
+        self.cos.clear();
+        self.sin.clear();
+        for row in rows {
+            for inv_freq in &decl.inv_freq {
+                let angle = f64::from(row.position as f32 * inv_freq);
+                self.cos.push(angle.cos() as f32 * decl.attention_factor);
+                self.sin.push(angle.sin() as f32 * decl.attention_factor);
+            }
+        }
+    }
+
+    /// Cosines and sines of a row, [pairs] each.
+    pub fn row(&self, row: usize) -> (&[f32], &[f32]) {
+        let range = row * self.pairs..(row + 1) * self.pairs;
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+}

@@ -7,6 +7,7 @@ mod config;
 mod decoder;
 mod family;
 mod llama;
+mod load;
 mod mistral;
 mod normalize;
 mod options;
@@ -16,5 +17,6 @@ mod rope;
 
 pub use config::ModelConfig;
 pub use decoder::build_plan;
+pub use load::{LoadProgress, load_weights};
 pub use options::{ActivationDtype, PlanOptions, Precision};
 pub use rope::RopeScaling;

@@ -2,6 +2,7 @@ use super::{
     BufferDecl, BufferId, Dim, Dtype, KvDecl, Op, Plan, PlanError, RopeDecl, RopeId, Segment,
     SegmentKind, WeightDecl, WeightId, WeightShape,
 };
+use std::collections::HashMap;
 
 /// Collects declarations and ops into a validated [`Plan`].
 ///
@@ -10,6 +11,8 @@ use super::{
 #[derive(Debug)]
 pub struct PlanBuilder {
     plan: Plan,
+    /// Ids of declared weights, of which a deep model has thousands.
+    weight_ids: HashMap<WeightDecl, WeightId>,
 }
 
 impl PlanBuilder {
@@ -26,6 +29,7 @@ impl PlanBuilder {
                 ropes: Vec::new(),
                 segments: Vec::new(),
             },
+            weight_ids: HashMap::new(),
         }
     }
 
@@ -40,7 +44,12 @@ impl PlanBuilder {
     }
 
     fn weight(&mut self, name: String, shape: WeightShape) -> WeightId {
-        WeightId(intern(&mut self.plan.weights, WeightDecl { name, shape }))
+        let decl = WeightDecl { name, shape };
+        let next = WeightId(self.plan.weights.len() as u32);
+        *self.weight_ids.entry(decl).or_insert_with_key(|decl| {
+            self.plan.weights.push(decl.clone());
+            next
+        })
     }
 
     /// Declares a buffer of [rows, columns].

@@ -1,4 +1,4 @@
-use super::{Dim, Epilogue, Linear, Norm, Op, Plan, Segment, WeightId};
+use super::{Epilogue, Linear, Norm, Op, Plan, Segment, WeightId};
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -16,14 +16,10 @@ impl fmt::Display for Plan {
             kv.dtype
         )?;
         for buffer in &self.buffers {
-            let rows = match buffer.rows {
-                Dim::Rows => "rows",
-                Dim::OutputRows => "output rows",
-            };
             writeln!(
                 f,
-                "  buffer {}: {} [{rows}, {}]",
-                buffer.name, buffer.dtype, buffer.columns
+                "  buffer {}: {} [{}, {}]",
+                buffer.name, buffer.dtype, buffer.rows, buffer.columns
             )?;
         }
         for (i, rope) in self.ropes.iter().enumerate() {

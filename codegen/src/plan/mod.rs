@@ -21,4 +21,4 @@ pub use segment::{
     BufferDecl, BufferId, Dim, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind, WeightDecl,
     WeightId, WeightShape,
 };
-pub use validate::PlanError;
+pub use validate::{OpName, PlanError};

@@ -38,6 +38,18 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Its kind in a word, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::Embed { .. } => "embed",
+            Op::Linear(_) => "linear",
+            Op::Attention { .. } => "attention",
+            Op::Gather { .. } => "gather",
+        }
+    }
+}
+
 /// `y_i = norm(x) W_i^T (+ bias_i)` for every part i, then the epilogue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
@@ -94,6 +106,17 @@ pub enum Epilogue {
     },
     /// Three parts, q, k and v: head norms, RoPE, and the append of k and v to the KV cache.
     Qkv(QkvEpilogue),
+}
+
+impl Epilogue {
+    /// The buffer that is written.
+    pub fn output(&self) -> BufferId {
+        match self {
+            Epilogue::Store { output } | Epilogue::Gated { output, .. } => *output,
+            Epilogue::Residual { residual } => *residual,
+            Epilogue::Qkv(qkv) => qkv.q,
+        }
+    }
 }
 
 /// Epilogue of the attention input projection.

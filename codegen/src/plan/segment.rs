@@ -94,7 +94,7 @@ pub struct KvDecl {
 }
 
 /// A constant input, known by its checkpoint name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WeightDecl {
     /// Name in the checkpoint, Hugging Face spelling.
     pub name: String,
@@ -103,7 +103,7 @@ pub struct WeightDecl {
 }
 
 /// Shape of a weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightShape {
     /// Row-major [n, k]: `y = x W^T`. May be quantized.
@@ -139,6 +139,15 @@ pub enum Dim {
     OutputRows,
 }
 
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dim::Rows => "rows",
+            Dim::OutputRows => "output rows",
+        })
+    }
+}
+
 /// A value of [rows, columns] that lives for one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BufferDecl {
@@ -160,6 +169,24 @@ pub struct RopeDecl {
     pub inv_freq: Vec<f32>,
     /// Multiplies both sine and cosine (the attention factor of YaRN; 1 otherwise).
     pub attention_factor: f32,
+}
+
+impl RopeDecl {
+    /// Whether heads of that size can be rotated by it; what is wrong if not.
+    pub(super) fn check(&self, head_dim: u32) -> Result<(), String> {
+        let rotated = 2 * self.inv_freq.len();
+        if rotated > head_dim as usize {
+            return Err(format!("it rotates {rotated} of {head_dim} head dims"));
+        }
+        if let Some(f) = self.inv_freq.iter().find(|f| !f.is_finite()) {
+            return Err(format!("its frequency {f} is no finite number"));
+        }
+        if !self.attention_factor.is_finite() {
+            let factor = self.attention_factor;
+            return Err(format!("its factor {factor} is no finite number"));
+        }
+        Ok(())
+    }
 }
 
 /// What a segment is for.

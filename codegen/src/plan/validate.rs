@@ -1,10 +1,26 @@
 use super::{
-    BufferDecl, BufferId, Dim, Epilogue, Linear, Norm, Op, Part, Plan, QkvEpilogue, Segment,
-    SegmentKind, WeightId, WeightShape,
+    BufferDecl, BufferId, Dim, Epilogue, InputDtype, Linear, Norm, Op, Part, Plan, QkvEpilogue,
+    Segment, SegmentKind, WeightId, WeightShape,
 };
 use std::collections::HashSet;
+use std::fmt;
 
-/// Why a plan cannot be run. Every variant names the segment, the index of the op and the thing at fault.
+/// One op of a segment, for messages: `3 (attention)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpName {
+    /// Index in the segment.
+    pub index: usize,
+    /// Kind of op.
+    pub kind: &'static str,
+}
+
+impl fmt::Display for OpName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.index, self.kind)
+    }
+}
+
+/// Why a plan cannot be run. Every variant names the thing at fault, and the segment and op where there is one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
     /// Two declarations share a name.
@@ -34,8 +50,8 @@ pub enum PlanError {
     Undeclared {
         /// The segment.
         segment: SegmentKind,
-        /// Index of the op in the segment.
-        op: usize,
+        /// The op.
+        op: OpName,
         /// Kind of thing.
         what: &'static str,
         /// Its index.
@@ -46,8 +62,8 @@ pub enum PlanError {
     ReadBeforeWrite {
         /// The segment.
         segment: SegmentKind,
-        /// Index of the op in the segment.
-        op: usize,
+        /// The op.
+        op: OpName,
         /// The buffer.
         buffer: String,
     },
@@ -56,8 +72,8 @@ pub enum PlanError {
     Shape {
         /// The segment.
         segment: SegmentKind,
-        /// Index of the op in the segment.
-        op: usize,
+        /// The op.
+        op: OpName,
         /// The weight or buffer.
         name: String,
         /// What the op needs.
@@ -70,8 +86,8 @@ pub enum PlanError {
     Op {
         /// The segment.
         segment: SegmentKind,
-        /// Index of the op in the segment.
-        op: usize,
+        /// The op.
+        op: OpName,
         /// What is wrong.
         reason: String,
     },
@@ -102,12 +118,13 @@ impl Plan {
             let mut checker = Checker {
                 plan: self,
                 segment,
-                op: 0,
+                op: OpName { index: 0, kind: "" },
                 written: HashSet::new(),
                 appended: HashSet::new(),
             };
             for (index, op) in segment.ops.iter().enumerate() {
-                checker.op = index;
+                let kind = op.kind();
+                checker.op = OpName { index, kind };
                 checker.check(op)?;
             }
         }
@@ -142,16 +159,20 @@ impl Plan {
                 return fail(&buffer.name, "it has no columns".to_owned());
             }
         }
+        let kv = &self.kv;
+        if kv.num_key_value_heads == 0 || kv.head_dim == 0 {
+            return fail("kv", "it has no heads or no head_dim".to_owned());
+        }
+        if kv.num_key_value_heads.checked_mul(kv.head_dim).is_none() {
+            return fail("kv", "a row of it has more than 2^32 elements".to_owned());
+        }
+        if self.vocab_size == 0 || self.context_length == 0 {
+            return fail("plan", "it has no token ids or no positions".to_owned());
+        }
         for (i, rope) in self.ropes.iter().enumerate() {
-            let rotated = 2 * rope.inv_freq.len();
-            if rotated > self.kv.head_dim as usize {
-                let head_dim = self.kv.head_dim;
-                let reason = format!("it rotates {rotated} of {head_dim} head dims");
+            if let Err(reason) = rope.check(kv.head_dim) {
                 return fail(&format!("rope {i}"), reason);
             }
-        }
-        if self.kv.num_key_value_heads == 0 || self.kv.head_dim == 0 {
-            return fail("kv", "it has no heads or no head_dim".to_owned());
         }
         Ok(())
     }
@@ -160,7 +181,7 @@ impl Plan {
 struct Checker<'a> {
     plan: &'a Plan,
     segment: &'a Segment,
-    op: usize,
+    op: OpName,
     written: HashSet<BufferId>,
     appended: HashSet<u32>,
 }
@@ -179,10 +200,14 @@ impl Checker<'_> {
                 output,
                 layer,
                 window,
-                ..
+                scale,
             } => {
                 let columns = self.buffer(*q)?.columns;
-                self.query_columns(columns)?;
+                self.query_columns(*q, columns)?;
+                self.distinct(*q, *output)?;
+                if !scale.is_finite() {
+                    return self.fail(format!("the scale {scale} is no finite number"));
+                }
                 self.read(*q, Dim::Rows, columns)?;
                 self.layer(*layer)?;
                 if !self.appended.contains(layer) {
@@ -210,6 +235,14 @@ impl Checker<'_> {
         if let Some(norm) = linear.norm {
             self.norm(norm, k)?;
         }
+        let group = InputDtype::Q8_GROUP;
+        if linear.input_dtype == InputDtype::Q8 && !(k as usize).is_multiple_of(group) {
+            let name = &self.plan.buffer(linear.input).name;
+            return self.fail(format!(
+                "`{name}` has {k} columns, an input in 8 bits a multiple of {group}"
+            ));
+        }
+        self.distinct(linear.input, linear.epilogue.output())?;
         let widths = self.parts(&linear.parts, k)?;
         match (&linear.epilogue, widths.as_slice()) {
             (Epilogue::Store { output }, &[n]) => self.write(*output, rows, n),
@@ -245,7 +278,7 @@ impl Checker<'_> {
         if rows != Dim::Rows {
             return self.fail("qkv needs a row of the call for every product row".into());
         }
-        self.query_columns(q)?;
+        self.query_columns(qkv.q, q)?;
         let kv_columns = kv.num_key_value_heads * kv.head_dim;
         if k != kv_columns || v != kv_columns {
             return self.fail(format!(
@@ -259,7 +292,9 @@ impl Checker<'_> {
             self.norm(norm, kv.head_dim)?;
         }
         self.layer(qkv.layer)?;
-        self.appended.insert(qkv.layer);
+        if !self.appended.insert(qkv.layer) {
+            return self.fail(format!("KV layer {} is appended twice", qkv.layer));
+        }
         self.write(qkv.q, Dim::Rows, q)
     }
 
@@ -278,12 +313,23 @@ impl Checker<'_> {
         parts.iter().map(width).collect()
     }
 
-    fn query_columns(&self, columns: u32) -> Result<(), PlanError> {
+    /// An op that wrote what it reads would depend on the order in which an executor gets to it.
+    fn distinct(&self, input: BufferId, output: BufferId) -> Result<(), PlanError> {
+        let name = &self.buffer(input)?.name;
+        self.buffer(output)?;
+        if input == output {
+            return self.fail(format!("it reads and writes `{name}`"));
+        }
+        Ok(())
+    }
+
+    fn query_columns(&self, q: BufferId, columns: u32) -> Result<(), PlanError> {
         let kv = self.plan.kv;
         let group = kv.head_dim * kv.num_key_value_heads;
         if columns == 0 || !columns.is_multiple_of(group) {
+            let name = &self.plan.buffer(q).name;
             return self.fail(format!(
-                "{columns} query columns are no multiple of {} KV heads x {} head_dim",
+                "`{name}` has {columns} query columns, no multiple of {} KV heads x {} head_dim",
                 kv.num_key_value_heads, kv.head_dim
             ));
         }
@@ -356,7 +402,7 @@ impl Checker<'_> {
     fn buffer_shape(&self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
         let found = self.buffer(id)?;
         if (found.rows, found.columns) != (rows, columns) {
-            let text = |rows, columns| format!("{rows:?} x {columns}");
+            let text = |rows, columns| format!("[{rows}, {columns}]");
             let (expected, declared) = (text(rows, columns), text(found.rows, found.columns));
             return self.shape(&found.name, expected, declared);
         }

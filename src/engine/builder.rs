@@ -6,7 +6,7 @@ use crate::host::HostExecutor;
 use crate::model::{
     ActivationDtype, LoadProgress, ModelConfig, PlanOptions, Precision, build_plan, load_weights,
 };
-use crate::plan::Dtype;
+use crate::plan::{Dtype, Plan};
 use crate::text::Text;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -96,18 +96,10 @@ impl EngineBuilder {
     pub fn build(mut self) -> Result<Engine> {
         let start = Instant::now();
         let _span = tracing::info_span!("load").entered();
-        let checkpoint = self.checkpoint.take().ok_or_else(|| {
-            Error::Invalid("an engine needs a model; call EngineBuilder::model".into())
-        })?;
+        let checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
         let precision = self.precision(&checkpoint);
-        let trained = config.max_position_embeddings as usize;
-        let context_length = self.context_length.unwrap_or(trained);
-        let context_length = u32::try_from(context_length)
-            .map_err(|_| Error::Invalid(format!("a context of {context_length} positions")))?;
-        let mut options = PlanOptions::new(context_length, precision);
-        options.taps.clone_from(&self.taps);
-        let plan = Arc::new(build_plan(&config, &options)?);
+        let plan = Arc::new(self.plan_of(&config, precision)?);
         let text = Text::load(checkpoint.text_source())?;
         let eos = eos(&checkpoint, &config, text.as_ref());
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));
@@ -132,6 +124,26 @@ impl EngineBuilder {
                 executor: Mutex::new(executor),
             }),
         })
+    }
+
+    /// The plan that [`EngineBuilder::build`] would run. Reads no weights.
+    ///
+    /// # Errors
+    /// Those of `build`, but for the weights.
+    pub fn plan(&self) -> Result<Plan> {
+        let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
+        let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
+        self.plan_of(&config, self.precision(checkpoint))
+    }
+
+    fn plan_of(&self, config: &ModelConfig, precision: Precision) -> Result<Plan> {
+        let trained = config.max_position_embeddings as usize;
+        let context_length = self.context_length.unwrap_or(trained);
+        let context_length = u32::try_from(context_length)
+            .map_err(|_| Error::Invalid(format!("a context of {context_length} positions")))?;
+        let mut options = PlanOptions::new(context_length, precision);
+        options.taps.clone_from(&self.taps);
+        build_plan(config, &options)
     }
 
     fn precision(&self, checkpoint: &Checkpoint) -> Precision {
@@ -166,6 +178,10 @@ impl std::fmt::Debug for EngineBuilder {
             .field("kv_dtype", &self.kv_dtype)
             .finish_non_exhaustive()
     }
+}
+
+fn no_model() -> Error {
+    Error::Invalid("an engine needs a model; call EngineBuilder::model".into())
 }
 
 /// More threads than any machine of today has cores.

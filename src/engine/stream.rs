@@ -185,7 +185,10 @@ impl<'a> TokenStream<'a> {
         let mask = match &mut self.mask_hook {
             Some(hook) => {
                 self.mask.allow_all(self.session.engine.vocab_size());
-                hook(&self.history[self.statistics.prompt_tokens..], &mut self.mask)?;
+                hook(
+                    &self.history[self.statistics.prompt_tokens..],
+                    &mut self.mask,
+                )?;
                 Some(&self.mask)
             }
             None => None,

@@ -7,6 +7,22 @@ pub struct Message {
     pub role: String,
     pub content: String,
 }
+impl Message {
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        let role = role.to_owned();
+        let content = content.into();
+        Message { role, content }
+    }
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new("user", content)
+    }
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new("system", content)
+    }
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new("assistant", content)
+    }
+}
 #[derive(Debug)]
 pub struct Text;
 impl Text {

@@ -17,6 +17,8 @@ mod q8_avx2;
 mod q8_avx512;
 mod q8_portable;
 pub mod row;
+#[cfg(test)]
+mod tests;
 pub mod widen;
 
 pub use isa::Isa;

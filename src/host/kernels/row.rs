@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn exp_is_close_everywhere() {
-        for i in -1_030_000..890_000 {
+        for i in -1_030_000..887_000 {
             let x = i as f32 * 1e-4;
             let expected = f64::from(x).exp();
             let error = (f64::from(exp(x)) - expected).abs();

@@ -1,0 +1,186 @@
+//! Every instruction set against the portable definition, bit for bit, on random matrices of every form.
+
+use super::{Isa, LANES, Q8Rows, affine, dense, q8_tile, row};
+use crate::checkpoint::{AffineBuilder, AffineForm, AffineMatrix, AffineShape, RowScales};
+use half::f16;
+use stheno_codegen::plan::Dtype;
+
+/// A small deterministic stream of bits, so that failures repeat.
+struct Bits(u64);
+
+impl Bits {
+    fn next(&mut self) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as u32
+    }
+
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+
+    fn half(&mut self) -> u16 {
+        f16::from_f32(self.float()).to_bits()
+    }
+}
+
+fn matrix(bits: &mut Bits, shape: AffineShape, form: AffineForm) -> AffineMatrix {
+    let mut builder = AffineBuilder::new(shape, form).unwrap();
+    let groups = shape.k / shape.group;
+    for row in 0..shape.n {
+        let quanta: Vec<u8> = (0..shape.k)
+            .map(|_| (bits.next() % (1 << shape.bits)) as u8)
+            .collect();
+        builder.set_quanta(row, &quanta);
+        for mins in [false, true] {
+            let direct: Vec<u16> = (0..groups).map(|_| bits.half()).collect();
+            let supers: Vec<u16> = (0..shape.k / 256).map(|_| bits.half()).collect();
+            let subs: Vec<i8> = (0..groups).map(|_| bits.next() as i8).collect();
+            let scales = match form.two_level {
+                true => RowScales::TwoLevel {
+                    supers: &supers,
+                    subs: &subs,
+                },
+                false => RowScales::Direct(&direct),
+            };
+            match mins {
+                false => builder.set_scales(row, scales),
+                true if form.zero.is_none() => builder.set_mins(row, scales),
+                true => {}
+            }
+        }
+    }
+    builder.finish()
+}
+
+fn forms() -> impl Iterator<Item = (AffineShape, AffineForm)> {
+    let shape = |bits, group| AffineShape {
+        n: 40,
+        k: 512,
+        bits,
+        group,
+    };
+    let zeros = [(4, 8), (5, 16), (6, 32), (8, 128)];
+    let kinds = zeros
+        .into_iter()
+        .flat_map(|(bits, zero)| [(bits, Some(zero)), (bits, None)]);
+    kinds.flat_map(move |(bits, zero)| {
+        let groups = [(16, false), (16, true), (32, false), (32, true)];
+        groups.map(|(group, two_level)| (shape(bits, group), AffineForm { two_level, zero }))
+    })
+}
+
+#[test]
+fn q8_tiles_agree_on_every_instruction_set() {
+    let mut bits = Bits(1);
+    for (shape, form) in forms() {
+        let w = matrix(&mut bits, shape, form);
+        let rows = 9;
+        let (k, mut quanta) = (shape.k, Vec::new());
+        let (mut scales, mut sums, mut sums16, mut sums32) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..rows * k / 32 {
+            // Some groups at the extremes, where integer sums are largest.
+            let extreme = bits.next().is_multiple_of(3);
+            let x: [f32; 32] = std::array::from_fn(|_| match extreme {
+                true => bits.float().signum(),
+                false => bits.float(),
+            });
+            let mut q = [0i8; 32];
+            let (scale, halves) = row::quantize(&x, &mut q);
+            quanta.extend(q);
+            scales.push(scale);
+            sums.extend(halves);
+            sums16.extend(halves.map(|sum| scale * sum as f32));
+            sums32.push(scale * (halves[0] + halves[1]) as f32);
+        }
+        let x = Q8Rows {
+            k,
+            quanta: &quanta,
+            scales: &scales,
+            sums: &sums,
+            sums16: &sums16,
+            sums32: &sums32,
+        };
+        for tile in 0..shape.n.div_ceil(LANES) {
+            for count in 1..=8 {
+                let first = rows - count;
+                let mut expected = [[0f32; LANES]; 8];
+                q8_tile(Isa::Portable, &w, tile, &x, first, &mut expected[..count]);
+                for isa in Isa::available() {
+                    let mut found = [[0f32; LANES]; 8];
+                    q8_tile(isa, &w, tile, &x, first, &mut found[..count]);
+                    let bits = |y: &[[f32; LANES]; 8]| y.map(|y| y.map(f32::to_bits));
+                    let same = bits(&found) == bits(&expected);
+                    assert!(
+                        same,
+                        "{isa}, {shape:?}, {form:?}, tile {tile}, {count} rows"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn float_tiles_agree_with_dequantized_rows_and_on_every_instruction_set() {
+    let mut bits = Bits(2);
+    for (shape, form) in forms() {
+        let w = matrix(&mut bits, shape, form);
+        let x: Vec<f32> = (0..shape.k).map(|_| bits.float()).collect();
+        let sums: Vec<f32> = x.chunks(shape.group).map(|x| x.iter().sum()).collect();
+        for tile in 0..shape.n.div_ceil(LANES) {
+            let [expected] = affine::tile::<1>(&w, tile, [&x], [&sums]);
+            for isa in Isa::available() {
+                let found = isa.run(|| affine::tile::<4>(&w, tile, [&x; 4], [&sums; 4]));
+                for found in found {
+                    assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits), "{isa}");
+                }
+            }
+            for (lane, y) in expected.iter().enumerate().take(shape.n - tile * LANES) {
+                let mut row = vec![0f32; shape.k];
+                w.dequantize_row(tile * LANES + lane, &mut row);
+                let terms = row
+                    .iter()
+                    .zip(&x)
+                    .map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let (sum, magnitude) = terms.fold((0.0, 0.0), |(s, m), t| (s + t, m + t.abs()));
+                assert!(
+                    (f64::from(*y) - sum).abs() <= 1e-5 * magnitude,
+                    "{shape:?} {form:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_dots_agree_on_every_instruction_set_and_with_f64() {
+    let mut bits = Bits(3);
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+        for k in [1, 15, 16, 64, 100] {
+            // One byte off, since files need not align tensors.
+            let bytes = |bits: &mut Bits| -> Vec<u8> {
+                let elements = (0..k).flat_map(|_| match dtype {
+                    Dtype::F32 => bits.float().to_le_bytes().to_vec(),
+                    Dtype::F16 => bits.half().to_le_bytes().to_vec(),
+                    Dtype::BF16 => half::bf16::from_f32(bits.float()).to_le_bytes().to_vec(),
+                });
+                std::iter::once(0).chain(elements).collect()
+            };
+            let (a, b) = (bytes(&mut bits), bytes(&mut bits));
+            let x: Vec<f32> = (0..k).map(|_| bits.float()).collect();
+            let [expected] = dense::dots::<2, 1>(dtype, [&a[1..], &b[1..]], [&x]);
+            for isa in Isa::available() {
+                for y in isa.run(|| dense::dots::<2, 3>(dtype, [&a[1..], &b[1..]], [&x; 3])) {
+                    assert_eq!(
+                        y.map(f32::to_bits),
+                        expected.map(f32::to_bits),
+                        "{isa} {dtype} {k}"
+                    );
+                }
+            }
+        }
+    }
+}

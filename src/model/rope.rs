@@ -121,8 +121,9 @@ impl RopeScaling {
                 plain().zip(factors).map(|(f, factor)| f / factor).collect()
             }
         };
-        let mut values = inv_freq.iter().chain([&attention_factor]);
-        if !values.all(|f| f.is_finite() && *f >= 0.0) || attention_factor == 0.0 {
+        let sound = |f: &f32| f.is_finite() && *f >= 0.0;
+        let frequencies = inv_freq.iter().all(sound);
+        if !frequencies || !sound(&attention_factor) || attention_factor == 0.0 {
             return Err("the rotation's parameters give no finite frequencies".to_owned());
         }
         Ok(RopeDecl {

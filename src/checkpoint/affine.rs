@@ -117,7 +117,11 @@ impl AffineMatrix {
             return self.low[run * 512 + 64 * quad + lane];
         }
         let byte = self.low[run * 256 + 64 * (quad / 2) + lane];
-        let low = if quad % 2 == 0 { byte & 15 } else { byte >> 4 };
+        let low = if quad.is_multiple_of(2) {
+            byte & 15
+        } else {
+            byte >> 4
+        };
         let high = match self.shape.bits {
             5 => self.high[run * 64 + lane] >> quad & 1,
             6 => self.high[run * 128 + 64 * (quad / 4) + lane] >> (2 * (quad % 4)) & 3,

@@ -56,7 +56,7 @@ impl AffineBuilder {
         let AffineShape { n, k, bits, group } = shape;
         let k_step = if form.two_level { 256 } else { 32 };
         let shaped = matches!(bits, 4 | 5 | 6 | 8) && matches!(group, 16 | 32) && n > 0 && k > 0;
-        if !shaped || k % k_step != 0 {
+        if !shaped || !k.is_multiple_of(k_step) {
             return None;
         }
         let padded = n.checked_next_multiple_of(TILE_ROWS)?;

@@ -102,11 +102,6 @@ impl View {
     pub fn len(&self) -> usize {
         self.range.len()
     }
-
-    /// File that the bytes are of.
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
 }
 
 impl AsRef<[u8]> for View {

@@ -5,8 +5,11 @@ mod blocks;
 mod builder;
 mod bytes;
 mod gguf;
+mod hf_dir;
+mod hub;
 mod matrix;
 mod plane;
+mod safetensors;
 mod tensor;
 
 pub use affine::{AffineMatrix, AffineShape, Offsets, Scales, TILE_ROWS};
@@ -15,6 +18,9 @@ pub use gguf::{GgufMetadata, GgufValue};
 pub use matrix::{DenseMatrix, Matrix};
 
 use crate::error::{Error, Result};
+use bytes::FileBytes;
+use gguf::GgufFile;
+use hf_dir::HfDir;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +55,15 @@ impl Checkpoint {
     /// # Errors
     /// If a file is missing, contradicts its format, or asks for what is not supported.
     pub fn open(spec: &Path) -> Result<Self> {
-        Err(Error::Unsupported(format!("opening {}", spec.display())))
+        if spec.is_dir() {
+            return Self::open_dir(spec);
+        }
+        let file = FileBytes::map(spec)?;
+        if !file.bytes().starts_with(&gguf::MAGIC) {
+            let reason = "neither a GGUF file nor a directory with config.json and safetensors";
+            return Err(Error::malformed(spec, reason));
+        }
+        Self::of_gguf(&file)
     }
 
     /// Like [`Checkpoint::open`], and takes the id of a model (`organisation/name`) that the hub's local cache holds;
@@ -58,7 +72,58 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::open`], and if the id is not to be had.
     pub fn open_named(spec: &str) -> Result<Self> {
-        Self::open(Path::new(spec))
+        Self::open(&hub::locate(spec)?)
+    }
+
+    /// A GGUF file that is in memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    pub fn from_gguf(bytes: Vec<u8>) -> Result<Self> {
+        Self::of_gguf(&FileBytes::owned("GGUF in memory", bytes))
+    }
+
+    /// A `config.json` and a `model.safetensors` that are in memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    pub fn from_safetensors(config: &[u8], bytes: Vec<u8>) -> Result<Self> {
+        let config = hf_dir::checked_config(Path::new("config.json"), Some(config))?;
+        let file = FileBytes::owned("safetensors in memory", bytes);
+        Ok(Checkpoint {
+            path: file.path().to_owned(),
+            config,
+            generation_config: None,
+            tensors: hf_dir::with_prefix(safetensors::read(&file)?),
+            metadata: None,
+        })
+    }
+
+    fn open_dir(dir: &Path) -> Result<Self> {
+        let HfDir {
+            config,
+            generation_config,
+            tensors,
+        } = HfDir::open(dir)?;
+        Ok(Checkpoint {
+            path: dir.to_owned(),
+            config,
+            generation_config,
+            tensors,
+            metadata: None,
+        })
+    }
+
+    fn of_gguf(file: &FileBytes) -> Result<Self> {
+        let mut gguf = GgufFile::parse(file)?;
+        let config = gguf.config(file.path())?;
+        Ok(Checkpoint {
+            path: file.path().to_owned(),
+            config,
+            generation_config: None,
+            tensors: gguf.tensors,
+            metadata: Some(gguf.metadata),
+        })
     }
 
     /// The directory or file.

@@ -1,7 +1,9 @@
+use super::blocks::BlockFormat;
 use super::bytes::View;
 use super::{DenseMatrix, Matrix};
 use crate::error::Error;
 use half::{bf16, f16};
+use std::fmt;
 use std::path::Path;
 use stheno_codegen::plan::Dtype;
 
@@ -20,8 +22,30 @@ pub(super) struct Tensor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
     Float(Dtype),
+    Blocks(BlockFormat),
     /// Anything else, by name: there, but of no use to a model.
-    Other(&'static str),
+    Other(::safetensors::Dtype),
+}
+
+impl Storage {
+    /// Elements and bytes of the smallest part that stands alone.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Storage::Float(dtype) => (1, dtype.size()),
+            Storage::Blocks(format) => format.block(),
+            Storage::Other(dtype) => (8, dtype.bitsize()),
+        }
+    }
+}
+
+impl fmt::Display for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Storage::Float(dtype) => dtype.fmt(f),
+            Storage::Blocks(format) => f.write_str(format.name()),
+            Storage::Other(dtype) => write!(f, "{dtype:?}"),
+        }
+    }
 }
 
 /// How a tensor differs from what was asked for.
@@ -45,7 +69,7 @@ impl Mismatch {
 
 impl Tensor {
     pub fn is_quantized(&self) -> bool {
-        false
+        matches!(self.storage, Storage::Blocks(_))
     }
 
     pub fn stored_bytes(&self) -> u64 {
@@ -53,45 +77,116 @@ impl Tensor {
     }
 
     pub fn matrix(&self, n: usize, k: usize) -> Result<Matrix, Mismatch> {
-        let mismatch = || self.mismatch(&format!("a matrix [{n}, {k}]"));
-        if self.shape != [n, k] {
-            return Err(mismatch());
-        }
+        let matrix = (self.shape == [n, k]).then(|| self.read_matrix(n, k));
+        matrix
+            .flatten()
+            .ok_or_else(|| self.mismatch(format!("a matrix [{n}, {k}]")))
+    }
+
+    fn read_matrix(&self, n: usize, k: usize) -> Option<Matrix> {
+        let rows = RowOrder::new(n, self.interleaved_heads)?;
         match self.storage {
+            Storage::Blocks(format) => format
+                .repack(&self.view, n, k, |row| rows.source(row))
+                .map(Matrix::Affine),
             Storage::Float(dtype) => {
-                DenseMatrix::new(n, k, dtype, Box::new(self.view.clone())).map(Matrix::Dense)
+                let data: Box<dyn AsRef<[u8]> + Send + Sync> = match rows {
+                    RowOrder::Same => Box::new(self.view.clone()),
+                    RowOrder::Interleaved { .. } => Box::new(self.reordered(k, dtype, rows)),
+                };
+                DenseMatrix::new(n, k, dtype, data).map(Matrix::Dense)
             }
             Storage::Other(_) => None,
         }
-        .ok_or_else(mismatch)
     }
 
     pub fn vector(&self, n: usize) -> Result<Vec<f32>, Mismatch> {
-        let mismatch = || self.mismatch(&format!("a vector [{n}] of floats"));
-        if self.shape != [n] {
-            return Err(mismatch());
-        }
-        let bytes = self.view.as_ref();
-        match self.storage {
-            Storage::Float(Dtype::F32) => Ok(widen(bytes, f32::from_le_bytes)),
-            Storage::Float(Dtype::F16) => Ok(widen(bytes, |b| f16::from_le_bytes(b).to_f32())),
-            Storage::Float(Dtype::BF16) => Ok(widen(bytes, |b| bf16::from_le_bytes(b).to_f32())),
-            Storage::Other(_) => Err(mismatch()),
-        }
+        let vector = (self.shape == [n]).then(|| self.read_vector(n));
+        vector
+            .flatten()
+            .ok_or_else(|| self.mismatch(format!("a vector [{n}] of floats")))
     }
 
-    fn mismatch(&self, expected: &str) -> Mismatch {
-        let kind = match self.storage {
-            Storage::Float(dtype) => dtype.to_string(),
-            Storage::Other(name) => name.to_owned(),
+    fn read_vector(&self, n: usize) -> Option<Vec<f32>> {
+        let Storage::Float(dtype) = self.storage else {
+            return None;
         };
-        Mismatch {
-            expected: expected.to_owned(),
-            found: format!("{kind} {:?}", self.shape),
+        let rows = RowOrder::new(n, self.interleaved_heads)?;
+        let bytes = self.reordered(1, dtype, rows);
+        let values = match dtype {
+            Dtype::F32 => widen(&bytes, f32::from_le_bytes),
+            Dtype::F16 => widen(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => widen(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
+        };
+        (values.len() == n).then_some(values)
+    }
+
+    /// A copy of the rows of k elements in their Hugging Face order.
+    fn reordered(&self, k: usize, dtype: Dtype, rows: RowOrder) -> Vec<u8> {
+        let (bytes, row_bytes) = (self.view.as_ref(), k * dtype.size());
+        let mut copy = Vec::with_capacity(bytes.len());
+        for row in 0..bytes.len().checked_div(row_bytes).unwrap_or(0) {
+            copy.extend_from_slice(&bytes[rows.source(row) * row_bytes..][..row_bytes]);
+        }
+        copy
+    }
+
+    fn mismatch(&self, expected: String) -> Mismatch {
+        let found = format!("{} {:?}", self.storage, self.shape);
+        Mismatch { expected, found }
+    }
+}
+
+/// Which stored row is row i of the Hugging Face tensor.
+#[derive(Debug, Clone, Copy)]
+enum RowOrder {
+    Same,
+    /// Within a head, stored rows 2 i and 2 i + 1 are rows i and i + head_dim / 2.
+    Interleaved {
+        head_dim: usize,
+    },
+}
+
+impl RowOrder {
+    fn new(n: usize, interleaved_heads: Option<usize>) -> Option<Self> {
+        let Some(heads) = interleaved_heads else {
+            return Some(RowOrder::Same);
+        };
+        let head_dim = n.checked_div(heads)?;
+        let even = head_dim * heads == n && head_dim > 0 && head_dim.is_multiple_of(2);
+        even.then_some(RowOrder::Interleaved { head_dim })
+    }
+
+    fn source(self, row: usize) -> usize {
+        match self {
+            RowOrder::Same => row,
+            RowOrder::Interleaved { head_dim } => {
+                let (head, i) = (row / head_dim, row % head_dim);
+                let half = head_dim / 2;
+                head * head_dim + 2 * (i % half) + i / half
+            }
         }
     }
 }
 
 fn widen<const SIZE: usize>(bytes: &[u8], f: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
     bytes.as_chunks::<SIZE>().0.iter().map(|b| f(*b)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowOrder;
+
+    #[test]
+    fn rows_of_a_head_are_put_apart_again() {
+        // What the converter does to a head of 8 rows.
+        let stored = [0, 4, 1, 5, 2, 6, 3, 7];
+        let order = RowOrder::new(16, Some(2)).unwrap();
+        for row in 0..16 {
+            assert_eq!(stored[order.source(row) % 8] + row / 8 * 8, row);
+        }
+        assert!(RowOrder::new(15, Some(2)).is_none());
+        assert!(RowOrder::new(6, Some(2)).is_none());
+        assert!(RowOrder::new(6, Some(0)).is_none());
+    }
 }

@@ -103,7 +103,7 @@ fn repack<B: Block<SIZE>, const SIZE: usize>(
     let row_blocks = k / B::ELEMENTS;
     let (blocks, rest) = view.as_ref().as_chunks::<SIZE>();
     // Before anything is allocated: n and k are those of the bytes that are there.
-    let matches = k % B::ELEMENTS == 0 && Some(blocks.len()) == n.checked_mul(row_blocks);
+    let matches = k.is_multiple_of(B::ELEMENTS) && Some(blocks.len()) == n.checked_mul(row_blocks);
     if !matches || !rest.is_empty() {
         return None;
     }

@@ -45,7 +45,11 @@ fn element(format: BlockFormat, block: &[u8], i: usize) -> (f32, u8, f32) {
                 _ => &block[48..],
             };
             let byte = qs[32 * (j / 2) + l];
-            let mut quantum = if j % 2 == 0 { byte & 15 } else { byte >> 4 };
+            let mut quantum = if j.is_multiple_of(2) {
+                byte & 15
+            } else {
+                byte >> 4
+            };
             if format == BlockFormat::Q5K && block[16 + l] >> j & 1 == 1 {
                 quantum += 16;
             }

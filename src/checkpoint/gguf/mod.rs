@@ -1,5 +1,11 @@
 //! GGUF: one file with metadata and tensors, as llama.cpp writes it.
 
+mod config;
+mod file;
+mod ggml_type;
 mod metadata;
+mod names;
+mod reader;
 
+pub(super) use file::{GgufFile, MAGIC};
 pub use metadata::{GgufMetadata, GgufValue};

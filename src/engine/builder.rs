@@ -206,7 +206,7 @@ fn eos(checkpoint: &Checkpoint, config: &ModelConfig, text: Option<&Text>) -> Ve
         ids.extend(list);
     }
     if let Some(text) = text {
-        ids.extend(text.eos());
+        ids.extend(text.stop_ids());
     }
     ids.into_iter().collect()
 }

@@ -82,12 +82,9 @@ impl Engine {
             Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Raw(text) => self.encode(text)?,
             Prompt::Chat(messages) => self.encode_chat(messages)?,
-            Prompt::Text(text) if self.text().is_some_and(|t| t.has_chat_template()) => {
+            Prompt::Text(text) if self.has_chat_template() => {
                 not_empty(text)?;
-                self.encode_chat(&[Message {
-                    role: "user".to_owned(),
-                    content: text.clone(),
-                }])?
+                self.encode_chat(&[Message::new("user", text)])?
             }
             Prompt::Text(text) => self.encode(text)?,
         };
@@ -98,24 +95,29 @@ impl Engine {
         Ok(tokens)
     }
 
+    /// Whether prompts may be conversations.
+    pub fn has_chat_template(&self) -> bool {
+        self.text().is_some_and(|text| text.chat.is_some())
+    }
+
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let tokenizer = self.text().ok_or_else(no_tokenizer)?;
+        let loaded = self.text().ok_or_else(no_tokenizer)?;
         not_empty(text)?;
-        tokenizer.encode(text, true)
+        loaded.tokenizer.encode(text, true)
     }
 
     fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let text = self.text().ok_or_else(no_tokenizer)?;
-        if !text.has_chat_template() {
-            return Err(Error::Invalid(
-                "the model has no chat template; give it raw text instead (--raw)".into(),
-            ));
-        }
+        let chat = text.chat.as_ref().ok_or_else(|| {
+            let advice = "the model has no chat template; give it raw text instead (--raw)";
+            Error::Invalid(advice.into())
+        })?;
         if messages.is_empty() {
             return Err(empty());
         }
         // The template writes the beginning-of-text token where the model wants one.
-        text.encode(&text.render(messages)?, false)
+        let prompt = chat.render(messages, true)?;
+        text.tokenizer.encode(&prompt, false)
     }
 }
 

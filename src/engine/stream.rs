@@ -1,6 +1,6 @@
 use super::{CancellationToken, FinishReason, GenerateOptions, Prompt, Session, Statistics};
 use crate::Result;
-use crate::speculation::sampling::{Sampler, TokenMask};
+use crate::speculation::sampling::{Logprobs, Sampler, TokenCounts, TokenLogprob, TokenMask};
 use crate::text::{StopStrings, TextStream};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub struct Token {
     /// Log-probability under the model, before any filter; only if [`GenerateOptions::logprobs`] asks for it.
     pub logprob: Option<f32>,
     /// The most probable tokens and their log-probabilities, best first.
-    pub top_logprobs: Vec<(u32, f32)>,
+    pub top_logprobs: Vec<TokenLogprob>,
 }
 
 /// Chooses, before each token, which ones are allowed: a closure over the tokens generated so far.
@@ -27,7 +27,8 @@ type MaskHook<'a> = Box<dyn FnMut(&[u32], &mut TokenMask) -> Result<()> + 'a>;
 pub struct TokenStream<'a> {
     session: &'a mut Session,
     sampler: Sampler,
-    mask: TokenMask,
+    /// What the penalties see.
+    counts: TokenCounts,
     mask_hook: Option<MaskHook<'a>>,
     text: Option<TextState>,
     options: Limits,
@@ -73,6 +74,7 @@ impl Session {
             });
         }
         let sampler = Sampler::new(options.sampling.clone(), engine.vocab_size())?;
+        let counts = TokenCounts::new(&history, options.sampling.penalty_last_n);
         // The last token needs no position: nothing is computed from it.
         let room = self.context_length() - history.len() + 1;
         let limits = Limits {
@@ -82,8 +84,8 @@ impl Session {
             cancellation: options.cancellation.clone(),
         };
         let text = engine.text().map(|text| TextState {
-            stream: text.stream(),
-            stop: StopStrings::new(&options.stop),
+            stream: TextStream::new(&text.tokenizer),
+            stop: StopStrings::new(options.stop.iter().cloned()),
         });
         let start = Instant::now();
         let reused = self.rewind_to_shared_prefix(&history);
@@ -106,7 +108,7 @@ impl Session {
         Ok(TokenStream {
             session: self,
             sampler,
-            mask: TokenMask::default(),
+            counts,
             mask_hook: None,
             text,
             options: limits,
@@ -172,6 +174,7 @@ impl<'a> TokenStream<'a> {
         };
         let mut token = self.sample()?;
         self.history.push(token.id);
+        self.counts.push(token.id);
         self.count(pending, start.elapsed());
         token.text = self.advance_text(token.id);
         if self.finish.is_none() && self.statistics.generated_tokens >= self.options.max_tokens {
@@ -184,25 +187,25 @@ impl<'a> TokenStream<'a> {
     fn sample(&mut self) -> Result<Token> {
         let mask = match &mut self.mask_hook {
             Some(hook) => {
-                self.mask.allow_all(self.session.engine.vocab_size());
-                hook(
-                    &self.history[self.statistics.prompt_tokens..],
-                    &mut self.mask,
-                )?;
-                Some(&self.mask)
+                let mut mask = TokenMask::all(self.session.engine.vocab_size());
+                hook(&self.history[self.statistics.prompt_tokens..], &mut mask)?;
+                Some(mask)
             }
             None => None,
         };
         let logits = self.session.scratch.logits();
         // Of a chunk of the prompt or a step, only the last row has an output.
+        let position = self.history.len() as u32;
         let choice = self
             .sampler
-            .sample(logits, &self.history, mask, self.options.logprobs)?;
+            .choose(logits, position, &self.counts, mask.as_ref())?;
+        let logprobs = self.options.logprobs;
+        let logprobs = logprobs.map(|n| Logprobs::new(logits, choice.token, n));
         Ok(Token {
             id: choice.token,
             text: String::new(),
-            logprob: self.options.logprobs.map(|_| choice.logprob),
-            top_logprobs: choice.top,
+            logprob: logprobs.as_ref().map(|l| l.chosen.logprob),
+            top_logprobs: logprobs.map_or(Vec::new(), |l| l.top),
         })
     }
 
@@ -224,15 +227,11 @@ impl<'a> TokenStream<'a> {
         let Some(state) = &mut self.text else {
             return String::new();
         };
-        let Some(text) = self.session.engine.text() else {
-            return String::new();
-        };
-        let fragment = state.stream.push(text, id);
-        let (fragment, stopped) = state.stop.push(&fragment);
-        if stopped {
+        let found = state.stop.push(&state.stream.push(id).unwrap_or_default());
+        if found.stopped {
             self.finish = Some(FinishReason::Stop);
         }
-        fragment
+        found.text
     }
 
     /// Everything held back; nothing more comes.
@@ -241,11 +240,9 @@ impl<'a> TokenStream<'a> {
             return String::new();
         };
         let tail = state.stream.finish();
-        let (mut fragment, stopped) = state.stop.push(&tail);
-        if !stopped {
-            fragment += &state.stop.finish();
-        }
-        fragment
+        let mut text = state.stop.push(&tail.unwrap_or_default()).text;
+        text += &state.stop.finish();
+        text
     }
 }
 

@@ -138,7 +138,7 @@ pub struct SamplingArgs {
     pub temp: Option<f32>,
     /// Keeps the K most probable tokens; 0 keeps all
     #[arg(long, value_name = "K")]
-    pub top_k: Option<u32>,
+    pub top_k: Option<usize>,
     /// Keeps the fewest tokens that have this probability together; 1 keeps all
     #[arg(long, value_name = "P")]
     pub top_p: Option<f32>,

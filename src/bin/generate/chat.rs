@@ -17,15 +17,16 @@ pub fn run(
     interrupt: &Interrupt,
     seed: Option<u64>,
 ) -> Result<u8> {
-    if !session
-        .engine()
-        .text()
-        .is_some_and(|t| t.has_chat_template())
-    {
+    if !session.engine().has_chat_template() {
         let advice = "the model has no chat template; use -p with --raw instead of --chat";
         return Err(Usage(advice.into()).into());
     }
-    let mut messages: Vec<Message> = args.prompt.system.iter().map(Message::system).collect();
+    let mut messages: Vec<Message> = args
+        .prompt
+        .system
+        .iter()
+        .map(|text| Message::new("system", text))
+        .collect();
     let people = std::io::stdin().is_terminal();
     if people {
         eprintln!("Say something; an empty line or Ctrl-D ends.");
@@ -39,7 +40,7 @@ pub fn run(
                 None => return Ok(0),
             },
         };
-        messages.push(Message::user(turn));
+        messages.push(Message::new("user", turn));
         let prompt = Prompt::Chat(messages.clone());
         let answer = answer(session, prompt, options, interrupt, !args.output.no_stream)?;
         print("\n")?;
@@ -49,7 +50,7 @@ pub fn run(
         if answer.finish_reason == FinishReason::Cancelled {
             return Ok(INTERRUPTED);
         }
-        messages.push(Message::assistant(answer.text.unwrap_or_default()));
+        messages.push(Message::new("assistant", answer.text.unwrap_or_default()));
     }
 }
 

@@ -80,7 +80,7 @@ impl Answer {
 fn logprobs_of(token: &Token) -> Value {
     let top = token.top_logprobs.iter();
     let top: Vec<Value> = top
-        .map(|(id, logprob)| json!({ "id": id, "logprob": logprob }))
+        .map(|t| json!({ "id": t.token, "logprob": t.logprob }))
         .collect();
     json!({ "id": token.id, "logprob": token.logprob, "top": top })
 }

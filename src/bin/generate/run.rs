@@ -104,9 +104,10 @@ impl Input {
             (Input::Tokens(tokens), _) => Prompt::Tokens(tokens),
             (Input::Text(text), _) if args.raw => Prompt::Raw(text),
             (Input::Text(text), None) => Prompt::Text(text),
-            (Input::Text(text), Some(system)) => {
-                Prompt::Chat(vec![Message::system(system), Message::user(text)])
-            }
+            (Input::Text(text), Some(system)) => Prompt::Chat(vec![
+                Message::new("system", system),
+                Message::new("user", text),
+            ]),
             (Input::Nothing, _) => return Err(Usage("no prompt; give one with -p".into()).into()),
         })
     }

@@ -16,14 +16,14 @@ pub fn params(args: &SamplingArgs, config: Option<&Value>) -> Result<SamplingPar
         flag.or_else(|| number(key).map(|x| x as f32))
             .unwrap_or(default)
     };
-    let top_k = args.top_k.or_else(|| number("top_k").map(|x| x as u32));
+    let top_k = args.top_k.or_else(|| number("top_k").map(|x| x as usize));
     Ok(SamplingParams {
         temperature: float(args.temp, "temperature", 0.8),
         top_k: top_k.unwrap_or(40),
         top_p: float(args.top_p, "top_p", 0.95),
         min_p: float(args.min_p, "min_p", 0.05),
-        repeat_penalty: float(args.repeat_penalty, "repetition_penalty", 1.0),
-        repeat_last_n: args.repeat_last_n as i32,
+        repetition_penalty: float(args.repeat_penalty, "repetition_penalty", 1.0),
+        penalty_last_n: i32::try_from(args.repeat_last_n).unwrap_or(i32::MAX),
         presence_penalty: args.presence_penalty,
         frequency_penalty: args.frequency_penalty,
         logit_bias: args

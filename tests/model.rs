@@ -130,11 +130,15 @@ fn default_linear_and_given_factors() {
 }
 
 #[test]
-fn dynamic_follows_the_context_of_the_plan() {
-    let scaling = json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}});
-    assert_close(&rope(scaling.clone(), 200).inv_freq, &plain(1e4));
+fn dynamic_follows_the_position() {
+    let rope = rope(
+        json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+        1024,
+    );
+    assert_close(&rope.inv_freq_at(0), &plain(1e4));
+    assert_close(&rope.inv_freq_at(255), &plain(1e4));
     let theta = 1e4 * (2.0f64 * 1024.0 / 256.0 - 1.0).powf(16.0 / 14.0);
-    assert_close(&rope(scaling, 1024).inv_freq, &plain(theta));
+    assert_close(&rope.inv_freq_at(1023), &plain(theta));
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn greedy_tokens_match_transformers() {
         let mut sequence = KvSequence::new(executor.plan().kv);
         let mut forward = Forward::default();
         let mut next = expected.ids("input_ids")[..16].to_vec();
-        let mut tokens = Vec::new();
+        let mut tokens: Vec<u32> = Vec::new();
         while tokens.len() < 32 {
             let rows = Row::chain(SequenceIndex(0), sequence.len() as u32, &next);
             executor

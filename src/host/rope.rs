@@ -18,7 +18,7 @@ impl RopeTable {
         self.cos.clear();
         self.sin.clear();
         for row in rows {
-            for inv_freq in &decl.inv_freq {
+            for inv_freq in decl.inv_freq_at(row.position).iter() {
                 let angle = f64::from(row.position as f32 * inv_freq);
                 self.cos.push(angle.cos() as f32 * decl.attention_factor);
                 self.sin.push(angle.sin() as f32 * decl.attention_factor);

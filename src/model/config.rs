@@ -111,7 +111,7 @@ impl ModelConfig {
         config.validate().map_err(malformed)?;
         config.activation()?;
         config
-            .rotation(config.max_position_embeddings)
+            .rotation()
             .and_then(|rotation| config.rope_scaling.declare(&rotation))
             .map_err(malformed)?;
         // Whatever the family refuses, before anyone loads a tokenizer or maps a weight for it.
@@ -186,13 +186,13 @@ impl ModelConfig {
     }
 
     /// Rotation of a plan with that many positions.
-    pub(super) fn rope(&self, context_length: u32) -> Result<RopeDecl> {
-        self.rotation(context_length)
+    pub(super) fn rope(&self) -> Result<RopeDecl> {
+        self.rotation()
             .and_then(|rotation| self.rope_scaling.declare(&rotation))
             .map_err(Error::Invalid)
     }
 
-    fn rotation(&self, context_length: u32) -> Result<Rotation, String> {
+    fn rotation(&self) -> Result<Rotation, String> {
         let factor = self.partial_rotary_factor;
         // Truncated, as transformers does.
         let dims = (f64::from(self.head_dim) * factor) as u32;
@@ -206,7 +206,6 @@ impl ModelConfig {
             theta: self.rope_theta,
             dims,
             max_position_embeddings: self.max_position_embeddings,
-            context_length,
         })
     }
 

@@ -59,7 +59,7 @@ pub fn build_plan(config: &ModelConfig, options: &PlanOptions) -> Result<Plan> {
     };
     let context_length = options.context_length;
     let mut builder = PlanBuilder::new(family.model_type, config.vocab_size, context_length, kv);
-    let rope = builder.rope(config.rope(context_length)?);
+    let rope = builder.rope(config.rope()?);
     let decoder = (family.decoder)(config)?;
     config.check_layer_types(&decoder.windows)?;
     let mut stack = Stack {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
-use stheno_codegen::plan::RopeDecl;
+use stheno_codegen::plan::{DynamicNtk, RopeDecl};
 
 /// How the frequencies of the rotation are stretched beyond the positions that a model was trained on.
 ///
@@ -16,11 +16,11 @@ pub enum RopeScaling {
         /// Ratio of positions.
         factor: f64,
     },
-    /// A larger base for contexts longer than `max_position_embeddings` (NTK-aware).
+    /// A larger base beyond `max_position_embeddings` (NTK-aware).
     ///
-    /// transformers computes the base from the length of the sequence so far and so rotates the same position
-    /// differently as a text grows. Here the base is a constant of the plan, that of its `context_length`: what is
-    /// computed at a position depends on that position only (and equals transformers at that length).
+    /// transformers takes the base from the largest position of a call, and keeps keys as they were rotated. Here it
+    /// comes from each row's own position, so that what is computed there depends on nothing else: the same as
+    /// transformers when it generates token by token.
     Dynamic {
         /// Strength of the stretch.
         factor: f64,
@@ -78,8 +78,6 @@ pub(super) struct Rotation {
     pub dims: u32,
     /// Positions of the configuration.
     pub max_position_embeddings: u32,
-    /// Positions of the plan.
-    pub context_length: u32,
 }
 
 impl RopeScaling {
@@ -91,6 +89,7 @@ impl RopeScaling {
         }
         let plain = || rotation.powers(theta).map(|power| 1.0 / power);
         let mut attention_factor = 1.0;
+        let mut dynamic = None;
         let inv_freq: Vec<f32> = match self {
             RopeScaling::Default => plain().collect(),
             RopeScaling::Linear { factor } => {
@@ -98,8 +97,12 @@ impl RopeScaling {
                 plain().map(|f| f / factor).collect()
             }
             RopeScaling::Dynamic { factor } => {
-                let theta = rotation.dynamic_theta(positive("factor", *factor)?);
-                rotation.powers(theta).map(|power| 1.0 / power).collect()
+                dynamic = Some(DynamicNtk {
+                    theta,
+                    factor: positive("factor", *factor)?,
+                    trained_length: rotation.max_position_embeddings,
+                });
+                plain().collect()
             }
             RopeScaling::Llama3 { .. } => {
                 let blend = self.llama3()?;
@@ -129,6 +132,7 @@ impl RopeScaling {
         Ok(RopeDecl {
             inv_freq,
             attention_factor,
+            dynamic,
         })
     }
 
@@ -240,12 +244,5 @@ impl Rotation {
     fn powers(&self, theta: f64) -> impl Iterator<Item = f32> {
         let dims = self.dims;
         (0..dims / 2).map(move |i| (theta as f32).powf((2 * i) as f32 / dims as f32))
-    }
-
-    fn dynamic_theta(&self, factor: f64) -> f64 {
-        let trained = f64::from(self.max_position_embeddings);
-        let length = f64::from(self.context_length).max(trained);
-        let dims = f64::from(self.dims);
-        self.theta * (factor * length / trained - (factor - 1.0)).powf(dims / (dims - 2.0))
     }
 }

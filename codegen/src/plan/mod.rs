@@ -18,7 +18,7 @@ pub use dtype::{Dtype, InputDtype};
 pub use op::{Activation, Epilogue, Linear, Norm, Op, Part, QkvEpilogue};
 pub use row::{DeltaId, KV_PAGE, Row, SequenceIndex};
 pub use segment::{
-    BufferDecl, BufferId, Dim, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind, WeightDecl,
-    WeightId, WeightShape,
+    BufferDecl, BufferId, Dim, DynamicNtk, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind,
+    WeightDecl, WeightId, WeightShape,
 };
 pub use validate::{OpName, PlanError};

@@ -1,5 +1,6 @@
 use super::{Dtype, Op};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 macro_rules! index {
@@ -169,9 +170,40 @@ pub struct RopeDecl {
     pub inv_freq: Vec<f32>,
     /// Multiplies both sine and cosine (the attention factor of YaRN; 1 otherwise).
     pub attention_factor: f32,
+    /// Replaces `inv_freq` at late positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<DynamicNtk>,
+}
+
+/// Frequencies of a position p at or beyond `trained_length` (NTK-aware scaling), for pair i of `dims / 2`, with
+/// length = p + 1: `1 / b^(2 i / dims)`, `b = theta (factor length / trained_length - (factor - 1))^(dims / (dims - 2))`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DynamicNtk {
+    /// Base of the unscaled frequencies.
+    pub theta: f64,
+    /// Strength of the stretch.
+    pub factor: f64,
+    /// Positions that the model was trained on; before them the frequencies are `RopeDecl::inv_freq`.
+    pub trained_length: u32,
 }
 
 impl RopeDecl {
+    /// The inverse frequencies that rotate a position, [`Self::inv_freq`]'s length.
+    pub fn inv_freq_at(&self, position: u32) -> Cow<'_, [f32]> {
+        match self.dynamic {
+            Some(ntk) if position >= ntk.trained_length => {
+                let dims = 2 * self.inv_freq.len();
+                let stretch = f64::from(position) + 1.0;
+                let stretch = ntk.factor * stretch / f64::from(ntk.trained_length);
+                let exponent = dims as f64 / (dims as f64 - 2.0);
+                let base = ntk.theta * (stretch - (ntk.factor - 1.0)).powf(exponent);
+                let power = |i: usize| (base as f32).powf((2 * i) as f32 / dims as f32);
+                (0..dims / 2).map(|i| 1.0 / power(i)).collect()
+            }
+            _ => Cow::Borrowed(&self.inv_freq),
+        }
+    }
+
     /// Whether heads of that size can be rotated by it; what is wrong if not.
     pub(super) fn check(&self, head_dim: u32) -> Result<(), String> {
         let rotated = 2 * self.inv_freq.len();
@@ -184,6 +216,19 @@ impl RopeDecl {
         if !self.attention_factor.is_finite() {
             let factor = self.attention_factor;
             return Err(format!("its factor {factor} is no finite number"));
+        }
+        if let Some(DynamicNtk {
+            theta,
+            factor,
+            trained_length,
+        }) = self.dynamic
+        {
+            let positive = |x: f64| x > 0.0 && x.is_finite();
+            if !positive(theta) || !positive(factor) || trained_length == 0 {
+                return Err(format!(
+                    "it scales base {theta} by {factor} from position {trained_length}"
+                ));
+            }
         }
         Ok(())
     }

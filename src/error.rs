@@ -46,6 +46,14 @@ pub enum Error {
     /// The model asks for something that this version does not do.
     #[error("not supported: {0}")]
     Unsupported(String),
+    /// A chat template is not a template, or refuses the conversation.
+    #[error("chat template{at}: {reason}", at = line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    ChatTemplate {
+        /// Line of the template, from 1.
+        line: Option<usize>,
+        /// What is wrong, or what the template said.
+        reason: String,
+    },
     /// A plan that cannot be run; a fault of whoever built it.
     #[error(transparent)]
     Plan(#[from] stheno_codegen::plan::PlanError),

@@ -1,70 +1,63 @@
-//! Tokenizers, chat templates, streaming text. A stub until the branch `text` is merged.
-#![allow(missing_docs)]
-use crate::{Result, checkpoint::TextSource};
+//! Text: tokenizer, chat template, streaming detokenizer, stop strings.
 
+mod byte_level;
+mod chat;
+mod decoder;
+mod directory;
+mod gguf_tokenizer;
+mod jinja;
+mod pretokenizer;
+mod sentencepiece;
+mod stop;
+mod stream;
+mod tojson;
+mod tokenizer;
+mod vocabulary;
+
+pub use chat::{ChatInput, ChatTemplate, Message};
+pub use stop::{StopOutput, StopStrings};
+pub use stream::TextStream;
+pub use tokenizer::Tokenizer;
+
+use crate::checkpoint::TextSource;
+use crate::error::Result;
+
+/// What a checkpoint says about text: its tokenizer, and its chat template if it has one.
 #[derive(Debug, Clone)]
-pub struct Message {
-    pub role: String,
-    pub content: String,
+pub struct Text {
+    /// Text to token ids and back; knows the ids that end an answer.
+    pub tokenizer: Tokenizer,
+    /// Turns a conversation into a prompt.
+    pub chat: Option<ChatTemplate>,
 }
-impl Message {
-    pub fn new(role: &str, content: impl Into<String>) -> Self {
-        let role = role.to_owned();
-        let content = content.into();
-        Message { role, content }
-    }
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new("user", content)
-    }
-    pub fn system(content: impl Into<String>) -> Self {
-        Self::new("system", content)
-    }
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new("assistant", content)
-    }
-}
-#[derive(Debug)]
-pub struct Text;
+
 impl Text {
-    pub fn load(_: TextSource<'_>) -> Result<Option<Self>> {
-        Ok(None)
+    /// Reads tokenizer and chat template; `None` if the checkpoint has no tokenizer at all.
+    ///
+    /// # Errors
+    /// If a file is malformed, or its tokenizer is of a kind that is not supported. A chat template is not
+    /// compiled here: a checkpoint with a broken one still serves raw text, see [`ChatTemplate::check`].
+    pub fn load(source: TextSource<'_>) -> Result<Option<Self>> {
+        match source {
+            TextSource::Directory(path) => {
+                let Some(tokenizer) = Tokenizer::from_directory(path)? else {
+                    return Ok(None);
+                };
+                let chat = ChatTemplate::from_directory(path)?;
+                Ok(Some(Text { tokenizer, chat }))
+            }
+            TextSource::Gguf(metadata) => {
+                let Some(tokenizer) = Tokenizer::from_gguf(metadata)? else {
+                    return Ok(None);
+                };
+                let chat = ChatTemplate::from_gguf(metadata);
+                Ok(Some(Text { tokenizer, chat }))
+            }
+        }
     }
-    pub fn eos(&self) -> Vec<u32> {
-        vec![]
-    }
-    pub fn encode(&self, _: &str, _special: bool) -> Result<Vec<u32>> {
-        Ok(vec![])
-    }
-    pub fn has_chat_template(&self) -> bool {
-        false
-    }
-    pub fn render(&self, _: &[Message]) -> Result<String> {
-        Ok(String::new())
-    }
-    pub fn stream(&self) -> TextStream {
-        TextStream
-    }
-}
-#[derive(Debug)]
-pub struct TextStream;
-impl TextStream {
-    pub fn push(&mut self, _: &Text, _: u32) -> String {
-        String::new()
-    }
-    pub fn finish(&mut self) -> String {
-        String::new()
-    }
-}
-#[derive(Debug)]
-pub struct StopStrings;
-impl StopStrings {
-    pub fn new(_: &[String]) -> Self {
-        StopStrings
-    }
-    pub fn push(&mut self, text: &str) -> (String, bool) {
-        (text.to_owned(), false)
-    }
-    pub fn finish(&mut self) -> String {
-        String::new()
+
+    /// Ids that end an answer.
+    pub fn stop_ids(&self) -> &[u32] {
+        self.tokenizer.stop_ids()
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Options of a session.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct SessionOptions {
     /// Positions the session may hold; `None` is the engine's context length.
     pub context_length: Option<usize>,

@@ -1,0 +1,241 @@
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Generates text with a language model, on this machine.
+///
+/// Standard output carries the text only; progress, timing and messages go to standard error. Exit codes: 0, 1 for a
+/// fault at run time, 2 for a mistake on the command line, 130 after Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "generate", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub generate: GenerateArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Says what this machine offers, what was found and what will be used.
+    Doctor,
+    /// Measures speed: a prompt, an answer, and steps of several rows.
+    Bench(BenchArgs),
+    /// Prints the perplexity of a text.
+    Perplexity(PerplexityArgs),
+    /// Prints the plan of a model: every op of every segment.
+    Plan(PlanArgs),
+}
+
+/// Which model, and how it runs.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// Hugging Face directory, GGUF file, or hub id (organisation/name)
+    #[arg(short, long, env = "STHENO_MODEL", value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Positions of the context [default: what the model was trained for]
+    #[arg(short, long, value_name = "N")]
+    pub ctx_size: Option<usize>,
+    /// Threads [default: as many as this process may run at a time]
+    #[arg(short, long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Where to run: auto or host
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Type of activations; auto is q8 for a quantized checkpoint, f32 for others
+    #[arg(long, value_enum, default_value_t = ActivationArg::Auto)]
+    pub activation_dtype: ActivationArg,
+    /// Type of the KV cache; auto is f32 with f32 activations, bf16 with bf16, f16 with q8
+    #[arg(long, value_enum, default_value_t = KvArg::Auto)]
+    pub kv_dtype: KvArg,
+    /// More messages on standard error; twice for still more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActivationArg {
+    Auto,
+    F32,
+    Bf16,
+    Q8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvArg {
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+/// What `generate` without a subcommand takes.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What to answer.
+#[derive(Debug, Args)]
+pub struct PromptArgs {
+    /// Prompt; goes through the model's chat template where it has one
+    #[arg(short, long, group = "input")]
+    pub prompt: Option<String>,
+    /// Reads the prompt from a file; `-` is standard input
+    #[arg(short, long, value_name = "FILE", group = "input")]
+    pub file: Option<PathBuf>,
+    /// Prompt as token ids; then the checkpoint needs no tokenizer
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', group = "input")]
+    pub tokens: Option<Vec<u32>>,
+    /// Feeds the text as it is, without chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Talks in turns, read from standard input line by line; -p is then the first turn
+    #[arg(long, conflicts_with_all = ["raw", "tokens"])]
+    pub chat: bool,
+    /// System message
+    #[arg(long, visible_alias = "sys", value_name = "TEXT", conflicts_with_all = ["raw", "tokens"])]
+    pub system: Option<String>,
+    /// Most tokens to generate; -1 goes on until the context is full
+    #[arg(
+        short,
+        long,
+        visible_alias = "max-tokens",
+        value_name = "N",
+        default_value_t = 256,
+        allow_negative_numbers = true
+    )]
+    pub n_predict: i64,
+    /// Text that ends the answer and is not part of it; may be given several times
+    #[arg(
+        short = 'r',
+        long,
+        visible_alias = "reverse-prompt",
+        value_name = "TEXT"
+    )]
+    pub stop: Vec<String>,
+    /// Goes on past the tokens that end an answer
+    #[arg(long)]
+    pub ignore_eos: bool,
+}
+
+/// How tokens are chosen. What is not given comes from the model's generation_config.json if that asks for
+/// sampling, and else is: --temp 0.8 --top-k 40 --top-p 0.95 --min-p 0.05, no penalties.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Seed; the same one gives the same text [default: another one each time, printed at the end]
+    #[arg(short, long)]
+    pub seed: Option<u64>,
+    /// Temperature; 0 takes the most probable token always
+    #[arg(long, visible_alias = "temperature")]
+    pub temp: Option<f32>,
+    /// Keeps the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Keeps the fewest tokens that have this probability together; 1 keeps all
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Keeps tokens at least this many times as probable as the best one; 0 keeps all
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f32>,
+    /// Divides the score of tokens that occurred; 1 is none
+    #[arg(long, value_name = "X")]
+    pub repeat_penalty: Option<f32>,
+    /// Tokens that the penalties look back at; -1 is all of them
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
+    pub repeat_last_n: i64,
+    /// Subtracted from the score of tokens that occurred
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub presence_penalty: f32,
+    /// Subtracted from the score of a token for each time it occurred
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub frequency_penalty: f32,
+    /// Adds to the score of a token, as in 15043+1.5 or 15043-inf; may be given several times
+    #[arg(long, value_name = "ID±X")]
+    pub logit_bias: Vec<String>,
+}
+
+/// What comes out.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Prints one JSON object on the last line
+    #[arg(long, conflicts_with = "chat")]
+    pub json: bool,
+    /// Reports the log-probability of each token and of the N most probable ones, in the JSON object
+    #[arg(long, value_name = "N", requires = "json")]
+    pub logprobs: Option<usize>,
+    /// Writes logits [positions, vocab] of the prompt in f32 as tensor `logits`
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "chat")]
+    pub dump_logits: Option<PathBuf>,
+    /// Prints the answer when it is complete instead of as it comes
+    #[arg(long)]
+    pub no_stream: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 512)]
+    pub prompt_len: usize,
+    /// Tokens to generate
+    #[arg(long, default_value_t = 128)]
+    pub gen_len: usize,
+    /// Rows of the steps to measure
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub rows: Vec<usize>,
+    /// Measurements of each
+    #[arg(long, default_value_t = 3)]
+    pub iterations: usize,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of each part that is read from an empty context [default: the context, at most 1024]
+    #[arg(long, value_name = "N")]
+    pub window: Option<usize>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Prints the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,128 @@
+use crate::args::BenchArgs;
+use crate::failure::Usage;
+use crate::load;
+use crate::output::{print, print_json};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Instant;
+use stheno::engine::{Engine, Forward, Session, SessionOptions};
+use stheno::plan::{Row, SegmentKind, SequenceIndex};
+
+/// Steps of one measurement of a number of rows.
+const STEPS: usize = 16;
+
+/// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a chain
+/// after the prompt that is not committed. One round before them warms up caches and clocks.
+pub fn run(args: &BenchArgs) -> Result<u8> {
+    let engine = load::engine(&args.model)?;
+    check(args, &engine)?;
+    let mut report = Report::default();
+    measure(&engine, args, &mut Report::default())?;
+    for _ in 0..args.iterations {
+        measure(&engine, args, &mut report)?;
+    }
+    if args.json {
+        print_json(&json!({
+            "prefill_tokens_per_second": report.prefill,
+            "decode_tokens_per_second": report.decode,
+            "step_seconds": report.steps,
+            "threads": engine.threads(),
+            "activation_dtype": engine.precision().activation.to_string(),
+            "weight_bytes": engine.weight_bytes(),
+        }))?;
+        return Ok(0);
+    }
+    let prompt = args.prompt_len;
+    print(&format!(
+        "prompt of {prompt}: {:.1} tokens/s\nanswer of {}: {:.1} tokens/s\n",
+        mean(&report.prefill),
+        args.gen_len,
+        mean(&report.decode)
+    ))?;
+    for (rows, seconds) in &report.steps {
+        print(&format!(
+            "step of {rows} rows: {:.3} ms\n",
+            1e3 * mean(seconds)
+        ))?;
+    }
+    Ok(0)
+}
+
+/// One number for each iteration.
+#[derive(Default)]
+struct Report {
+    prefill: Vec<f64>,
+    decode: Vec<f64>,
+    steps: BTreeMap<usize, Vec<f64>>,
+}
+
+fn check(args: &BenchArgs, engine: &Engine) -> Result<()> {
+    let context = engine.context_length();
+    let target = engine.plan().segment(SegmentKind::Target);
+    let max_rows = target.map_or(0, |segment| segment.max_rows as usize);
+    let most = args.rows.iter().copied().max().unwrap_or(0);
+    let fault = if args.prompt_len == 0 || args.gen_len == 0 || args.iterations == 0 {
+        "--prompt-len, --gen-len and --iterations must be at least 1".to_owned()
+    } else if args.rows.contains(&0) || most > max_rows {
+        format!("--rows: give 1 to {max_rows} rows")
+    } else if args.prompt_len.saturating_add(args.gen_len.max(most)) > context {
+        format!("prompt and answer do not fit the context of {context}; shorten them or raise -c")
+    } else {
+        return Ok(());
+    };
+    Err(Usage(fault).into())
+}
+
+fn measure(engine: &Engine, args: &BenchArgs, report: &mut Report) -> Result<()> {
+    let tokens = tokens(engine, args.prompt_len + args.gen_len);
+    let (prompt, answer) = tokens.split_at(args.prompt_len);
+    let mut session = engine.session(SessionOptions::default())?;
+    let start = Instant::now();
+    session.append(prompt)?;
+    report
+        .prefill
+        .push(prompt.len() as f64 / start.elapsed().as_secs_f64());
+
+    let mut forward = Forward::default();
+    let start = Instant::now();
+    for &token in answer {
+        step(engine, &session, &[token], &mut forward)?;
+        session.commit(&forward, &[0])?;
+    }
+    report
+        .decode
+        .push(answer.len() as f64 / start.elapsed().as_secs_f64());
+
+    session.truncate(args.prompt_len);
+    for &rows in &args.rows {
+        let chain = &tokens[..rows.min(tokens.len())];
+        step(engine, &session, chain, &mut forward)?;
+        let start = Instant::now();
+        for _ in 0..STEPS {
+            step(engine, &session, chain, &mut forward)?;
+        }
+        let seconds = start.elapsed().as_secs_f64() / STEPS as f64;
+        report.steps.entry(rows).or_default().push(seconds);
+    }
+    Ok(())
+}
+
+/// A step whose rows all have an output, as a verify has.
+fn step(engine: &Engine, session: &Session, tokens: &[u32], forward: &mut Forward) -> Result<()> {
+    let start = session.tokens().len() as u32;
+    let mut rows = Row::chain(SequenceIndex(0), start, tokens);
+    rows.iter_mut().for_each(|row| row.output = true);
+    Ok(engine.forward_into(SegmentKind::Target, &rows, &[session], forward)?)
+}
+
+/// Ids that differ and do not depend on luck; what they mean makes no difference to the time.
+fn tokens(engine: &Engine, count: usize) -> Vec<u32> {
+    let vocab_size = engine.vocab_size() as u64;
+    let ids = (1..=count as u64).map(|i| (i.wrapping_mul(2_654_435_761) % vocab_size) as u32);
+    ids.collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}

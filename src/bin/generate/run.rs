@@ -1,0 +1,167 @@
+use crate::args::{GenerateArgs, PromptArgs};
+use crate::failure::{INTERRUPTED, Usage};
+use crate::interrupt::Interrupt;
+use crate::output::{Answer, print, print_json};
+use crate::{chat, input, load, logits, sampling};
+use anyhow::Result;
+use std::time::Instant;
+use stheno::engine::{Engine, FinishReason, GenerateOptions, Prompt, Session, SessionOptions};
+use stheno::text::Message;
+
+/// `generate` without a subcommand.
+pub fn run(args: &GenerateArgs) -> Result<u8> {
+    // What is wrong on the command line is said before a model is loaded.
+    let input = Input::new(&args.prompt)?;
+    sampling::params(&args.sampling, None)?;
+    let interrupt = Interrupt::install()?;
+    let engine = load::engine(&args.model)?;
+    let options = options(args, &engine, &interrupt)?;
+    let seed = (options.sampling.temperature > 0.0).then_some(options.sampling.seed);
+    let mut session = engine.session(SessionOptions::default())?;
+    if args.prompt.chat {
+        return chat::run(&mut session, args, input.text(), &options, &interrupt, seed);
+    }
+    let prompt = Prompt::Tokens(engine.tokenize(&input.prompt(&args.prompt)?)?);
+    let scored = match (&args.output.dump_logits, &prompt) {
+        (Some(path), Prompt::Tokens(tokens)) => {
+            let start = Instant::now();
+            logits::dump(&mut session, tokens, path)?;
+            Some(start.elapsed())
+        }
+        _ => None,
+    };
+    let mut answer = answer(
+        &mut session,
+        prompt,
+        &options,
+        &interrupt,
+        !args.output.no_stream,
+    )?;
+    if let Some(time) = scored {
+        // The logits to dump were the prefill; the generation found them done.
+        answer.statistics.reused_tokens = 0;
+        answer.statistics.prefill += time;
+    }
+    if answer
+        .text
+        .as_ref()
+        .is_some_and(|text| !text.ends_with('\n'))
+    {
+        print("\n")?;
+    }
+    answer.report(seed);
+    if args.output.json {
+        print_json(&answer.to_json(args.output.logprobs.is_some()))?;
+    } else if answer.text.is_none() {
+        let ids: Vec<String> = answer.tokens.iter().map(|t| t.id.to_string()).collect();
+        print(&format!("{}\n", ids.join(",")))?;
+    }
+    Ok(match answer.finish_reason {
+        FinishReason::Cancelled => INTERRUPTED,
+        FinishReason::Stop | FinishReason::Length => 0,
+    })
+}
+
+/// What the flags say to answer.
+enum Input {
+    Nothing,
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Input {
+    fn new(args: &PromptArgs) -> Result<Self> {
+        if args.n_predict < -1 {
+            let n = args.n_predict;
+            let advice = "give a number of tokens, or -1 to go on until the context is full";
+            return Err(Usage(format!("-n {n}: {advice}")).into());
+        }
+        let input = match (&args.prompt, &args.file, &args.tokens) {
+            (Some(text), _, _) if text.is_empty() => {
+                return Err(Usage("the prompt is empty; say something with -p".into()).into());
+            }
+            (Some(text), _, _) => Input::Text(text.clone()),
+            (_, Some(file), _) => Input::Text(input::read_text(file)?),
+            (_, _, Some(tokens)) => Input::Tokens(tokens.clone()),
+            _ if args.chat => Input::Nothing,
+            _ => {
+                let advice = "no prompt; give one with -p, -f or --tokens, or talk with --chat";
+                return Err(Usage(advice.into()).into());
+            }
+        };
+        Ok(input)
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Input::Text(text) => Some(text),
+            Input::Nothing | Input::Tokens(_) => None,
+        }
+    }
+
+    fn prompt(self, args: &PromptArgs) -> Result<Prompt> {
+        Ok(match (self, &args.system) {
+            (Input::Tokens(tokens), _) => Prompt::Tokens(tokens),
+            (Input::Text(text), _) if args.raw => Prompt::Raw(text),
+            (Input::Text(text), None) => Prompt::Text(text),
+            (Input::Text(text), Some(system)) => Prompt::Chat(vec![
+                Message::new("system", system),
+                Message::new("user", text),
+            ]),
+            (Input::Nothing, _) => return Err(Usage("no prompt; give one with -p".into()).into()),
+        })
+    }
+}
+
+fn options(args: &GenerateArgs, engine: &Engine, interrupt: &Interrupt) -> Result<GenerateOptions> {
+    let sampling = sampling::params(&args.sampling, engine.generation_config())?;
+    let mut options = GenerateOptions::sampled(0, sampling);
+    options.max_tokens = usize::try_from(args.prompt.n_predict).ok();
+    options.stop.clone_from(&args.prompt.stop);
+    options.ignore_eos = args.prompt.ignore_eos;
+    options.logprobs = args.output.logprobs;
+    options.cancellation = interrupt.cancellation.clone();
+    Ok(options)
+}
+
+/// Generates one answer and prints its text as it comes.
+pub fn answer(
+    session: &mut Session,
+    prompt: Prompt,
+    options: &GenerateOptions,
+    interrupt: &Interrupt,
+    stream: bool,
+) -> Result<Answer> {
+    let mut text = session.engine().text().map(|_| String::new());
+    interrupt.answering(true);
+    let mut tokens = Vec::new();
+    let mut generation = session.generate(prompt, options)?;
+    while let Some(token) = generation.next() {
+        let token = token?;
+        emit(&mut text, &token.text, stream)?;
+        tokens.push(token);
+    }
+    let unsent = generation.take_unsent_text();
+    emit(&mut text, &unsent, stream)?;
+    interrupt.answering(false);
+    if let (Some(text), false) = (&text, stream) {
+        print(text)?;
+    }
+    Ok(Answer {
+        prompt_tokens: generation.prompt_tokens().to_vec(),
+        tokens,
+        text,
+        finish_reason: generation.finish_reason().unwrap_or(FinishReason::Length),
+        statistics: generation.statistics(),
+    })
+}
+
+fn emit(text: &mut Option<String>, fragment: &str, stream: bool) -> Result<()> {
+    if let Some(text) = text {
+        text.push_str(fragment);
+        if stream {
+            print(fragment)?;
+        }
+    }
+    Ok(())
+}

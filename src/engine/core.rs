@@ -1,0 +1,179 @@
+use super::{Device, EngineBuilder, Forward, Session, SessionOptions};
+use crate::host::HostExecutor;
+use crate::model::Precision;
+use crate::plan::{Plan, Row, SegmentKind};
+use crate::text::Text;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A loaded model, ready to run. Clones share it.
+///
+/// Sessions of one engine may be used from several threads; their calls take turns, since one call uses every thread
+/// of the executor.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) plan: Arc<Plan>,
+    pub(super) precision: Precision,
+    pub(super) fingerprint: u64,
+    pub(super) text: Option<Text>,
+    /// Token ids that end an answer.
+    pub(super) eos: Vec<u32>,
+    pub(super) generation_config: Option<serde_json::Value>,
+    pub(super) weight_bytes: u64,
+    pub(super) load: Duration,
+    pub(super) threads: usize,
+    pub(super) executor: Mutex<HostExecutor>,
+}
+
+impl Engine {
+    /// Starts to describe an engine.
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// Opens an empty sequence.
+    ///
+    /// # Errors
+    /// If the options ask for more positions than the engine was built for.
+    pub fn session(&self, options: SessionOptions) -> Result<Session> {
+        Session::new(self, &options)
+    }
+
+    /// Runs `rows` over the committed content of `sessions`, which [`Row::sequence`] counts from 0. Nothing is
+    /// committed; [`Session::commit`] does that, with the path that is wanted.
+    ///
+    /// The call runs in the target segment where the rows fit it, otherwise in the prefill segment.
+    ///
+    /// # Errors
+    /// If rows contradict each other or the sessions, exceed the context or are too many, or a session belongs to
+    /// another engine.
+    pub fn forward(&self, rows: &[Row], sessions: &[&Session]) -> Result<Forward> {
+        let mut forward = Forward::default();
+        let target = self.plan().segment(SegmentKind::Target);
+        let fits = target.is_some_and(|segment| rows.len() <= segment.max_rows as usize);
+        let kind = if fits {
+            SegmentKind::Target
+        } else {
+            SegmentKind::Prefill
+        };
+        self.forward_into(kind, rows, sessions, &mut forward)?;
+        Ok(forward)
+    }
+
+    /// [`Engine::forward`] in a segment of the caller's choice, with the result in `out`.
+    ///
+    /// # Errors
+    /// Those of [`Engine::forward`].
+    pub fn forward_into(
+        &self,
+        segment: SegmentKind,
+        rows: &[Row],
+        sessions: &[&Session],
+        out: &mut Forward,
+    ) -> Result<()> {
+        out.rows.clear();
+        out.states.clear();
+        if !sessions.iter().all(|s| s.belongs_to(&self.shared)) {
+            return Err(Error::Invalid(
+                "a session of another engine was handed to this one".into(),
+            ));
+        }
+        let sequences: Vec<_> = sessions.iter().map(|s| &s.kv).collect();
+        // A panic in another thread's call leaves no state that matters: every call writes its buffers anew.
+        let executor = self.shared.executor.lock();
+        let mut executor = executor.unwrap_or_else(PoisonError::into_inner);
+        executor.forward(segment, rows, &sequences, &mut out.inner)?;
+        out.rows.extend_from_slice(rows);
+        out.states.extend(sessions.iter().map(|s| s.state()));
+        Ok(())
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    /// Directory or file that the model came from.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        Device::Host
+    }
+
+    /// Types of activations and KV.
+    pub fn precision(&self) -> Precision {
+        self.shared.precision
+    }
+
+    /// Largest number of positions of a session.
+    pub fn context_length(&self) -> usize {
+        self.plan().context_length as usize
+    }
+
+    /// Number of token ids.
+    pub fn vocab_size(&self) -> usize {
+        self.plan().vocab_size as usize
+    }
+
+    /// Tokenizer and chat template, if the checkpoint has them.
+    pub fn text(&self) -> Option<&Text> {
+        self.shared.text.as_ref()
+    }
+
+    /// Token ids that end an answer.
+    pub fn eos(&self) -> &[u32] {
+        &self.shared.eos
+    }
+
+    /// The checkpoint's `generation_config.json`, if it has one.
+    pub fn generation_config(&self) -> Option<&serde_json::Value> {
+        self.shared.generation_config.as_ref()
+    }
+
+    /// Bytes of the weights as stored in the checkpoint.
+    pub fn weight_bytes(&self) -> u64 {
+        self.shared.weight_bytes
+    }
+
+    /// Time it took to load.
+    pub fn load_time(&self) -> Duration {
+        self.shared.load
+    }
+
+    /// Threads it runs on.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.shared.fingerprint
+    }
+
+    /// The segment that prompts run in, and its rows.
+    pub(super) fn prefill_segment(&self) -> (SegmentKind, usize) {
+        let find = |kind| self.plan().segment(kind);
+        let prefill = find(SegmentKind::Prefill).or(find(SegmentKind::Target));
+        prefill.map_or((SegmentKind::Prefill, 1), |s| (s.kind, s.max_rows as usize))
+    }
+
+    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.plan().vocab_size;
+        match tokens.iter().find(|&&token| token >= vocab_size) {
+            Some(token) => Err(Error::Invalid(format!(
+                "token {token} is not in the vocabulary; ids are below {vocab_size}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}

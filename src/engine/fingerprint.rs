@@ -1,0 +1,44 @@
+use crate::Result;
+use crate::host::Weight;
+use stheno_codegen::plan::Plan;
+
+/// Identifies a plan and its weights, so that saved KV is not read into another model: 64-bit FNV-1a over the plan
+/// and over the vectors (norms and biases), which differ between any two trainings and cost nothing to read.
+pub(super) fn fingerprint(plan: &Plan, weights: &[Weight]) -> Result<u64> {
+    let mut hash = Fnv::new();
+    let plan = serde_json::to_vec(plan)
+        .map_err(|e| crate::Error::Invalid(format!("the plan cannot be written as JSON: {e}")))?;
+    hash.write(&plan);
+    for weight in weights {
+        if let Weight::Vector(vector) = weight {
+            vector.iter().for_each(|x| hash.write(&x.to_le_bytes()));
+        }
+    }
+    Ok(hash.0)
+}
+
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_the_published_function() {
+        let mut hash = Fnv::new();
+        hash.write(b"foobar");
+        assert_eq!(hash.0, 0x8594_4171_f739_67e8);
+    }
+}

@@ -1,0 +1,31 @@
+use crate::host;
+use crate::plan::Row;
+
+/// What a call of [`super::Engine::forward`] computed, and what it takes to commit a part of it.
+///
+/// Reuse one with [`super::Engine::forward_into`] to save allocations.
+#[derive(Debug, Default)]
+pub struct Forward {
+    pub(super) rows: Vec<Row>,
+    /// [`super::Session::state`] of the sequences of the call, in their order.
+    pub(super) states: Vec<u64>,
+    pub(super) inner: host::Forward,
+}
+
+impl Forward {
+    /// The rows of the call.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Logits [output rows, vocab_size] of the rows with [`Row::output`] set, in their order.
+    pub fn logits(&self) -> &[f32] {
+        self.inner.logits()
+    }
+
+    /// The residual stream after layer `layer` of the output rows, [output rows, hidden_size]; `None` unless the
+    /// engine was built with [`super::EngineBuilder::taps`] naming that layer.
+    pub fn tap(&self, layer: u32) -> Option<&[f32]> {
+        self.inner.tap(layer)
+    }
+}

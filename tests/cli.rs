@@ -1,0 +1,372 @@
+//! The program as a user meets it: what it prints, where, and how it exits.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures/models").join(name)
+}
+
+/// The real model, which is not committed.
+fn real_model() -> PathBuf {
+    let path = root().join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    assert!(
+        path.exists(),
+        "{} is missing; run scripts/fetch-model.sh first",
+        path.display()
+    );
+    path
+}
+
+fn command(model: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
+    command.arg("-m").arg(model).args(args).stdin(Stdio::null());
+    command
+}
+
+fn generate(model: &Path, args: &[&str]) -> Output {
+    command(model, args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+/// One sentence with `words` on standard error, nothing on standard output, that exit code.
+fn refused(output: &Output, code: i32, words: &str) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(words), "`{words}` is not in: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn token_ids_need_no_tokenizer() {
+    let args = [
+        "--tokens",
+        "1,2,3",
+        "-n",
+        "8",
+        "--temp",
+        "0",
+        "--ignore-eos",
+        "--json",
+    ];
+    let object = json(&generate(&fixture("llama"), &args));
+    assert_eq!(object["prompt_tokens"], 3);
+    assert_eq!(object["tokens"].as_array().unwrap().len(), 8);
+    assert_eq!(object["text"], Value::Null);
+    assert_eq!(object["finish_reason"], "length");
+    for key in [
+        "prefill_tokens_per_second",
+        "decode_tokens_per_second",
+        "load_seconds",
+    ] {
+        assert!(object["stats"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(object.get("logprobs").is_none());
+}
+
+#[test]
+fn log_probabilities_come_with_the_tokens() {
+    let args = [
+        "--tokens",
+        "1,2",
+        "-n",
+        "3",
+        "--temp",
+        "0",
+        "--ignore-eos",
+        "--json",
+        "--logprobs",
+        "2",
+    ];
+    let object = json(&generate(&fixture("qwen2"), &args));
+    let list = object["logprobs"].as_array().unwrap();
+    assert_eq!(list.len(), 3);
+    for (entry, id) in list.iter().zip(object["tokens"].as_array().unwrap()) {
+        assert_eq!(&entry["id"], id);
+        assert_eq!(&entry["top"][0]["id"], id, "greedy takes the most probable");
+        assert_eq!(entry["top"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_seed_gives_one_answer_on_any_number_of_threads() {
+    let run = |threads, seed| {
+        let args = [
+            "--tokens",
+            "9,8,7",
+            "-n",
+            "24",
+            "--temp",
+            "1",
+            "--ignore-eos",
+            "--json",
+        ];
+        let mut command = command(&fixture("llama"), &args);
+        json(&command.args(["-t", threads, "-s", seed]).output().unwrap())["tokens"].clone()
+    };
+    assert_eq!(run("1", "7"), run("2", "7"));
+    assert_ne!(run("1", "7"), run("1", "8"));
+}
+
+#[test]
+fn logits_of_the_prompt_go_to_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logits.safetensors");
+    let args = [
+        "--tokens",
+        "1,2,3,4,5",
+        "-n",
+        "1",
+        "--json",
+        "--dump-logits",
+        path.to_str().unwrap(),
+    ];
+    json(&generate(&fixture("llama"), &args));
+    let bytes = std::fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("logits").unwrap().shape(), [5, 260]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    if Path::new("/dev/full").exists() {
+        let args = ["--tokens", "1,2,3", "--dump-logits", "/dev/full"];
+        refused(&generate(&fixture("llama"), &args), 1, "/dev/full: ");
+    }
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_exit_code_2() {
+    let model = fixture("llama");
+    for (args, words) in [
+        (&["--tokens", "1", "--no-such-flag"][..], "--no-such-flag"),
+        (&["--tokens", "1,x"], "invalid value"),
+        (&["--tokens", "1", "--temp", "-1"], "temperature"),
+        (&["--tokens", "1", "--top-p", "2"], "top_p"),
+        (&["--tokens", "1", "--logit-bias", "x"], "--logit-bias"),
+        (&["--tokens", "1", "-n", "-7"], "-n -7"),
+        (&["--tokens", "1", "-t", "0"], "threads"),
+        (
+            &["--tokens", "1", "--device", "gpu"],
+            "there are auto and host",
+        ),
+        (&["--tokens", "1", "--device", "cuda:0"], "no CUDA executor"),
+        (&["--tokens", "1", "--activation-dtype", "fp4"], "fp4"),
+        (&["--tokens", "999999"], "vocabulary"),
+        (&["-p", ""], "empty"),
+        (&["-p", "text"], "no tokenizer"),
+        (&[], "no prompt"),
+    ] {
+        refused(&generate(&model, args), 2, words);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_generate"))
+        .args(["-p", "x"])
+        .env_remove("STHENO_MODEL")
+        .output();
+    refused(&output.unwrap(), 2, "-m");
+}
+
+#[test]
+fn faults_of_files_are_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    refused(&generate(&dir.path().join("none"), &["-p", "x"]), 1, "none");
+    let source = fixture("llama");
+    std::fs::copy(source.join("config.json"), dir.path().join("config.json")).unwrap();
+    let weights = std::fs::read(source.join("model.safetensors")).unwrap();
+    for end in [0, 4, 100, weights.len() / 2, weights.len() - 1] {
+        std::fs::write(dir.path().join("model.safetensors"), &weights[..end]).unwrap();
+        refused(
+            &generate(dir.path(), &["--tokens", "1"]),
+            1,
+            "model.safetensors",
+        );
+    }
+    std::fs::write(dir.path().join("config.json"), "{").unwrap();
+    refused(&generate(dir.path(), &["--tokens", "1"]), 1, "config.json");
+    let binary = dir.path().join("prompt");
+    std::fs::write(&binary, [b'a', 0xff, b'b']).unwrap();
+    refused(
+        &generate(&source, &["-f", binary.to_str().unwrap()]),
+        1,
+        "not UTF-8 (byte 1)",
+    );
+    std::fs::write(&binary, "").unwrap();
+    refused(
+        &generate(&source, &["-f", binary.to_str().unwrap()]),
+        2,
+        "empty",
+    );
+    refused(
+        &generate(&source, &["-f", "/no/such/file"]),
+        1,
+        "/no/such/file",
+    );
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused() {
+    let output = generate(&fixture("llama"), &["--tokens", "1,2,3,4,5", "-c", "4"]);
+    refused(&output, 1, "5 tokens do not fit the context of 4");
+}
+
+#[test]
+fn the_tools_beside_run() {
+    let bench = [
+        "--prompt-len",
+        "8",
+        "--gen-len",
+        "4",
+        "--iterations",
+        "2",
+        "--json",
+    ];
+    let run = |name: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
+        command.arg(name).arg("-m").arg(fixture("llama"));
+        command.args(args).output().unwrap()
+    };
+    let object = json(&run("bench", &bench));
+    assert_eq!(
+        object["decode_tokens_per_second"].as_array().unwrap().len(),
+        2
+    );
+    for rows in ["1", "8"] {
+        assert_eq!(object["step_seconds"][rows].as_array().unwrap().len(), 2);
+    }
+    let plan = run("plan", &[]);
+    assert!(String::from_utf8_lossy(&plan.stdout).starts_with("plan llama"));
+    let doctor = Command::new(env!("CARGO_BIN_EXE_generate"))
+        .arg("doctor")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("no CUDA executor"));
+}
+
+#[test]
+fn ctrl_c_prints_what_there_is() {
+    let args = [
+        "--raw",
+        "-p",
+        "Once upon a time",
+        "-n",
+        "-1",
+        "--ignore-eos",
+        "-s",
+        "1",
+    ];
+    let mut child = command(&real_model(), &args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = [0; 1];
+    out.read_exact(&mut first).unwrap();
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(
+        stderr(&output).contains("| cancelled"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(rest.ends_with('\n'));
+}
+
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let args = [
+        "--raw",
+        "-p",
+        "1, 2, 3,",
+        "-n",
+        "200",
+        "--ignore-eos",
+        "--temp",
+        "0",
+    ];
+    let mut child = command(&real_model(), &args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 1]).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_stop_string_ends_the_answer_and_is_not_part_of_it() {
+    let args = [
+        "--raw",
+        "-p",
+        "1, 2, 3, 4,",
+        "-n",
+        "40",
+        "--temp",
+        "0",
+        "--json",
+    ];
+    let mut free = command(&real_model(), &args);
+    let free = json(&free.output().unwrap());
+    let text = free["text"].as_str().unwrap();
+    assert!(text.contains("7, 8"), "{text}");
+    let mut stopped = command(&real_model(), &args);
+    let stopped = json(&stopped.args(["--stop", "7, 8"]).output().unwrap());
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert_eq!(stopped["text"].as_str(), text.split("7, 8").next());
+}
+
+#[test]
+fn chat_goes_on_from_turn_to_turn() {
+    let turns = "My name is Ada.\nWhat is my name?\n";
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("turns");
+    std::fs::write(&input, turns).unwrap();
+    let args = [
+        "--chat",
+        "--sys",
+        "You are helpful.",
+        "-n",
+        "12",
+        "--temp",
+        "0",
+    ];
+    let output = command(&real_model(), &args)
+        .stdin(std::fs::File::open(&input).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let reports: Vec<String> = output.stderr.lines().map(|l| l.unwrap()).collect();
+    assert_eq!(reports.len(), 2, "{reports:?}");
+    assert!(!output.stdout.is_empty());
+}

@@ -112,10 +112,11 @@ impl Plan {
                 .and_then(|()| write!(f, ")"))?,
             None => write!(f, "linear {}({input})", linear.input_dtype)?,
         }
-        for part in &linear.parts {
+        for (i, part) in linear.parts.iter().enumerate() {
             write!(
                 f,
-                " {} {}",
+                "{} {} {}",
+                if i == 0 { "" } else { "," },
                 self.weight(part.weight).name,
                 self.weight(part.weight).shape
             )?;

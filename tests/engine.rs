@@ -254,6 +254,18 @@ fn a_mask_has_the_last_word() {
 }
 
 #[test]
+fn a_failed_step_ends_the_answer_as_an_error() {
+    let engine = engine("llama");
+    let mut one = session(&engine);
+    let options = GenerateOptions::greedy(5);
+    let stream = one.generate(&[1u32, 2][..], &options).unwrap();
+    let mut stream = stream.with_mask(|_, _| Err(Error::Invalid("no grammar".into())));
+    assert!(matches!(stream.next(), Some(Err(Error::Invalid(_)))));
+    assert!(stream.next().is_none());
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Error));
+}
+
+#[test]
 fn a_seed_gives_one_text_on_any_number_of_threads() {
     let model = fixture("qwen2");
     let mut texts = Vec::new();

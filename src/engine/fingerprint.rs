@@ -3,8 +3,8 @@ use crate::host::Weight;
 use stheno_codegen::plan::Plan;
 
 /// Identifies a plan and its weights, so that saved KV is not read into another model: 64-bit FNV-1a over the plan,
-/// over the vectors (norms and biases) and over the first and the last row of every matrix, which differ between any two
-/// trainings and cost next to nothing to read.
+/// the vectors (norms and biases) and the first and the last row of every matrix, which differ between any two trainings
+/// and cost next to nothing to read.
 pub(super) fn fingerprint(plan: &Plan, weights: &[Weight]) -> Result<u64> {
     let mut hash = Fnv::new();
     let plan = serde_json::to_vec(plan)

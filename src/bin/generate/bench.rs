@@ -12,8 +12,8 @@ use stheno::plan::{Row, SegmentKind, SequenceIndex};
 /// Steps of one measurement of a number of rows.
 const STEPS: usize = 16;
 
-/// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a chain
-/// after the prompt that is not committed. One round before them warms up caches and clocks.
+/// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a
+/// chain after the prompt that is not committed. One round before them warms up caches and clocks.
 pub fn run(args: &BenchArgs) -> Result<u8> {
     check_flags(args)?;
     let engine = load::engine(&args.model)?;

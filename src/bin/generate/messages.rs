@@ -2,8 +2,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-/// Lets the library's spans and events out on standard error. What `-v` and `-vv` show is a default: `RUST_LOG`, where it
-/// is set, chooses instead.
+/// Lets the library's spans and events out on standard error. What `-v` and `-vv` show is a default: `RUST_LOG`,
+/// where it is set, chooses instead.
 pub fn install(verbose: u8) {
     let default = match verbose {
         0 => return,

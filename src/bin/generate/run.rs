@@ -136,7 +136,7 @@ pub fn answer(
     interrupt.answering(true);
     let mut tokens = Vec::new();
     let mut generation = session.generate(prompt, options)?;
-    while let Some(token) = generation.next() {
+    for token in generation.by_ref() {
         let token = token?;
         emit(&mut text, &token.text, stream)?;
         tokens.push(token);

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::kernels::attend::{accumulate, scores, softmax};
+use super::kernels::on_isa;
 use super::kernels::widen::Element;
 use super::team::Member;
 use stheno_codegen::plan::{BufferId, KV_PAGE};
@@ -104,16 +105,15 @@ impl Attention {
             let to = spaces
                 .each_mut()
                 .map(|space| &mut space[start..start + KV_PAGE]);
-            context
-                .isa
-                .run(|| scores(q, k, KV_PAGE, count, self.scale, to));
+            on_isa!(context.isa, scores(q, k, KV_PAGE, count, self.scale, to));
         }
         // All rows up to this one are scored at once, then ancestors are put where their positions are.
         let to = spaces.each_mut().map(|space| &mut space[by_position..]);
         let (stride, count) = (layout.stride, row + 1);
-        context
-            .isa
-            .run(|| scores(q, fresh_k, stride, count, self.scale, to));
+        on_isa!(
+            context.isa,
+            scores(q, fresh_k, stride, count, self.scale, to)
+        );
         for space in &mut spaces {
             let (by_position, by_row) = space.split_at_mut(by_position);
             for (to, &row) in by_position[committed..end].iter_mut().zip(path) {
@@ -121,12 +121,9 @@ impl Attention {
             }
         }
 
-        let factors = spaces.each_mut().map(|space| {
-            context.isa.run(
-                #[inline(always)]
-                || softmax(&mut space[begin..end], begin),
-            )
-        });
+        let factors = spaces
+            .each_mut()
+            .map(|space| on_isa!(context.isa, softmax(&mut space[begin..end], begin)));
         out.fill(0.0);
         let mut chunks = out.chunks_mut(head_dim);
         let mut outs: [&mut [f32]; G] = std::array::from_fn(|_| chunks.next().unwrap_or_default());
@@ -142,9 +139,10 @@ impl Attention {
                 .v::<E>(sequence.decl(), self.layer, head);
             let v = &v[(from - page * KV_PAGE) * head_dim..];
             let outs = outs.each_mut().map(|out| &mut **out);
-            context
-                .isa
-                .run(|| accumulate(weights, |p| &v[p * head_dim..][..head_dim], outs));
+            on_isa!(
+                context.isa,
+                accumulate(weights, |p| &v[p * head_dim..][..head_dim], outs)
+            );
         }
         let from = begin.max(committed);
         let weights = spaces.each_ref().map(|space| &space[from..end]);
@@ -156,10 +154,7 @@ impl Attention {
                 .read(layout.v(self.layer, head, path[p] as usize), head_dim)
         };
         let each = outs.each_mut().map(|out| &mut **out);
-        context.isa.run(
-            #[inline(always)]
-            || accumulate(weights, v, each),
-        );
+        on_isa!(context.isa, accumulate(weights, v, each));
         for (out, factor) in outs.iter_mut().zip(factors) {
             out.iter_mut().for_each(|x| *x *= factor);
             context.round(self.output, out);

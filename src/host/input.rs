@@ -1,6 +1,7 @@
 //! The input of a linear op: normalised and rounded once, then read by every tile.
 
 use super::context::Context;
+use super::kernels::on_isa;
 use super::kernels::row::{quantize, rms_norm};
 use super::kernels::widen::round_bf16;
 use super::kernels::{Isa, Q8Rows};
@@ -79,12 +80,12 @@ impl Input<'_> {
                     self.wide.write(row * k, k),
                 )
             };
-            context.isa.run(
-                #[inline(always)]
-                || match linear.norm {
+            on_isa!(
+                context.isa,
+                match linear.norm {
                     Some(norm) => rms_norm(from, context.vector(norm.weight), norm.eps, wide),
                     None => wide.copy_from_slice(from),
-                },
+                }
             );
             match linear.input_dtype {
                 InputDtype::F32 => {}
@@ -115,19 +116,16 @@ impl Input<'_> {
             let Some(quanta) = quanta.first_chunk_mut::<32>() else {
                 continue;
             };
-            isa.run(
-                #[inline(always)]
-                || {
-                    let (s, halves) = quantize(x, quanta);
-                    *scale = s;
-                    sums.copy_from_slice(&halves);
-                    sums16.copy_from_slice(&halves.map(|sum| s * sum as f32));
-                    *sums32 = s * (halves[0] + halves[1]) as f32;
-                    for (x, q) in x.iter_mut().zip(quanta) {
-                        *x = f32::from(*q) * s;
-                    }
-                },
-            );
+            on_isa!(isa, {
+                let (s, halves) = quantize(x, quanta);
+                *scale = s;
+                sums.copy_from_slice(&halves);
+                sums16.copy_from_slice(&halves.map(|sum| s * sum as f32));
+                *sums32 = s * (halves[0] + halves[1]) as f32;
+                for (x, q) in x.iter_mut().zip(quanta) {
+                    *x = f32::from(*q) * s;
+                }
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::executor::Weight;
+use super::kernels::on_isa;
 use super::kernels::row::gate;
 use super::kernels::widen::Element;
 use super::kernels::{LANES, affine, dense, q8_tile};
@@ -81,10 +82,7 @@ impl<E: Element> LinearRun<'_, '_, E> {
                 self.tile(gate_part, tile, first, &mut gates[..count]);
                 self.tile(up_part, tile, first, &mut ups[..count]);
                 for (m, (gates, ups)) in gates.iter_mut().zip(&ups).enumerate().take(count) {
-                    self.context.isa.run(
-                        #[inline(always)]
-                        || gate(activation, gates, ups),
-                    );
+                    on_isa!(self.context.isa, gate(activation, gates, ups));
                     // SAFETY: the unit of a tile owns the tile's columns of every row.
                     let out = unsafe { self.context.write(output, first + m, start, width) };
                     out.copy_from_slice(&gates[..width]);
@@ -191,17 +189,11 @@ impl<E: Element> LinearRun<'_, '_, E> {
         let done = 4 * blocks.len();
         for (i, block) in blocks.iter_mut().enumerate() {
             let (x, sums) = (by(4 * i, x), by(4 * i, sums));
-            *block = isa.run(
-                #[inline(always)]
-                || affine::tile::<4>(w, tile, x, sums),
-            );
+            *block = on_isa!(isa, affine::tile::<4>(w, tile, x, sums));
         }
         for (i, row) in rest.iter_mut().enumerate() {
             let (x, sums) = (by(done + i, x), by(done + i, sums));
-            [*row] = isa.run(
-                #[inline(always)]
-                || affine::tile::<1>(w, tile, x, sums),
-            );
+            [*row] = on_isa!(isa, affine::tile::<1>(w, tile, x, sums));
         }
     }
 
@@ -217,10 +209,7 @@ impl<E: Element> LinearRun<'_, '_, E> {
         let x = |m: usize| unsafe { self.context.input.wide(first + m, k) };
         for i in (0..LANES).step_by(4) {
             if let [out] = out {
-                let [y] = isa.run(
-                    #[inline(always)]
-                    || dense::dots::<4, 1>(dtype, by(i, row), by(0, x)),
-                );
+                let [y] = on_isa!(isa, dense::dots::<4, 1>(dtype, by(i, row), by(0, x)));
                 out[i..i + 4].copy_from_slice(&y);
                 continue;
             }
@@ -228,19 +217,13 @@ impl<E: Element> LinearRun<'_, '_, E> {
                 let (blocks, rest) = out.as_chunks_mut::<3>();
                 let done = 3 * blocks.len();
                 for (b, block) in blocks.iter_mut().enumerate() {
-                    let y = isa.run(
-                        #[inline(always)]
-                        || dense::dots::<2, 3>(dtype, by(i, row), by(3 * b, x)),
-                    );
+                    let y = on_isa!(isa, dense::dots::<2, 3>(dtype, by(i, row), by(3 * b, x)));
                     for (out, y) in block.iter_mut().zip(y) {
                         out[i..i + 2].copy_from_slice(&y);
                     }
                 }
                 for (b, out) in rest.iter_mut().enumerate() {
-                    let [y] = isa.run(
-                        #[inline(always)]
-                        || dense::dots::<2, 1>(dtype, by(i, row), by(done + b, x)),
-                    );
+                    let [y] = on_isa!(isa, dense::dots::<2, 1>(dtype, by(i, row), by(done + b, x)));
                     out[i..i + 2].copy_from_slice(&y);
                 }
             }

@@ -1,4 +1,5 @@
 use super::context::Context;
+use super::kernels::on_isa;
 use super::kernels::row::{rms_norm_in_place, rotate};
 use super::kernels::widen::Element;
 use super::team::Member;
@@ -25,15 +26,12 @@ pub(super) fn finish<E: Element>(
         let x = unsafe { context.products.write(at, head_dim) };
         let norm_and_rotate = |x: &mut [f32], norm: Option<Norm>| {
             let (cos, sin) = table.row(row);
-            context.isa.run(
-                #[inline(always)]
-                || {
-                    if let Some(norm) = norm {
-                        rms_norm_in_place(x, context.vector(norm.weight), norm.eps);
-                    }
-                    rotate(x, cos, sin);
-                },
-            );
+            on_isa!(context.isa, {
+                if let Some(norm) = norm {
+                    rms_norm_in_place(x, context.vector(norm.weight), norm.eps);
+                }
+                rotate(x, cos, sin);
+            });
         };
         if head < q_heads {
             norm_and_rotate(x, op.q_norm);

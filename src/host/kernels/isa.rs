@@ -38,8 +38,7 @@ impl Isa {
         list
     }
 
-    /// Runs `body` compiled for this instruction set. The closure and what it calls must be `#[inline(always)]`, or they
-    /// are compiled for the target's minimum, where every FMA is a library call.
+    /// Runs `body` compiled for this instruction set; see [`on_isa`].
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         match self {
@@ -53,6 +52,19 @@ impl Isa {
         }
     }
 }
+
+/// Evaluates an expression compiled for an instruction set. The functions that it calls must be
+/// `#[inline(always)]` to take part: otherwise they are compiled for the target's minimum, where every FMA is a library
+/// call.
+macro_rules! on_isa {
+    ($isa:expr, $body:expr) => {
+        $isa.run(
+            #[inline(always)]
+            || $body,
+        )
+    };
+}
+pub(in crate::host) use on_isa;
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]

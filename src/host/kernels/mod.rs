@@ -22,6 +22,7 @@ mod tests;
 pub mod widen;
 
 pub use isa::Isa;
+pub(super) use isa::on_isa;
 pub use q8::{Q8Rows, q8_tile};
 
 /// Lanes of every reduction.

@@ -139,29 +139,29 @@ unsafe fn rows<const BITS: u32, const M: usize>(
             let high = high.wrapping_add(run * high_run);
             let quanta = x.quanta.as_ptr().add(first * k + 32 * run);
             for half in 0..2 {
-                let q = unpack::<BITS>(low.add(32 * half), high.wrapping_add(32 * half));
+                let (low, high) = (low.add(32 * half), high.wrapping_add(32 * half));
                 if shape.group == 16 {
-                    let (scale0, offset0) = groups.get(2 * run, half, bias);
-                    let (scale1, offset1) = groups.get(2 * run + 1, half, bias);
-                    for m in 0..M {
-                        let row = (first + m) * runs + run;
-                        let x_scale = _mm256_set1_ps(*x.scales.get_unchecked(row));
-                        let sums = x.sums16.as_ptr().add(2 * row);
-                        let s = dot::<BITS>(&q, 0, 4, quanta.add(m * k));
-                        let a = _mm256_fmadd_ps(s, _mm256_mul_ps(scale0, x_scale), acc[half][m]);
-                        let a = _mm256_fmadd_ps(offset0, _mm256_set1_ps(*sums), a);
-                        let s = dot::<BITS>(&q, 4, 8, quanta.add(m * k));
-                        let a = _mm256_fmadd_ps(s, _mm256_mul_ps(scale1, x_scale), a);
-                        acc[half][m] = _mm256_fmadd_ps(offset1, _mm256_set1_ps(*sums.add(1)), a);
+                    for part in 0..2 {
+                        let (scale, offset) = groups.get(2 * run + part, half, bias);
+                        let s = dots::<BITS, M>(low, high, 4 * part, 4, quanta, k);
+                        for m in 0..M {
+                            let row = (first + m) * runs + run;
+                            let x_scale = _mm256_set1_ps(*x.scales.get_unchecked(row));
+                            let x_sum = _mm256_set1_ps(*x.sums16.get_unchecked(2 * row + part));
+                            let a = _mm256_mul_ps(scale, x_scale);
+                            let a = _mm256_fmadd_ps(s[m], a, acc[half][m]);
+                            acc[half][m] = _mm256_fmadd_ps(offset, x_sum, a);
+                        }
                     }
                 } else {
-                    let (scale, offset) = groups.get(32 * run / shape.group, half, bias);
+                    let (scale, offset) = groups.get(run, half, bias);
+                    let s = dots::<BITS, M>(low, high, 0, 8, quanta, k);
                     for m in 0..M {
                         let row = (first + m) * runs + run;
                         let x_scale = _mm256_set1_ps(*x.scales.get_unchecked(row));
                         let x_sum = _mm256_set1_ps(*x.sums32.get_unchecked(row));
-                        let s = dot::<BITS>(&q, 0, 8, quanta.add(m * k));
-                        let a = _mm256_fmadd_ps(s, _mm256_mul_ps(scale, x_scale), acc[half][m]);
+                        let a = _mm256_mul_ps(scale, x_scale);
+                        let a = _mm256_fmadd_ps(s[m], a, acc[half][m]);
                         acc[half][m] = _mm256_fmadd_ps(offset, x_sum, a);
                     }
                 }
@@ -175,68 +175,20 @@ unsafe fn rows<const BITS: u32, const M: usize>(
     }
 }
 
-/// Quanta of 32 k of 8 outputs: register j holds elements 4 j..4 j + 4 of each. 8-bit quanta come as q - 128.
+/// Dot products of 8 outputs, quads `first..first + count` of a run, with the same elements of `M` rows that lie
+/// `stride` apart, as f32 (the sums are exact: below 2^24). A quad is unpacked once and used for all rows, so that
+/// what stays in registers is a sum for each row.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn unpack<const BITS: u32>(low: *const u8, high: *const u8) -> [__m256i; 8] {
-    let mut q = [_mm256_setzero_si256(); 8];
-    // SAFETY: the caller's run has its bytes in both planes.
-    unsafe {
-        let load = |at: *const u8| _mm256_loadu_si256(at.cast());
-        if BITS == 8 {
-            let flip = _mm256_set1_epi8(-128);
-            for (j, q) in q.iter_mut().enumerate() {
-                *q = _mm256_xor_si256(load(low.add(64 * j)), flip);
-            }
-            return q;
-        }
-        let nibble = _mm256_set1_epi8(15);
-        for j in 0..4 {
-            let bytes = load(low.add(64 * j));
-            q[2 * j] = _mm256_and_si256(bytes, nibble);
-            q[2 * j + 1] = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-        }
-        if BITS == 5 {
-            let bits = load(high);
-            let one = _mm256_set1_epi8(16);
-            macro_rules! add {
-                ($($j:literal)*) => {$(
-                    let moved = if $j < 4 {
-                        _mm256_slli_epi16::<{ if $j < 4 { 4 - $j } else { 0 } }>(bits)
-                    } else {
-                        _mm256_srli_epi16::<{ if $j < 4 { 0 } else { $j - 4 } }>(bits)
-                    };
-                    q[$j] = _mm256_or_si256(q[$j], _mm256_and_si256(moved, one));
-                )*};
-            }
-            add!(0 1 2 3 4 5 6 7);
-        }
-        if BITS == 6 {
-            let three = _mm256_set1_epi8(48);
-            for h in 0..2 {
-                let bits = load(high.add(64 * h));
-                let moved = [
-                    _mm256_slli_epi16::<4>(bits),
-                    _mm256_slli_epi16::<2>(bits),
-                    bits,
-                    _mm256_srli_epi16::<2>(bits),
-                ];
-                for (j, moved) in moved.into_iter().enumerate() {
-                    let j = 4 * h + j;
-                    q[j] = _mm256_or_si256(q[j], _mm256_and_si256(moved, three));
-                }
-            }
-        }
-    }
-    q
-}
-
-/// Dot products of registers `from..to` of `q` with the same elements of a row, as f32 (the sums are exact:
-/// below 2^24).
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn dot<const BITS: u32>(q: &[__m256i; 8], from: usize, to: usize, x: *const i8) -> __m256 {
-    // Products that fit 16 bits: 2 * 127 * (2^BITS - 1) each, see the type of a run.
+unsafe fn dots<const BITS: u32, const M: usize>(
+    low: *const u8,
+    high: *const u8,
+    first: usize,
+    count: usize,
+    x: *const i8,
+    stride: usize,
+) -> [__m256; M] {
+    // Quads whose products add up within 16 bits: 2 * 127 * (2^BITS - 1) each.
     let per_word = match BITS {
         4 => 8,
         5 => 4,
@@ -244,26 +196,66 @@ unsafe fn dot<const BITS: u32>(q: &[__m256i; 8], from: usize, to: usize, x: *con
         _ => 1,
     };
     let ones = _mm256_set1_epi16(1);
-    let mut sum = _mm256_setzero_si256();
-    let mut words = _mm256_setzero_si256();
-    for j in from..to {
-        // SAFETY: the row has 32 elements of this run.
-        let quad = _mm256_set1_epi32(unsafe { x.add(4 * j).cast::<i32>().read_unaligned() });
-        let pairs = if BITS == 8 {
-            // |w| is at most 128 and |x| at most 127, so a pair stays within 16 bits.
-            _mm256_maddubs_epi16(_mm256_abs_epi8(q[j]), _mm256_sign_epi8(quad, q[j]))
-        } else {
-            _mm256_maddubs_epi16(q[j], quad)
-        };
-        let start = (j - from) % per_word == 0;
-        words = if start {
-            pairs
-        } else {
-            _mm256_add_epi16(words, pairs)
-        };
-        if (j - from) % per_word == per_word - 1 || j + 1 == to {
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(words, ones));
+    let mut sums = [_mm256_setzero_si256(); M];
+    for start in (first..first + count).step_by(per_word) {
+        let mut words = [_mm256_setzero_si256(); M];
+        for j in start..(start + per_word).min(first + count) {
+            // SAFETY: the run has its bytes in both planes, and each row its 32 elements.
+            unsafe {
+                let q = quad::<BITS>(low, high, j);
+                for m in 0..M {
+                    let x = x.add(m * stride + 4 * j).cast::<i32>().read_unaligned();
+                    let x = _mm256_set1_epi32(x);
+                    let pairs = if BITS == 8 {
+                        // |w| is at most 128 and |x| at most 127, so a pair stays within 16 bits.
+                        _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q))
+                    } else {
+                        _mm256_maddubs_epi16(q, x)
+                    };
+                    words[m] = _mm256_add_epi16(words[m], pairs);
+                }
+            }
+        }
+        for m in 0..M {
+            sums[m] = _mm256_add_epi32(sums[m], _mm256_madd_epi16(words[m], ones));
         }
     }
-    _mm256_cvtepi32_ps(sum)
+    let mut floats = [_mm256_setzero_ps(); M];
+    for m in 0..M {
+        floats[m] = _mm256_cvtepi32_ps(sums[m]);
+    }
+    floats
+}
+
+/// Quanta of elements 4 j..4 j + 4 of 8 outputs; 8-bit ones as q - 128.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn quad<const BITS: u32>(low: *const u8, high: *const u8, j: usize) -> __m256i {
+    // SAFETY: the caller's run has its bytes in both planes.
+    unsafe {
+        let load = |at: *const u8| _mm256_loadu_si256(at.cast());
+        if BITS == 8 {
+            return _mm256_xor_si256(load(low.add(64 * j)), _mm256_set1_epi8(-128));
+        }
+        let shift = |bits: __m256i, by: usize| _mm256_srl_epi16(bits, _mm_cvtsi32_si128(by as i32));
+        let bytes = load(low.add(64 * (j / 2)));
+        let nibbles = if j.is_multiple_of(2) {
+            bytes
+        } else {
+            _mm256_srli_epi16::<4>(bytes)
+        };
+        let nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi8(15));
+        match BITS {
+            5 => {
+                let bit = _mm256_and_si256(shift(load(high), j), _mm256_set1_epi8(1));
+                _mm256_or_si256(nibbles, _mm256_slli_epi16::<4>(bit))
+            }
+            6 => {
+                let bits = shift(load(high.add(64 * (j / 4))), 2 * (j % 4));
+                let bits = _mm256_and_si256(bits, _mm256_set1_epi8(3));
+                _mm256_or_si256(nibbles, _mm256_slli_epi16::<4>(bits))
+            }
+            _ => nibbles,
+        }
+    }
 }

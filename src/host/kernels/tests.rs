@@ -1,5 +1,6 @@
 //! Every instruction set against the portable definition, bit for bit, on random matrices of every form.
 
+use super::on_isa;
 use super::{Isa, LANES, Q8Rows, affine, dense, q8_tile, row};
 use crate::checkpoint::{AffineBuilder, AffineForm, AffineMatrix, AffineShape, RowScales};
 use half::f16;
@@ -133,10 +134,7 @@ fn float_tiles_agree_with_dequantized_rows_and_on_every_instruction_set() {
         for tile in 0..shape.n.div_ceil(LANES) {
             let [expected] = affine::tile::<1>(&w, tile, [&x], [&sums]);
             for isa in Isa::available() {
-                let found = isa.run(
-                    #[inline(always)]
-                    || affine::tile::<4>(&w, tile, [&x; 4], [&sums; 4]),
-                );
+                let found = on_isa!(isa, affine::tile::<4>(&w, tile, [&x; 4], [&sums; 4]));
                 for found in found {
                     assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits), "{isa}");
                 }
@@ -176,10 +174,7 @@ fn dense_dots_agree_on_every_instruction_set_and_with_f64() {
             let x: Vec<f32> = (0..k).map(|_| bits.float()).collect();
             let [expected] = dense::dots::<2, 1>(dtype, [&a[1..], &b[1..]], [&x]);
             for isa in Isa::available() {
-                for y in isa.run(
-                    #[inline(always)]
-                    || dense::dots::<2, 3>(dtype, [&a[1..], &b[1..]], [&x; 3]),
-                ) {
+                for y in on_isa!(isa, dense::dots::<2, 3>(dtype, [&a[1..], &b[1..]], [&x; 3])) {
                     assert_eq!(
                         y.map(f32::to_bits),
                         expected.map(f32::to_bits),

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Formatting, lints with warnings as errors, every test, doc tests. Safe to run twice.
+# Formatting, lints with warnings as errors, every test, doc tests. Safe to run twice. Fetches the small real model that
+# some tests run (98 MB) if it is not there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -9,6 +10,8 @@ say "formatting"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
+say "the model"
+scripts/fetch-model.sh >/dev/null
 say "tests"
 cargo test --workspace --all-targets --quiet
 say "doc tests"

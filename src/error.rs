@@ -60,6 +60,9 @@ pub enum Error {
     /// An argument of a call is out of range.
     #[error("{0}")]
     Invalid(String),
+    /// A [`crate::engine::CancellationToken`] ended a call that returns nothing unless it is complete.
+    #[error("cancelled")]
+    Cancelled,
     /// The prompt and the tokens to come do not fit the context.
     #[error(
         "{needed} tokens do not fit the context of {context_length}; shorten the prompt or raise -c/--ctx-size"

@@ -160,6 +160,16 @@ fn mistakes_on_the_command_line_are_exit_code_2() {
         (&["--tokens", "1,x"], "invalid value"),
         (&["--tokens", "1", "--temp", "-1"], "temperature"),
         (&["--tokens", "1", "--top-p", "2"], "top_p"),
+        (&["--tokens", "1", "--min-p", "-0.5"], "min_p"),
+        (
+            &["--tokens", "1", "--repeat-penalty", "-1"],
+            "repetition_penalty",
+        ),
+        (
+            &["--tokens", "1", "--repeat-last-n", "-9999999999"],
+            "penalty_last_n",
+        ),
+        (&["--tokens", "1", "--logit-bias", "-5"], "--logit-bias"),
         (&["--tokens", "1", "--logit-bias", "x"], "--logit-bias"),
         (&["--tokens", "1", "-n", "-7"], "-n -7"),
         (&["--tokens", "1", "-t", "0"], "threads"),
@@ -181,6 +191,16 @@ fn mistakes_on_the_command_line_are_exit_code_2() {
         .env_remove("STHENO_MODEL")
         .output();
     refused(&output.unwrap(), 2, "-m");
+}
+
+#[test]
+fn sampling_is_checked_before_a_model_is_looked_for() {
+    let args = ["-p", "x", "--temp", "-1"];
+    refused(
+        &generate(Path::new("/no/such/model"), &args),
+        2,
+        "temperature is -1",
+    );
 }
 
 #[test]
@@ -250,6 +270,15 @@ fn the_tools_beside_run() {
     for rows in ["1", "8"] {
         assert_eq!(object["step_seconds"][rows].as_array().unwrap().len(), 2);
     }
+    let many = ["--prompt-len", "8", "--gen-len", "4", "--rows", "999"];
+    refused(&run("bench", &many), 2, "--rows 999");
+    refused(&run("bench", &["--rows", "8,8"]), 2, "8 twice");
+    let long = ["--prompt-len", "1", "--gen-len", "1", "--iterations", "1"];
+    let object = json(&run(
+        "bench",
+        &[&long[..], &["--rows", "16", "--json"]].concat(),
+    ));
+    assert!(object["step_seconds"]["16"][0].as_f64().unwrap() > 0.0);
     let plan = run("plan", &[]);
     assert!(String::from_utf8_lossy(&plan.stdout).starts_with("plan llama"));
     let doctor = Command::new(env!("CARGO_BIN_EXE_generate"))
@@ -297,6 +326,48 @@ fn ctrl_c_prints_what_there_is() {
         stderr(&output)
     );
     assert!(rest.ends_with('\n'));
+}
+
+#[test]
+fn ctrl_c_while_logits_are_written_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logits.safetensors");
+    let text = "word ".repeat(4000);
+    let args = [
+        "--raw",
+        "-p",
+        &text,
+        "--dump-logits",
+        path.to_str().unwrap(),
+    ];
+    let child = command(&real_model(), &args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    let start = std::time::Instant::now();
+    while files() == 0 && start.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    assert_eq!(files(), 0);
+}
+
+#[test]
+fn verbose_says_how_long_things_took() {
+    let args = ["--tokens", "1,2,3", "-n", "2", "--temp", "0", "-v"];
+    let mut command = command(&fixture("llama"), &args);
+    let text = stderr(&command.env_remove("RUST_LOG").output().unwrap());
+    for span in ["load", "prefill{tokens=3}"] {
+        assert!(text.contains(span), "{span} is not in: {text}");
+    }
+    assert!(!text.contains("step: "), "{text}");
 }
 
 #[test]

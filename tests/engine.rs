@@ -120,7 +120,7 @@ fn what_was_computed_for_other_content_is_not_committed() {
     ));
     assert!(matches!(one.commit(&forward, &[7]), Err(Error::Invalid(_))));
     assert!(
-        matches!(one.commit(&forward, &[1]), Err(_)),
+        one.commit(&forward, &[1]).is_err(),
         "a path starts at its root"
     );
     one.commit(&forward, &[0]).unwrap();
@@ -182,7 +182,6 @@ fn the_answer_ends_where_the_context_does() {
     let engine = engine("llama");
     let options = SessionOptions {
         context_length: Some(10),
-        ..SessionOptions::default()
     };
     let Ok(mut small) = engine.session(options) else {
         panic!("a session may be smaller than its engine")
@@ -228,7 +227,6 @@ fn prompts_that_cannot_be_are_refused() {
     }
     let too_long = SessionOptions {
         context_length: Some(1 << 30),
-        ..SessionOptions::default()
     };
     assert!(engine.session(too_long).is_err());
 }
@@ -251,6 +249,18 @@ fn a_mask_has_the_last_word() {
     let tokens: Vec<u32> = stream.map(|t| t.unwrap().id).collect();
     assert!(tokens.iter().all(|t| [7, 9].contains(t)), "{tokens:?}");
     assert_eq!(seen, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_failed_step_ends_the_answer_as_an_error() {
+    let engine = engine("llama");
+    let mut one = session(&engine);
+    let options = GenerateOptions::greedy(5);
+    let stream = one.generate(&[1u32, 2][..], &options).unwrap();
+    let mut stream = stream.with_mask(|_, _| Err(Error::Invalid("no grammar".into())));
+    assert!(matches!(stream.next(), Some(Err(Error::Invalid(_)))));
+    assert!(stream.next().is_none());
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Error));
 }
 
 #[test]

@@ -1,17 +1,31 @@
 //! Every example runs, and says what its first lines promise.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+
+/// Where the examples lie, built. Whether cargo has built them before a test runs depends on its flags, so ask for it.
+static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
+    // Test binaries lie in TARGET/PROFILE/deps.
+    let binary = std::env::current_exe().unwrap();
+    let directory = binary.parent().and_then(Path::parent).unwrap();
+    let profile = match directory.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        name => name,
+    };
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--examples", "--profile", profile])
+        .arg("--target-dir")
+        .arg(directory.parent().unwrap())
+        .current_dir(root())
+        .status();
+    assert!(status.unwrap().success(), "the examples do not build");
+    directory.join("examples")
+});
 
 fn run(example: &str, model: &Path) -> String {
-    // Test binaries lie in target/PROFILE/deps, and cargo builds examples beside before it runs any test.
-    let binary = std::env::current_exe().unwrap();
-    let profile = binary.parent().and_then(Path::parent).unwrap();
-    let output = Command::new(profile.join("examples").join(example))
-        .arg(model)
-        .output();
-    let output =
-        output.unwrap_or_else(|e| panic!("{example}: {e}; build it with cargo build --examples"));
+    let mut command = Command::new(EXAMPLES.join(example));
+    let output = command.arg(model).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{example}: {text}");
     String::from_utf8(output.stdout).unwrap()
@@ -21,7 +35,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn real_model() -> std::path::PathBuf {
+fn real_model() -> PathBuf {
     let path = root().join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf");
     assert!(
         path.exists(),

@@ -2,16 +2,28 @@ use crate::Result;
 use crate::host::Weight;
 use stheno_codegen::plan::Plan;
 
-/// Identifies a plan and its weights, so that saved KV is not read into another model: 64-bit FNV-1a over the plan
-/// and over the vectors (norms and biases), which differ between any two trainings and cost nothing to read.
+/// Identifies a plan and its weights, so that saved KV is not read into another model: 64-bit FNV-1a over the plan,
+/// the vectors (norms and biases) and the first and the last row of every matrix, which differ between any two trainings
+/// and cost next to nothing to read.
 pub(super) fn fingerprint(plan: &Plan, weights: &[Weight]) -> Result<u64> {
     let mut hash = Fnv::new();
     let plan = serde_json::to_vec(plan)
         .map_err(|e| crate::Error::Invalid(format!("the plan cannot be written as JSON: {e}")))?;
     hash.write(&plan);
+    let mut row = Vec::new();
     for weight in weights {
-        if let Weight::Vector(vector) = weight {
-            vector.iter().for_each(|x| hash.write(&x.to_le_bytes()));
+        match weight {
+            Weight::Vector(vector) => hash.write_floats(vector),
+            Weight::Matrix(matrix) => {
+                row.clear();
+                row.resize(matrix.k(), 0.0);
+                for index in [0, matrix.n().saturating_sub(1)] {
+                    if index < matrix.n() {
+                        matrix.dequantize_row(index, &mut row);
+                        hash.write_floats(&row);
+                    }
+                }
+            }
         }
     }
     Ok(hash.0)
@@ -22,6 +34,10 @@ struct Fnv(u64);
 impl Fnv {
     fn new() -> Self {
         Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn write_floats(&mut self, values: &[f32]) {
+        values.iter().for_each(|x| self.write(&x.to_le_bytes()));
     }
 
     fn write(&mut self, bytes: &[u8]) {

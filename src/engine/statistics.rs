@@ -12,6 +12,8 @@ pub enum FinishReason {
     Length,
     /// A [`super::CancellationToken`] was cancelled.
     Cancelled,
+    /// A step failed; the last item of the stream says how.
+    Error,
 }
 
 impl fmt::Display for FinishReason {
@@ -20,6 +22,7 @@ impl fmt::Display for FinishReason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
+            FinishReason::Error => "error",
         })
     }
 }

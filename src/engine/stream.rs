@@ -164,7 +164,7 @@ impl<'a> TokenStream<'a> {
             return Ok(None);
         }
         let start = Instant::now();
-        let _span = tracing::trace_span!("step").entered();
+        let _span = tracing::debug_span!("step").entered();
         let pending = match self.tokens().last() {
             Some(&token) => {
                 self.session.decode(token)?;
@@ -257,7 +257,7 @@ impl Iterator for TokenStream<'_> {
             Ok(token) => token.map(Ok),
             Err(error) => {
                 // Nothing sensible follows an error; the caller has it.
-                self.finish = Some(FinishReason::Cancelled);
+                self.finish = Some(FinishReason::Error);
                 Some(Err(error))
             }
         }

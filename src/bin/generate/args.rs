@@ -47,7 +47,7 @@ pub struct ModelArgs {
     /// Type of the KV cache; auto is f32 with f32 activations, bf16 with bf16, f16 with q8
     #[arg(long, value_enum, default_value_t = KvArg::Auto)]
     pub kv_dtype: KvArg,
-    /// More messages on standard error; twice for still more
+    /// Says on standard error what is done and how long it took; twice for every step (RUST_LOG chooses more finely)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -117,7 +117,8 @@ pub struct PromptArgs {
         short = 'r',
         long,
         visible_alias = "reverse-prompt",
-        value_name = "TEXT"
+        value_name = "TEXT",
+        allow_hyphen_values = true
     )]
     pub stop: Vec<String>,
     /// Goes on past the tokens that end an answer
@@ -134,19 +135,19 @@ pub struct SamplingArgs {
     #[arg(short, long)]
     pub seed: Option<u64>,
     /// Temperature; 0 takes the most probable token always
-    #[arg(long, visible_alias = "temperature")]
+    #[arg(long, visible_alias = "temperature", allow_negative_numbers = true)]
     pub temp: Option<f32>,
     /// Keeps the K most probable tokens; 0 keeps all
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
     /// Keeps the fewest tokens that have this probability together; 1 keeps all
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Keeps tokens at least this many times as probable as the best one; 0 keeps all
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Divides the score of tokens that occurred; 1 is none
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub repeat_penalty: Option<f32>,
     /// Tokens that the penalties look back at; -1 is all of them
     #[arg(
@@ -173,7 +174,7 @@ pub struct SamplingArgs {
     )]
     pub frequency_penalty: f32,
     /// Adds to the score of a token, as in 15043+1.5 or 15043-inf; may be given several times
-    #[arg(long, value_name = "ID±X")]
+    #[arg(long, value_name = "ID±X", allow_hyphen_values = true)]
     pub logit_bias: Vec<String>,
 }
 

@@ -12,11 +12,12 @@ use stheno::plan::{Row, SegmentKind, SequenceIndex};
 /// Steps of one measurement of a number of rows.
 const STEPS: usize = 16;
 
-/// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a chain
-/// after the prompt that is not committed. One round before them warms up caches and clocks.
+/// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a
+/// chain after the prompt that is not committed. One round before them warms up caches and clocks.
 pub fn run(args: &BenchArgs) -> Result<u8> {
+    check_flags(args)?;
     let engine = load::engine(&args.model)?;
-    check(args, &engine)?;
+    check_room(args, &engine)?;
     let mut report = Report::default();
     measure(&engine, args, &mut Report::default())?;
     for _ in 0..args.iterations {
@@ -57,15 +58,33 @@ struct Report {
     steps: BTreeMap<usize, Vec<f64>>,
 }
 
-fn check(args: &BenchArgs, engine: &Engine) -> Result<()> {
+/// What no model can do, said before one is loaded.
+fn check_flags(args: &BenchArgs) -> Result<()> {
+    let rows = &args.rows;
+    let twice = rows
+        .iter()
+        .enumerate()
+        .find(|(i, n)| rows[..*i].contains(n));
+    let fault = if args.prompt_len == 0 || args.gen_len == 0 || args.iterations == 0 {
+        "--prompt-len, --gen-len and --iterations must be at least 1".to_owned()
+    } else if rows.contains(&0) {
+        "--rows 0: a step has at least one row".to_owned()
+    } else if let Some((_, rows)) = twice {
+        format!("--rows names {rows} twice; once is enough")
+    } else {
+        return Ok(());
+    };
+    Err(Usage(fault).into())
+}
+
+/// Refuses what this model has no room for.
+fn check_room(args: &BenchArgs, engine: &Engine) -> Result<()> {
     let context = engine.context_length();
     let target = engine.plan().segment(SegmentKind::Target);
     let max_rows = target.map_or(0, |segment| segment.max_rows as usize);
     let most = args.rows.iter().copied().max().unwrap_or(0);
-    let fault = if args.prompt_len == 0 || args.gen_len == 0 || args.iterations == 0 {
-        "--prompt-len, --gen-len and --iterations must be at least 1".to_owned()
-    } else if args.rows.contains(&0) || most > max_rows {
-        format!("--rows: give 1 to {max_rows} rows")
+    let fault = if most > max_rows {
+        format!("--rows {most}: a step of this plan has at most {max_rows} rows")
     } else if args.prompt_len.saturating_add(args.gen_len.max(most)) > context {
         format!("prompt and answer do not fit the context of {context}; shorten them or raise -c")
     } else {
@@ -96,7 +115,7 @@ fn measure(engine: &Engine, args: &BenchArgs, report: &mut Report) -> Result<()>
 
     session.truncate(args.prompt_len);
     for &rows in &args.rows {
-        let chain = &tokens[..rows.min(tokens.len())];
+        let chain = &self::tokens(engine, rows)[..];
         step(engine, &session, chain, &mut forward)?;
         let start = Instant::now();
         for _ in 0..STEPS {

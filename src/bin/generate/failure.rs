@@ -38,6 +38,9 @@ pub fn report(result: anyhow::Result<u8>) -> ExitCode {
     if error.is::<ClosedPipe>() {
         return ExitCode::SUCCESS;
     }
+    if matches!(error.downcast_ref(), Some(Error::Cancelled)) {
+        return ExitCode::from(INTERRUPTED);
+    }
     // `{:#}` joins the causes into one line.
     eprintln!("generate: {error:#}");
     let usage = error.is::<Usage>() || matches!(error.downcast_ref(), Some(Error::Invalid(_)));

@@ -1,3 +1,4 @@
+use crate::interrupt::Interrupt;
 use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
@@ -6,8 +7,15 @@ use stheno::Error;
 use stheno::engine::{AtomicFile, Session};
 
 /// Computes `prompt` and writes logits [positions, vocab_size] of it in f32 to a safetensors file, a chunk at a time:
-/// those of a long prompt do not fit the memory that the model leaves.
-pub fn dump(session: &mut Session, prompt: &[u32], path: &Path) -> Result<()> {
+/// those of a long prompt do not fit the memory that the model leaves. Ctrl-C ends it with [`Error::Cancelled`], and
+/// then no file is left.
+pub fn dump(
+    session: &mut Session,
+    prompt: &[u32],
+    path: &Path,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    interrupt.answering(true);
     let vocab_size = session.engine().vocab_size();
     let mut file = AtomicFile::create(path)?;
     let fault = |source| Error::Io {
@@ -17,6 +25,9 @@ pub fn dump(session: &mut Session, prompt: &[u32], path: &Path) -> Result<()> {
     file.write_all(&header(prompt.len(), vocab_size))
         .map_err(fault)?;
     session.score(prompt, |_, logits| {
+        if interrupt.cancellation.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let mut bytes = Vec::with_capacity(4 * logits.len());
         bytes.extend(logits.iter().flat_map(|x| x.to_le_bytes()));
         file.write_all(&bytes).map_err(fault)

@@ -9,6 +9,7 @@ mod input;
 mod interrupt;
 mod load;
 mod logits;
+mod messages;
 mod output;
 mod perplexity;
 mod plan;
@@ -22,6 +23,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // clap exits with 2 by itself on a mistake.
     let cli = Cli::parse();
+    messages::install(match &cli.command {
+        None => cli.generate.model.verbose,
+        Some(Command::Doctor) => 0,
+        Some(Command::Bench(args)) => args.model.verbose,
+        Some(Command::Perplexity(args)) => args.model.verbose,
+        Some(Command::Plan(args)) => args.model.verbose,
+    });
     let result = match &cli.command {
         None => run::run(&cli.generate),
         Some(Command::Doctor) => doctor::run(),

@@ -25,7 +25,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     let scored = match (&args.output.dump_logits, &prompt) {
         (Some(path), Prompt::Tokens(tokens)) => {
             let start = Instant::now();
-            logits::dump(&mut session, tokens, path)?;
+            logits::dump(&mut session, tokens, path, &interrupt)?;
             Some(start.elapsed())
         }
         _ => None,
@@ -58,7 +58,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     }
     Ok(match answer.finish_reason {
         FinishReason::Cancelled => INTERRUPTED,
-        FinishReason::Stop | FinishReason::Length => 0,
+        FinishReason::Stop | FinishReason::Length | FinishReason::Error => 0,
     })
 }
 
@@ -136,7 +136,7 @@ pub fn answer(
     interrupt.answering(true);
     let mut tokens = Vec::new();
     let mut generation = session.generate(prompt, options)?;
-    while let Some(token) = generation.next() {
+    for token in generation.by_ref() {
         let token = token?;
         emit(&mut text, &token.text, stream)?;
         tokens.push(token);

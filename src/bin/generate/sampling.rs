@@ -17,13 +17,15 @@ pub fn params(args: &SamplingArgs, config: Option<&Value>) -> Result<SamplingPar
             .unwrap_or(default)
     };
     let top_k = args.top_k.or_else(|| number("top_k").map(|x| x as usize));
-    Ok(SamplingParams {
+    let last_n = args.repeat_last_n;
+    let last_n = last_n.clamp(i32::MIN.into(), i32::MAX.into());
+    let params = SamplingParams {
         temperature: float(args.temp, "temperature", 0.8),
         top_k: top_k.unwrap_or(40),
         top_p: float(args.top_p, "top_p", 0.95),
         min_p: float(args.min_p, "min_p", 0.05),
         repetition_penalty: float(args.repeat_penalty, "repetition_penalty", 1.0),
-        penalty_last_n: i32::try_from(args.repeat_last_n).unwrap_or(i32::MAX),
+        penalty_last_n: last_n as i32,
         presence_penalty: args.presence_penalty,
         frequency_penalty: args.frequency_penalty,
         logit_bias: args
@@ -35,8 +37,14 @@ pub fn params(args: &SamplingArgs, config: Option<&Value>) -> Result<SamplingPar
         seed: args
             .seed
             .unwrap_or_else(|| RandomState::new().hash_one(0u8) >> 32),
-    })
+    };
+    // Against the largest vocabulary; the model's own is checked when it is known.
+    params.validate(LARGEST_VOCABULARY)?;
+    Ok(params)
 }
+
+/// The sampler takes none beyond.
+const LARGEST_VOCABULARY: usize = 1 << 23;
 
 /// Reads `15043+1.5` or `15043-inf`.
 fn bias(text: &str) -> Result<(u32, f32)> {

@@ -7,7 +7,7 @@
 # (Release, native flags; AMX off unless STHENO_PEER_AMX=1, because some virtual machines announce it and trap on
 # it). Builds our release binary. Prints the core topology, then a Markdown table of medians and ratios.
 # Needs a C++ compiler and python3 with pip and venv; cmake is fetched with pip where it is missing.
-# Safe to run twice: what is built is not built again. Nothing else should be running: see the load it prints.
+# Safe to run twice: what is built is not built again. Stops if something else keeps the machine busy (--busy-ok goes on).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

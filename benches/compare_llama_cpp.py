@@ -12,6 +12,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 PROMPT = 512
 GENERATE = 128
@@ -23,6 +24,22 @@ def run(command):
     if done.returncode:
         sys.exit(f"{' '.join(command)}\nexit {done.returncode}\n{done.stderr[-2000:]}")
     return done.stdout
+
+
+def busy_elsewhere(seconds=2.0):
+    """The share of processor time that others take while we wait, stolen time included; None where it is unknown."""
+    def counters():
+        with open("/proc/stat") as file:
+            values = [int(value) for value in file.readline().split()[1:9]]
+        return sum(values), values[3] + values[4]  # all of it; idle and waiting for a disk
+
+    try:
+        total, idle = counters()
+        time.sleep(seconds)
+        later, later_idle = counters()
+    except (OSError, ValueError, IndexError):
+        return None
+    return 1 - (later_idle - idle) / max(later - total, 1)
 
 
 def ours(options):
@@ -80,13 +97,16 @@ def main():
     parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=1, help="llama-bench's own repetitions in a round")
     parser.add_argument("--bench-flag", action="append", default=[], help="one more flag for `generate bench`")
+    parser.add_argument("--busy-ok", action="store_true", help="measure although something else is running")
     parser.add_argument("--json", default="target/peers/compare.json", help="where the numbers are written")
     options = parser.parse_args()
 
-    load = os.getloadavg()[0]
     machine = topology()
-    if load > 0.5:
-        print(f"warning: load average is {load:.1f}; something else is running", file=sys.stderr)
+    # llama.cpp's threads spin at barriers and lose far more than their share to a neighbour (20 times slower was
+    # seen with a compiler running), so a ratio from a busy machine says nothing about either engine.
+    busy = [busy_elsewhere()]
+    if busy[0] is not None and busy[0] > 0.1 and not options.busy_ok:
+        sys.exit(f"something else takes {busy[0]:.0%} of this machine; wait for it, or give --busy-ok for a dry run")
     samples = {"ours": {}, "llama.cpp": {}}
     for number in range(options.rounds):
         turns = [("ours", ours), ("llama.cpp", theirs)]
@@ -94,6 +114,7 @@ def main():
             print(f"round {number + 1} of {options.rounds}: {name}", file=sys.stderr)
             for key, values in measure(options).items():
                 samples[name].setdefault(key, []).extend(values)
+        busy.append(busy_elsewhere())
 
     middle = {name: {key: statistics.median(values) for key, values in rows.items()} for name, rows in samples.items()}
     us, them = middle["ours"], middle["llama.cpp"]
@@ -101,7 +122,8 @@ def main():
     spread = lambda name, key: f"{min(samples[name][key]):.1f} to {max(samples[name][key]):.1f}"
 
     print("\n".join(machine))
-    print(f"Load average at the start: {load:.2f}\n")
+    known = [share for share in busy if share is not None]
+    print(f"Taken by others between rounds: {f'at most {max(known):.0%}' if known else 'unknown'}\n")
     print(f"| {pathlib.Path(options.model).name}, {options.threads} threads | ours | llama.cpp | ours / llama.cpp |")
     print("|---|---:|---:|---:|")
     for key, label in (("decode", f"decode, {GENERATE} tokens (tokens/s)"), ("prefill", f"prefill, {PROMPT} tokens (tokens/s)")):
@@ -118,7 +140,7 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({
         "model": pathlib.Path(options.model).name, "threads": options.threads, "rounds": options.rounds,
-        "load_average": load, "machine": machine, "medians": middle, "rows_ratio": batch,
+        "busy_elsewhere": busy, "machine": machine, "medians": middle, "rows_ratio": batch,
         "ratios": {key: us[key] / them[key] for key in us}, "samples": samples}, indent=2) + "\n")
     print(f"numbers: {out}", file=sys.stderr)
 

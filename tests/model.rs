@@ -52,23 +52,27 @@ fn assert_close(found: &[f32], expected: &[f64]) {
     }
 }
 
+/// What a step made of the file, which a failure names.
+fn of<T, E: std::fmt::Display>(path: &Path, result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 #[test]
 fn every_fixture_has_a_plan() {
     let mut count = 0;
     for entry in std::fs::read_dir("tests/fixtures/models").unwrap() {
         let path = entry.unwrap().path().join("config.json");
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
-        let json: Value = serde_json::from_str(&text).unwrap();
-        let config = ModelConfig::from_json(&json, &path).unwrap();
+        let text = of(&path, std::fs::read_to_string(&path));
+        let json: Value = of(&path, serde_json::from_str(&text));
+        let config = of(&path, ModelConfig::from_json(&json, &path));
         for activation in [
             ActivationDtype::F32,
             ActivationDtype::BF16,
             ActivationDtype::Q8,
         ] {
             let options = PlanOptions::new(512, Precision::new(activation));
-            build_plan(&config, &options).unwrap();
+            let plan = of(&path, build_plan(&config, &options));
+            assert!(plan.buffer_named("logits").is_some());
         }
         count += 1;
     }
@@ -131,14 +135,19 @@ fn default_linear_and_given_factors() {
 
 #[test]
 fn dynamic_follows_the_position() {
-    let rope = rope(
-        json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
-        1024,
-    );
-    assert_close(&rope.inv_freq_at(0), &plain(1e4));
-    assert_close(&rope.inv_freq_at(255), &plain(1e4));
-    let theta = 1e4 * (2.0f64 * 1024.0 / 256.0 - 1.0).powf(16.0 / 14.0);
-    assert_close(&rope.inv_freq_at(1023), &plain(theta));
+    let scaling = json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}});
+    // The rotation is the position's alone, not the context's that the plan is built for.
+    let long = rope(scaling.clone(), 1024);
+    assert_eq!(long, rope(scaling, 64));
+    assert_close(&long.inv_freq_at(0), &plain(1e4));
+    assert_close(&long.inv_freq_at(255), &plain(1e4));
+    for position in [256u32, 1023] {
+        let length = f64::from(position) + 1.0;
+        let theta = 1e4 * (2.0 * length / 256.0 - 1.0).powf(16.0 / 14.0);
+        assert_close(&long.inv_freq_at(position), &plain(theta));
+    }
+    let last = long.inv_freq_at(u32::MAX);
+    assert!(last.iter().all(|f| f.is_finite() && *f > 0.0), "{last:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
     $P reference -m $MODEL --prompts spec_bench_dev.jsonl -o tests/fixtures/real/smollm2_greedy.json
     $P compare   -m $MODEL [--generate target/release/generate] [--activation-dtype f32] [-t 2]
+    $P perplexity -m $MODEL -o tests/fixtures/real/smollm2_perplexity.json
 
 `reference` dequantizes every tensor of the GGUF to float32, loads them into transformers (eager attention, float32)
 and continues the first turn of the first 20 questions, rendered with the model's chat template. It writes
@@ -21,6 +22,9 @@ token does not stop a continuation. The questions kept in the fixture are from S
 `compare` (standard library only) runs `generate` on the same ids and applies the rule: ids are equal wherever the
 margin exceeds 0.05. A difference at a smaller margin is a tie broken the other way; what follows it is another text,
 so the comparison of that prompt ends there. Exit status 1 if any id differs at a larger margin.
+
+`perplexity` feeds benches/data/perplexity.txt (no special tokens) in one forward and writes {"model", "text", "tokens",
+"mean_nll", "perplexity"}: the mean over every token but the first of its negative log-probability, and its exponential.
 """
 
 import argparse
@@ -123,12 +127,30 @@ def reference(arguments):
                      "margins": margins})
         print(f"question {question['question_id']}: {len(ids)} ids, least margin {min(margins):.4f}: "
               f"{tokenizer.decode(greedy)[:70]!r}", flush=True)
-    digest = hashlib.sha256(open(arguments.model, "rb").read()).hexdigest()
     out = pathlib.Path(arguments.output)
     out.parent.mkdir(parents=True, exist_ok=True)
-    head = {"file": pathlib.Path(arguments.model).name, "sha256": digest}
+    head = identity(arguments.model)
     body = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     out.write_text(f'{{"model": {json.dumps(head)},\n"tokens": {TOKENS},\n"prompts": [\n{body}\n]}}\n')
+
+
+def identity(path):
+    return {"file": pathlib.Path(path).name, "sha256": hashlib.sha256(open(path, "rb").read()).hexdigest()}
+
+
+def perplexity(arguments):
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    text = ROOT / "benches/data/perplexity.txt"
+    ids = tokenizer_of(arguments.model).backend_tokenizer.encode(text.read_text(), add_special_tokens=False).ids
+    with torch.no_grad():
+        logits = load(arguments.model)(input_ids=torch.tensor([ids])).logits[0]
+    nll = torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(ids[1:])).item()
+    row = {"model": identity(arguments.model), "text": str(text.relative_to(ROOT)), "tokens": len(ids),
+           "mean_nll": nll, "perplexity": float(torch.tensor(nll, dtype=torch.float64).exp())}
+    pathlib.Path(arguments.output).write_text(json.dumps(row, indent=2) + "\n")
+    print(f"{len(ids)} tokens, perplexity {row['perplexity']:.4f}")
 
 
 def compare(arguments):
@@ -168,8 +190,10 @@ if __name__ == "__main__":
     check.add_argument("--reference", default=REFERENCE)
     check.add_argument("--generate", default=str(ROOT / "target/release/generate"))
     check.add_argument("--activation-dtype", default="f32")
-    for command in (make, check):
+    weigh = commands.add_parser("perplexity")
+    weigh.add_argument("-o", "--output", default=ROOT / "tests/fixtures/real/smollm2_perplexity.json")
+    for command in (make, check, weigh):
         command.add_argument("-m", "--model", required=True)
         command.add_argument("-t", "--threads", type=int, default=2)
     chosen = parser.parse_args()
-    {"reference": reference, "compare": compare}[chosen.command](chosen)
+    {"reference": reference, "compare": compare, "perplexity": perplexity}[chosen.command](chosen)

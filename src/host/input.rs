@@ -51,7 +51,7 @@ impl InputStorage {
 pub(super) struct Input<'a> {
     /// Rounded input in f32, [rows, k].
     wide: SharedSlice<'a, f32>,
-    /// Sums of 16 and of 32 elements, [rows, k / 16] and [rows, k / 32].
+    /// Sums of 16 and of 32 elements, [rows, k / 16] and [rows, k / 32]; not made for 8-bit input.
     wide_sums16: SharedSlice<'a, f32>,
     wide_sums32: SharedSlice<'a, f32>,
     /// See [`Q8Rows`].
@@ -92,7 +92,7 @@ impl Input<'_> {
                 InputDtype::BF16 => wide.iter_mut().for_each(|x| *x = round_bf16(*x)),
                 InputDtype::Q8 => self.quantize_row(context.isa, row, wide),
             }
-            if k.is_multiple_of(32) {
+            if linear.input_dtype != InputDtype::Q8 && k.is_multiple_of(32) {
                 self.sum_row(row, wide);
             }
         });

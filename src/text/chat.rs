@@ -1,10 +1,12 @@
 use super::directory::{read_json, read_text, token_text};
 use super::jinja::{BoundedText, environment, without_generation_blocks};
+use super::python::container;
 use crate::checkpoint::GgufMetadata;
 use crate::error::{Error, Result};
 use jiff::civil::DateTime;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Longest template that is looked at.
@@ -159,10 +161,21 @@ impl ChatTemplate {
 
         let environment = environment(now);
         let template = self.compile(&environment)?;
+        let context = container(minijinja::Value::from_serialize(&context));
         let mut out = BoundedText::default();
-        template
-            .render_captured_to(&context, &mut out)
-            .map_err(|error| refusal(&error))?;
+        // The engine counts with plain `+` and `-` in places, where a template picks the numbers.
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            template.render_captured_to(context, &mut out).map(drop)
+        }));
+        match rendered {
+            Ok(rendered) => rendered.map_err(|error| refusal(&error))?,
+            Err(_) => {
+                return Err(Error::ChatTemplate {
+                    line: None,
+                    reason: "the template engine failed on it".into(),
+                });
+            }
+        }
         String::from_utf8(out.0).map_err(|_| Error::ChatTemplate {
             line: None,
             reason: "the prompt is not UTF-8".into(),
@@ -244,6 +257,61 @@ mod tests {
         assert!(render(&"{{ (".repeat(10_000)).is_err());
         assert!(render(&"{% if true %}".repeat(10_000)).is_err());
         assert!(render(&" ".repeat(MAX_TEMPLATE + 1)).is_err());
+    }
+
+    #[test]
+    fn single_numbers_cost_nothing() {
+        for source in [
+            "{{ 'a\nb' | indent(999999999999) }}",
+            "{{ 'a\nb' | indent(width=999999999999) }}",
+            "{{ '%999999999d' | format(1) }}",
+            "{{ '%.999999999f' | format(1.5) }}",
+            "{{ '%*d' | format(999999999, 1) }}",
+            "{{ '{:>999999999}'.format(1) }}",
+            "{{ ([1] * 999999999999) | list }}",
+            "{{ [1] * 999999999999 }}",
+            "{{ ([1] * 999999999999) | tojson }}",
+            "{{ ([1] * 999999999999) | sort }}",
+            "{{ [1] | batch(999999999999, 2) }}",
+            "{{ [1] | slice(999999999999) }}",
+            "{{ ('x' * 1000000) | replace('x', 'y' * 1000000) }}",
+            "{{ ('x' * 1000000).replace('', 'y' * 1000000) }}",
+            "{{ ('x' * 1000000).join('y' * 1000000) }}",
+            "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+            "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}\
+             {% set t %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = t %}{% endfor %}",
+        ] {
+            assert!(render(source).is_err(), "{source}");
+        }
+        assert_eq!(render("{{ 'abc'.count('') }}").unwrap(), "4");
+    }
+
+    #[test]
+    fn containers_print_as_in_python() {
+        for (source, expected) in [
+            ("{{ ['a', 1.0, none] }}", "['a', 1.0, None]"),
+            ("{{ [\"it's\"] | string }}", "[\"it's\"]"),
+            (
+                "{{ [['a'], {'b': 1e20}] | join('-') }}",
+                "['a']-{'b': 1e+20}",
+            ),
+            (
+                "{{ 'm: ' ~ messages }}",
+                "m: [{'role': 'user', 'content': 'Hi'}]",
+            ),
+            (
+                "{{ messages[0] ~ '' }}",
+                "{'role': 'user', 'content': 'Hi'}",
+            ),
+            ("{{ '%s' | format(['a']) }}", "['a']"),
+            ("{{ messages == messages[:] | list }}", "True"),
+            (
+                "{{ messages[0].items() | list }}",
+                "[['role', 'user'], ['content', 'Hi']]",
+            ),
+        ] {
+            assert_eq!(render(source).unwrap(), expected, "{source}");
+        }
     }
 
     #[test]

@@ -1,11 +1,24 @@
 //! The template language as Hugging Face sets it up, with limits on what a hostile template can cost.
+//!
+//! Bounded are the instructions, what is printed (also into a variable), and what each filter and method makes. Not
+//! bounded are the language's operators: a loop over `s = s ~ s` doubles a text until memory ends, and a namespace
+//! that holds itself, or lists wrapped a hundred thousand deep, can end the stack. The engine gives no hook there.
+//! So a template is trusted not to want the process dead, as the rest of a checkpoint is; to render one that is not
+//! trusted even so far, give the process a memory limit.
+//!
+//! Lists and maps print as in Python wherever they are printed, filtered, or joined. One gap: `~` prints those that
+//! were built inside the template with double quotes; those of the conversation it prints as Python does.
 
+use super::filters;
+use super::python;
 use super::tojson::tojson;
 use jiff::Zoned;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Instructions a rendering may take: a conversation of a thousand turns takes some hundred thousand.
 const FUEL: u64 = 20_000_000;
@@ -23,7 +36,9 @@ pub(super) fn environment<'source>(now: Option<DateTime>) -> Environment<'source
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    filters::add_to(&mut environment);
+    let printed = AtomicUsize::new(0);
+    environment.set_formatter(move |out, _: &State, value| print(out, value, &printed));
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_RECURSION);
     environment.add_filter("tojson", tojson);
@@ -35,6 +50,23 @@ pub(super) fn environment<'source>(now: Option<DateTime>) -> Environment<'source
     );
     environment.add_function("strftime_now", move |format: &str| strftime(format, now));
     environment
+}
+
+/// Prints a value, and counts: a template may print into a variable, and that again and again.
+fn print(out: &mut Output, value: &Value, printed: &AtomicUsize) -> Result<(), Error> {
+    let text;
+    let text = match (value.as_str(), value.kind()) {
+        (Some(text), _) => text,
+        (None, ValueKind::Invalid) => return Err(python::refusal(value.to_string())),
+        (None, _) => {
+            text = python::str(value)?;
+            text.as_str()
+        }
+    };
+    if printed.fetch_add(text.len(), Ordering::Relaxed) > MAX_OUTPUT {
+        return Err(python::refusal("the rendered prompt is too long"));
+    }
+    Ok(out.write_str(text)?)
 }
 
 fn strftime(format: &str, now: Option<DateTime>) -> Result<String, Error> {

@@ -1,12 +1,7 @@
+use super::python::{self, MAX_DEPTH, check_length, items, refusal};
+use minijinja::Error;
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
-
-/// Nesting beyond it is refused, before the stack is at stake.
-const MAX_DEPTH: usize = 100;
-
-/// Longest JSON that a filter makes.
-const MAX_LENGTH: usize = 16 << 20;
 
 /// The filter `tojson` as Hugging Face defines it: Python's `json.dumps(.., ensure_ascii=False)`, no HTML escapes.
 pub(super) fn tojson(
@@ -47,10 +42,6 @@ pub(super) fn tojson(
     Ok(writer.out)
 }
 
-fn refusal(reason: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, reason)
-}
-
 struct Writer {
     out: String,
     indent: Option<String>,
@@ -65,9 +56,7 @@ impl Writer {
         if depth > MAX_DEPTH {
             return Err(refusal("a value nests too deep for `tojson`"));
         }
-        if self.out.len() > MAX_LENGTH {
-            return Err(refusal("the output of `tojson` is too long"));
-        }
+        check_length(self.out.len())?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self
@@ -76,13 +65,13 @@ impl Writer {
             ValueKind::Number => self.number(value),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
+                let items = items(value)?;
                 self.list("[", "]", items.len(), depth, |writer, at| {
                     writer.value(&items[at], depth + 1)
                 })?;
             }
             ValueKind::Map => {
-                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                let mut keys = items(value)?;
                 if self.sort_keys {
                     keys.sort();
                 }
@@ -132,8 +121,8 @@ impl Writer {
     }
 
     fn number(&mut self, value: &Value) {
-        let text = value.to_string();
-        // Python spells these as JavaScript does.
+        let text = python::number(value);
+        // Python's JSON spells these as JavaScript does.
         self.out.push_str(match text.as_str() {
             "inf" => "Infinity",
             "-inf" => "-Infinity",
@@ -149,7 +138,7 @@ impl Writer {
                 let text = match key.kind() {
                     ValueKind::None => "null".to_owned(),
                     ValueKind::Bool => key.to_string().to_lowercase(),
-                    _ => key.to_string(),
+                    _ => python::number(key),
                 };
                 self.string(&text);
             }

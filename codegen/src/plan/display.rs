@@ -24,11 +24,16 @@ impl fmt::Display for Plan {
         }
         for (i, rope) in self.ropes.iter().enumerate() {
             let dims = 2 * rope.inv_freq.len();
-            writeln!(
+            write!(
                 f,
                 "  rope {i}: {dims} dims, factor {}",
                 rope.attention_factor
             )?;
+            if let Some(ntk) = rope.dynamic {
+                let (factor, length) = (ntk.factor, ntk.trained_length);
+                write!(f, ", stretched by {factor} from position {length}")?;
+            }
+            writeln!(f)?;
         }
         for segment in &self.segments {
             self.fmt_segment(segment, f)?;
@@ -107,10 +112,11 @@ impl Plan {
                 .and_then(|()| write!(f, ")"))?,
             None => write!(f, "linear {}({input})", linear.input_dtype)?,
         }
-        for part in &linear.parts {
+        for (i, part) in linear.parts.iter().enumerate() {
             write!(
                 f,
-                " {} {}",
+                "{} {} {}",
+                if i == 0 { "" } else { "," },
                 self.weight(part.weight).name,
                 self.weight(part.weight).shape
             )?;

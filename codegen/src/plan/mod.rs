@@ -8,6 +8,7 @@
 mod builder;
 mod display;
 mod dtype;
+mod error;
 mod op;
 mod row;
 mod segment;
@@ -15,10 +16,10 @@ mod validate;
 
 pub use builder::PlanBuilder;
 pub use dtype::{Dtype, InputDtype};
+pub use error::{OpName, PlanError};
 pub use op::{Activation, Epilogue, Linear, Norm, Op, Part, QkvEpilogue};
 pub use row::{DeltaId, KV_PAGE, Row, SequenceIndex};
 pub use segment::{
     BufferDecl, BufferId, Dim, DynamicNtk, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind,
     WeightDecl, WeightId, WeightShape,
 };
-pub use validate::{OpName, PlanError};

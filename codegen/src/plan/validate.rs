@@ -1,97 +1,8 @@
 use super::{
-    BufferDecl, BufferId, Dim, Epilogue, InputDtype, Linear, Norm, Op, Part, Plan, QkvEpilogue,
-    Segment, SegmentKind, WeightId, WeightShape,
+    BufferDecl, BufferId, Dim, Epilogue, InputDtype, Linear, Norm, Op, OpName, Part, Plan,
+    PlanError, QkvEpilogue, Segment, WeightId, WeightShape,
 };
 use std::collections::HashSet;
-use std::fmt;
-
-/// One op of a segment, for messages: `3 (attention)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpName {
-    /// Index in the segment.
-    pub index: usize,
-    /// Kind of op.
-    pub kind: &'static str,
-}
-
-impl fmt::Display for OpName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.index, self.kind)
-    }
-}
-
-/// Why a plan cannot be run. Every variant names the thing at fault, and the segment and op where there is one.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PlanError {
-    /// Two declarations share a name.
-    #[error("the name `{name}` is declared twice with different content")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
-    /// A declaration is impossible in itself.
-    #[error("`{name}`: {reason}")]
-    Declaration {
-        /// What is declared.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Two segments have the same kind, or a segment has no rows.
-    #[error("segment {segment}: {reason}")]
-    Segment {
-        /// The segment.
-        segment: SegmentKind,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// An op names a weight, buffer, rotation or KV layer that is not declared.
-    #[error("segment {segment}, op {op}: {what} {index} is not declared")]
-    Undeclared {
-        /// The segment.
-        segment: SegmentKind,
-        /// The op.
-        op: OpName,
-        /// Kind of thing.
-        what: &'static str,
-        /// Its index.
-        index: u32,
-    },
-    /// A buffer is read before any op of the segment has written it.
-    #[error("segment {segment}, op {op}: buffer `{buffer}` is read before it is written")]
-    ReadBeforeWrite {
-        /// The segment.
-        segment: SegmentKind,
-        /// The op.
-        op: OpName,
-        /// The buffer.
-        buffer: String,
-    },
-    /// A shape does not fit.
-    #[error("segment {segment}, op {op}: `{name}` is {found}, expected {expected}")]
-    Shape {
-        /// The segment.
-        segment: SegmentKind,
-        /// The op.
-        op: OpName,
-        /// The weight or buffer.
-        name: String,
-        /// What the op needs.
-        expected: String,
-        /// What is declared.
-        found: String,
-    },
-    /// The op contradicts itself.
-    #[error("segment {segment}, op {op}: {reason}")]
-    Op {
-        /// The segment.
-        segment: SegmentKind,
-        /// The op.
-        op: OpName,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 impl Plan {
     /// Checks that every op names declared things of fitting shapes, that buffers are written before they are
@@ -255,13 +166,16 @@ impl Checker<'_> {
             }
             (Epilogue::Qkv(qkv), &[q, k, v]) => self.check_qkv(qkv, rows, q, k, v),
             (epilogue, widths) => {
-                let name = match epilogue {
-                    Epilogue::Store { .. } => "store takes one part",
-                    Epilogue::Residual { .. } => "residual takes one part",
-                    Epilogue::Gated { .. } => "gated takes two parts of one width",
-                    Epilogue::Qkv(_) => "qkv takes three parts",
+                let takes = match epilogue {
+                    Epilogue::Store { .. } => "takes one part",
+                    Epilogue::Residual { .. } => "as a residual takes one part",
+                    Epilogue::Gated { .. } => "takes two parts of one width, gate and up",
+                    Epilogue::Qkv(_) => "takes three parts, q, k and v",
                 };
-                self.fail(format!("{name}, found parts of widths {widths:?}"))
+                let output = &self.buffer(epilogue.output())?.name;
+                self.fail(format!(
+                    "`{output}` {takes}, found parts of widths {widths:?}"
+                ))
             }
         }
     }
@@ -281,8 +195,9 @@ impl Checker<'_> {
         self.query_columns(qkv.q, q)?;
         let kv_columns = kv.num_key_value_heads * kv.head_dim;
         if k != kv_columns || v != kv_columns {
+            let name = &self.plan.buffer(qkv.q).name;
             return self.fail(format!(
-                "k and v have widths {k} and {v}, the KV cache {kv_columns}"
+                "k and v beside `{name}` have widths {k} and {v}, the KV cache {kv_columns}"
             ));
         }
         if qkv.rope.index() >= self.plan.ropes.len() {

@@ -42,22 +42,34 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
 /// Rounds 32 elements to 8 bits; gives the scale and the sums of both halves. See `InputDtype::Q8`.
 #[inline(always)]
 pub fn quantize(x: &[f32; 32], quanta: &mut [i8; 32]) -> (f32, [i32; 2]) {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
     let mut largest = [0f32; LANES];
     for lane in 0..LANES {
-        largest[lane] = x[lane].abs().max(x[lane + LANES].abs());
+        largest[lane] = larger(x[lane].abs(), x[lane + LANES].abs());
     }
-    let largest = largest.iter().fold(0f32, |a, &b| a.max(b));
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            largest[lane] = larger(largest[lane], largest[lane + width]);
+        }
+        width /= 2;
+    }
+    let largest = largest[0];
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
     // 1.5 * 2^23: adding it leaves the integer nearest to a small number (ties to even) in the low mantissa bits.
     const MAGIC: f32 = 12_582_912.0;
-    let mut sums = [0i32; 2];
+    // Whole arrays at a time, so that it vectorises.
+    let mut rounded = [0i32; 32];
     for i in 0..32 {
-        let rounded = (x[i] * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
-        let q = rounded.clamp(-127, 127);
-        quanta[i] = q as i8;
-        sums[i / LANES] += q;
+        let q = (x[i] * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
+        rounded[i] = q.clamp(-127, 127);
     }
+    for i in 0..32 {
+        quanta[i] = rounded[i] as i8;
+    }
+    let (low, high) = rounded.split_at(LANES);
+    let sums = [low.iter().sum(), high.iter().sum()];
     (scale, sums)
 }
 

@@ -48,7 +48,7 @@ impl Sampler {
         &self.params
     }
 
-    /// Chooses the token at `position`, the one that follows the row of `logits` [vocab_size].
+    /// Chooses the token at `position`, the one that follows the row of `logits`, which has vocab_size elements.
     ///
     /// Filters run in the order penalties (by `counts`, ancestors of a tree's node among them), bias, mask,
     /// temperature, top-k, top-p, min-p. Then the largest score plus Gumbel noise of (seed, position, token)

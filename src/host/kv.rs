@@ -189,7 +189,7 @@ struct RowMeta {
     parent: Option<u32>,
 }
 
-/// K and V of the rows of one call, not yet committed, in the cache's type. See [`KvRowsLayout`].
+/// K and V of the rows of one call, not yet committed, in the cache's type. See `KvRowsLayout`.
 #[derive(Debug, Default)]
 pub struct KvRows {
     decl: Option<KvDecl>,

@@ -38,7 +38,7 @@ impl Isa {
         list
     }
 
-    /// Runs `body` compiled for this instruction set; see [`on_isa`].
+    /// Runs `body` compiled for this instruction set; see `on_isa`.
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         match self {

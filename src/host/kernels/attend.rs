@@ -1,9 +1,9 @@
 //! Inner loops of attention. Queries share each load of K and V; every score and every output is a sum in one
 //! fixed order, so which queries are processed together never shows.
 
-use super::row::exp;
 use super::widen::Element;
 use super::{LANES, sum_lanes};
+use crate::speculation::sampling::math::exp;
 
 /// `scores[g][p] = scale * sum_d q[g][d] K[d][p]`, summed in order of d, for p in 0..count.
 ///

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Instruction set that the inner loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub enum Isa {
 impl Isa {
     /// The best one that this processor has.
     pub fn detect() -> Isa {
-        Isa::available().pop().unwrap_or(Isa::Portable)
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::available().pop().unwrap_or(Isa::Portable))
     }
 
     /// All that this processor has, the best one last.

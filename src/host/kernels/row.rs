@@ -1,6 +1,7 @@
 //! Work on one row: norms, 8-bit rounding, activations.
 
 use super::{LANES, sum_lanes};
+use crate::speculation::sampling::math::exp;
 use stheno_codegen::plan::Activation;
 
 /// Sum of squares in 16 lanes (lane = index mod 16), summed pairwise at the end.
@@ -106,52 +107,9 @@ pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// e^x as one fixed sequence of operations.
-#[inline(always)]
-pub fn exp(x: f32) -> f32 {
-    const LOG2_E: f32 = std::f32::consts::LOG2_E;
-    // ln 2 in two parts, so that n * LN2_HIGH is exact for |n| < 2^10.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    const MAGIC: f32 = 12_582_912.0;
-    let x = x.clamp(-104.0, 89.0);
-    let n = x.mul_add(LOG2_E, MAGIC) - MAGIC;
-    let r = n.mul_add(-LN2_HIGH, x);
-    let r = n.mul_add(-LN2_LOW, r);
-    let mut p = 1.0 / 5040.0;
-    for c in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        p = r.mul_add(p, c);
-    }
-    // 2^n in two factors, since n reaches below and above the exponents of normal numbers.
-    let n = n as i32;
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
-    p * power(half) * power(n - half)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_is_close_everywhere() {
-        for i in -1_030_000..887_000 {
-            let x = i as f32 * 1e-4;
-            let expected = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - expected).abs();
-            assert!(error <= expected * 3e-7 + 1e-45, "exp({x})");
-        }
-        assert_eq!(exp(f32::NEG_INFINITY), exp(-104.0));
-        assert_eq!(exp(0.0), 1.0);
-    }
 
     #[test]
     fn quantize_rounds_ties_to_even_and_keeps_the_largest() {

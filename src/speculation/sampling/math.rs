@@ -98,11 +98,11 @@ pub fn neg_log_one_minus(v: f32) -> f32 {
     lost / w - log(w)
 }
 
-/// Runs `work`, compiled for AVX2 with FMA where the machine has them. The operations are the same either
-/// way, and so are the results: without it a fused multiply-add would be a function call on x86-64.
+/// Runs `work` compiled for the best instruction set that the machine has. The operations are the same on all, and so
+/// are the results: without it a fused multiply-add would be a function call on x86-64.
 #[inline(always)]
 pub fn wide<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+    crate::host::Isa::detect().run(work)
 }
 
 #[cfg(test)]

@@ -2,8 +2,15 @@ use std::fmt;
 use std::sync::OnceLock;
 
 /// Instruction set that the inner loops are compiled for.
+///
+/// There is none that this processor lacks: values come from [`Isa::detect`] and [`Isa::available`] alone, which is what
+/// makes running on one sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
+pub struct Isa(Kind);
+
+/// What an [`Isa`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
     /// What the target guarantees.
     Portable,
     /// x86-64 with AVX2, FMA and F16C.
@@ -15,26 +22,33 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// What the target guarantees.
+    pub const PORTABLE: Isa = Isa(Kind::Portable);
+
+    pub(super) fn kind(self) -> Kind {
+        self.0
+    }
+
     /// The best one that this processor has.
     pub fn detect() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Isa::available().pop().unwrap_or(Isa::Portable))
+        *BEST.get_or_init(|| Isa::available().pop().unwrap_or(Isa::PORTABLE))
     }
 
     /// All that this processor has, the best one last.
     pub fn available() -> Vec<Isa> {
         #[allow(unused_mut)]
-        let mut list = vec![Isa::Portable];
+        let mut list = vec![Isa::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
             let avx2 = has!("avx2") && has!("fma") && has!("f16c");
             if avx2 {
-                list.push(Isa::Avx2);
+                list.push(Isa(Kind::Avx2));
             }
             let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
             if avx2 && avx512 && has!("avx512vnni") {
-                list.push(Isa::Avx512);
+                list.push(Isa(Kind::Avx512));
             }
         }
         list
@@ -43,14 +57,14 @@ impl Isa {
     /// Runs `body` compiled for this instruction set; see `on_isa`.
     #[inline(always)]
     pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
-        match self {
-            Isa::Portable => body(),
+        match self.0 {
+            Kind::Portable => body(),
             // SAFETY: this value is made by `available` only, which saw the features.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { with_avx2(body) },
+            Kind::Avx2 => unsafe { with_avx2(body) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { with_avx512(body) },
+            Kind::Avx512 => unsafe { with_avx512(body) },
         }
     }
 }
@@ -82,12 +96,12 @@ fn with_avx512<R>(body: impl FnOnce() -> R) -> R {
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Isa::Portable => "portable",
+        f.write_str(match self.0 {
+            Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "avx2",
+            Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => "avx512-vnni",
+            Kind::Avx512 => "avx512-vnni",
         })
     }
 }

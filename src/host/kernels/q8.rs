@@ -1,3 +1,4 @@
+use super::isa::Kind;
 use super::{Isa, LANES, q8_portable};
 use crate::checkpoint::AffineMatrix;
 
@@ -38,14 +39,14 @@ pub fn q8_tile(
     assert!(
         rows * x.k / 16 <= x.sums.len().min(x.sums16.len()) && rows * x.k / 32 <= x.sums32.len()
     );
-    match isa {
-        Isa::Portable => q8_portable::tile(w, tile, x, first, out),
+    match isa.kind() {
+        Kind::Portable => q8_portable::tile(w, tile, x, first, out),
         // SAFETY: an `Isa` is made only where its features are; the bounds that the kernel relies on are those
         // asserted above and the sizes of planes that `AffineMatrix` guarantees.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { super::q8_avx2::tile(w, tile, x, first, out) },
+        Kind::Avx2 => unsafe { super::q8_avx2::tile(w, tile, x, first, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { super::q8_avx512::tile(w, tile, x, first, out) },
+        Kind::Avx512 => unsafe { super::q8_avx512::tile(w, tile, x, first, out) },
     }
 }

@@ -108,7 +108,7 @@ fn q8_tiles_agree_on_every_instruction_set() {
             for count in 1..=8 {
                 let first = rows - count;
                 let mut expected = [[0f32; LANES]; 8];
-                q8_tile(Isa::Portable, &w, tile, &x, first, &mut expected[..count]);
+                q8_tile(Isa::PORTABLE, &w, tile, &x, first, &mut expected[..count]);
                 for isa in Isa::available() {
                     let mut found = [[0f32; LANES]; 8];
                     q8_tile(isa, &w, tile, &x, first, &mut found[..count]);

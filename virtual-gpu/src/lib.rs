@@ -2,3 +2,4 @@
 //! checks of a sanitizer and the counters of a profiler.
 
 pub mod num;
+pub mod ptx;

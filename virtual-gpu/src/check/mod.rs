@@ -1,0 +1,4 @@
+//! The checks of a sanitizer.
+
+pub mod finding;
+pub mod shadow;

@@ -1,0 +1,348 @@
+//! From the addresses of a warp's lanes to bytes of the host.
+
+use super::inst::Flow;
+use super::machine::{Lanes, Machine};
+use super::row::{FULL, LANES};
+use crate::check::finding::{FindingKind, MemorySpace};
+use crate::launch::Checks;
+use crate::memory::{DevicePointer, PARAMETER_BASE, Window};
+
+/// State spaces as const parameters.
+pub mod space {
+    pub const GENERIC: u8 = 0;
+    pub const GLOBAL: u8 = 1;
+    pub const SHARED: u8 = 2;
+    pub const LOCAL: u8 = 3;
+    pub const PARAM: u8 = 4;
+    pub const CONST: u8 = 5;
+}
+
+/// Where the bytes of a request are.
+pub enum Located {
+    /// Lane i's bytes follow lane i - 1's.
+    Linear(*mut u8),
+    /// All lanes' bytes are the same.
+    Uniform(*mut u8),
+    /// Each active lane has its own.
+    Scattered([*mut u8; LANES]),
+}
+
+impl Located {
+    /// Bytes of `lane`, for requests of `bytes` a lane.
+    #[inline(always)]
+    pub fn lane(&self, lane: usize, bytes: usize) -> *mut u8 {
+        match self {
+            Self::Linear(first) => first.wrapping_add(lane * bytes),
+            Self::Uniform(first) => *first,
+            Self::Scattered(lanes) => lanes[lane],
+        }
+    }
+}
+
+/// What is done to the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Read.
+    Read,
+    /// Written.
+    Write,
+    /// Read and written at once.
+    Atomic,
+}
+
+impl Use {
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Atomic => "atomic",
+        }
+    }
+}
+
+/// Why an address has no bytes.
+struct Refusal {
+    lane: usize,
+    kind: FindingKind,
+    space: MemorySpace,
+    detail: String,
+}
+
+impl Machine<'_> {
+    /// Finds the bytes of a request: `bytes` at `addresses[lane]` for each active lane, in state space `SPACE`.
+    /// Addresses must be multiples of `align`. On an error the fault is recorded.
+    #[inline(always)]
+    pub fn locate<const SPACE: u8>(
+        &mut self,
+        addresses: &[u64; LANES],
+        bytes: usize,
+        align: usize,
+        access: Use,
+    ) -> Result<Located, Flow> {
+        let first = addresses[self.mask.trailing_zeros() as usize];
+        if first & (align as u64 - 1) == 0 {
+            let mut linear = self.mask == FULL;
+            let mut uniform = true;
+            for lane in 0..LANES {
+                linear &= addresses[lane] == first.wrapping_add((lane * bytes) as u64);
+                uniform &= addresses[lane] == first || self.mask >> lane & 1 == 0;
+            }
+            if linear && let Some(found) = self.bytes_at::<SPACE>(first, bytes * LANES, access) {
+                return Ok(Located::Linear(found));
+            }
+            if uniform
+                && SPACE != space::LOCAL
+                && let Some(found) = self.bytes_at::<SPACE>(first, bytes, access)
+            {
+                return Ok(Located::Uniform(found));
+            }
+        }
+        self.scattered::<SPACE>(addresses, bytes, align, access)
+    }
+
+    #[inline(never)]
+    fn scattered<const SPACE: u8>(
+        &mut self,
+        addresses: &[u64; LANES],
+        bytes: usize,
+        align: usize,
+        access: Use,
+    ) -> Result<Located, Flow> {
+        let mut found = [std::ptr::null_mut(); LANES];
+        for lane in Lanes(self.mask) {
+            let address = addresses[lane];
+            if address & (align as u64 - 1) != 0 {
+                let detail = format!("address {address:#x} is not a multiple of {align}");
+                let space = self.space_of::<SPACE>(address);
+                return Err(self.refuse(
+                    Refusal {
+                        lane,
+                        kind: FindingKind::Misaligned,
+                        space,
+                        detail,
+                    },
+                    bytes,
+                    access,
+                ));
+            }
+            let place = if SPACE == space::LOCAL
+                || (SPACE == space::GENERIC && matches!(Window::of(address), Window::Local(_)))
+            {
+                self.local_bytes(address as u32, bytes, lane)
+            } else {
+                self.bytes_at::<SPACE>(address, bytes, access)
+            };
+            match place {
+                Some(place) => found[lane] = place,
+                None => {
+                    let refusal = self.why_refused::<SPACE>(address, bytes, lane, access);
+                    return Err(self.refuse(refusal, bytes, access));
+                }
+            }
+        }
+        Ok(Located::Scattered(found))
+    }
+
+    /// `len` bytes at `address`, if they are all of one allocation that allows the access.
+    #[inline(always)]
+    fn bytes_at<const SPACE: u8>(
+        &mut self,
+        address: u64,
+        len: usize,
+        access: Use,
+    ) -> Option<*mut u8> {
+        match SPACE {
+            space::GLOBAL | space::CONST => self.global_bytes(address, len, access),
+            space::SHARED => self.shared_bytes(address, len),
+            space::PARAM => self.parameter_bytes(address.wrapping_sub(PARAMETER_BASE), len, access),
+            space::LOCAL => None,
+            _ => match Window::of(address) {
+                Window::Global => self.global_bytes(address, len, access),
+                Window::Shared(offset) => self.shared_bytes(u64::from(offset), len),
+                Window::Parameter(offset) => self.parameter_bytes(u64::from(offset), len, access),
+                Window::Local(_) => None,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn global_bytes(&mut self, address: u64, len: usize, access: Use) -> Option<*mut u8> {
+        let mut index = self.grid.last_allocation;
+        for attempt in 0..2 {
+            if index < self.grid.memory.count() {
+                let allocation = self.grid.memory.allocation_mut(index);
+                let at = address.wrapping_sub(allocation.base());
+                let inside =
+                    at < allocation.len() as u64 && allocation.len() as u64 - at >= len as u64;
+                if inside
+                    && allocation.is_live()
+                    && (access == Use::Read || !allocation.is_read_only())
+                {
+                    self.grid.last_allocation = index;
+                    return Some(allocation.pointer().wrapping_add(at as usize));
+                }
+            }
+            if attempt == 0 {
+                index = self.grid.memory.index_of(address)?;
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn shared_bytes(&mut self, offset: u64, len: usize) -> Option<*mut u8> {
+        let size = self.block.shared.len() as u64;
+        if offset >= size || size - offset < len as u64 || self.in_guard_gap(offset, len) {
+            return None;
+        }
+        Some(self.block.shared.as_mut_ptr().wrapping_add(offset as usize))
+    }
+
+    /// Whether bytes of static shared memory are, in part, between two variables.
+    #[inline(always)]
+    fn in_guard_gap(&self, offset: u64, len: usize) -> bool {
+        if offset >= u64::from(self.grid.program.shared_bytes)
+            || self.grid.options.checks == Checks::None
+        {
+            return false;
+        }
+        let (start, end) = (offset as u32, offset as u32 + len as u32);
+        let inside =
+            |v: &super::program::SharedVariable| v.offset <= start && end <= v.offset + v.bytes;
+        !self.grid.program.shared.iter().any(inside)
+    }
+
+    fn parameter_bytes(&mut self, offset: u64, len: usize, access: Use) -> Option<*mut u8> {
+        let size = self.grid.parameters.len() as u64;
+        if access != Use::Read || offset >= size || size - offset < len as u64 {
+            return None;
+        }
+        Some(
+            self.grid
+                .parameters
+                .as_mut_ptr()
+                .wrapping_add(offset as usize),
+        )
+    }
+
+    fn local_bytes(&mut self, offset: u32, len: usize, lane: usize) -> Option<*mut u8> {
+        let size = self.grid.program.local_bytes as usize;
+        let at = offset as usize;
+        if at >= size || size - at < len {
+            return None;
+        }
+        Some(self.warp.local.as_mut_ptr().wrapping_add(lane * size + at))
+    }
+
+    fn space_of<const SPACE: u8>(&self, address: u64) -> MemorySpace {
+        match SPACE {
+            space::SHARED => MemorySpace::Shared,
+            space::LOCAL => MemorySpace::Local,
+            space::GLOBAL | space::CONST => MemorySpace::Global,
+            space::PARAM => MemorySpace::None,
+            _ => match Window::of(address) {
+                Window::Global => MemorySpace::Global,
+                Window::Shared(_) => MemorySpace::Shared,
+                Window::Local(_) => MemorySpace::Local,
+                Window::Parameter(_) => MemorySpace::None,
+            },
+        }
+    }
+
+    #[cold]
+    fn why_refused<const SPACE: u8>(
+        &self,
+        address: u64,
+        bytes: usize,
+        lane: usize,
+        access: Use,
+    ) -> Refusal {
+        let space = self.space_of::<SPACE>(address);
+        let mut kind = FindingKind::OutOfBounds;
+        let detail = match space {
+            MemorySpace::Global => {
+                let memory = &self.grid.memory;
+                if let Some(index) = memory.index_of(address) {
+                    let allocation = memory.allocation(index);
+                    if address - allocation.base() < allocation.len() as u64 {
+                        if !allocation.is_live() {
+                            kind = FindingKind::UseAfterFree;
+                        } else if allocation.is_read_only() && access != Use::Read {
+                            kind = FindingKind::WriteToConstOrParam;
+                        }
+                    }
+                }
+                format!("address {address:#x}: {}", memory.describe(address))
+            }
+            MemorySpace::Shared => self.describe_shared(address as u32, bytes as u32),
+            MemorySpace::Local => format!(
+                "offset {} of the {} bytes of local memory that a thread has",
+                address as u32 as i32, self.grid.program.local_bytes
+            ),
+            MemorySpace::None => {
+                if access != Use::Read {
+                    kind = FindingKind::WriteToConstOrParam;
+                }
+                format!(
+                    "offset {} of {} bytes of kernel parameters",
+                    address as u32,
+                    self.grid.parameters.len()
+                )
+            }
+        };
+        Refusal {
+            lane,
+            kind,
+            space,
+            detail,
+        }
+    }
+
+    fn describe_shared(&self, offset: u32, bytes: u32) -> String {
+        let program = &self.grid.program;
+        let before = program
+            .shared
+            .iter()
+            .filter(|v| v.offset <= offset)
+            .max_by_key(|v| v.offset);
+        let total = self.block.shared.len() as u32;
+        let dynamic = total - program.shared_bytes;
+        if offset >= program.shared_bytes && dynamic > 0 && offset < 1 << 30 {
+            let past = (offset + bytes).saturating_sub(total);
+            return format!(
+                "it ends {past} bytes past the end of the {dynamic} bytes of dynamic shared memory"
+            );
+        }
+        match before {
+            Some(variable) if offset < 1 << 30 => format!(
+                "it ends {} bytes past the end of {} of {} bytes",
+                (offset + bytes).saturating_sub(variable.offset + variable.bytes),
+                variable.name,
+                variable.bytes
+            ),
+            _ => format!("offset {} of {total} bytes of shared memory", offset as i32),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, refusal: Refusal, bytes: usize, access: Use) -> Flow {
+        let Refusal {
+            lane,
+            kind,
+            space,
+            detail,
+        } = refusal;
+        self.fault(
+            kind,
+            space,
+            lane,
+            format!("{} of {bytes} bytes: {detail}", access.name()),
+        )
+    }
+
+    /// Offset of a global address in its allocation.
+    pub fn allocation_offset(&self, address: u64) -> Option<(usize, usize)> {
+        self.grid.memory.range(DevicePointer(address), 1).ok()
+    }
+}

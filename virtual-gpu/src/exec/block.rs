@@ -1,0 +1,66 @@
+//! A block: warps, shared memory, barriers.
+
+use super::warp::{State, Warp};
+use crate::check::shadow::ByteState;
+use crate::memory::Bytes;
+
+/// Barriers of a block.
+pub const BARRIERS: usize = 16;
+
+/// A named barrier.
+#[derive(Clone, Debug, Default)]
+pub struct Barrier {
+    /// Threads that it waits for, if a count was given; all of the block otherwise.
+    pub expected: Option<u32>,
+    /// Threads that have arrived.
+    pub arrived: u32,
+    /// Threads whose predicate was true, for `bar.red`.
+    pub votes: u32,
+    /// Warps that have arrived, waiting ones and others, one bit each.
+    pub warps: u64,
+}
+
+/// A resident block.
+#[derive(Debug)]
+pub struct Block {
+    /// Linear index in the grid.
+    pub index: u32,
+    /// Index in the grid, by dimension.
+    pub coordinates: [u32; 3],
+    /// Its warps; the one that runs is taken out.
+    pub warps: Vec<Warp>,
+    /// Shared memory.
+    pub shared: Bytes,
+    /// Which shared bytes are initialised or pending.
+    pub shared_state: ByteState,
+    /// Its barriers.
+    pub barriers: [Barrier; BARRIERS],
+    /// Threads of the block.
+    pub threads: u32,
+    /// Threads that have ended.
+    pub exited: u32,
+    /// Warps that have ended.
+    pub finished: usize,
+}
+
+impl Block {
+    /// Threads that a barrier without a count waits for: whole warps, as the hardware counts.
+    pub fn barrier_threads(&self) -> u32 {
+        self.threads.next_multiple_of(32)
+    }
+
+    /// Releases everybody who waits at barrier `id`, the running warp included, with `result`.
+    pub fn release(&mut self, running: &mut Warp, id: usize, result: u32) {
+        let release = |warp: &mut Warp| {
+            for fragment in &mut warp.fragments {
+                if matches!(fragment.state, State::Barrier { id: at } if at as usize == id) {
+                    fragment.state = State::Ready;
+                    fragment.released = Some(result);
+                }
+            }
+        };
+        self.warps.iter_mut().for_each(release);
+        release(running);
+        self.barriers[id] = Barrier::default();
+    }
+}

@@ -1,0 +1,426 @@
+//! A launch: resident blocks, who runs next, what was found and counted.
+
+use super::block::{Barrier, Block};
+use super::machine::{Machine, Site};
+use super::program::{Constant, LaunchValue, Program};
+use super::row::{LANES, Row};
+use super::run::Stop;
+use super::standstill;
+use super::warp::{State, Warp};
+use crate::check::finding::{Finding, FindingKind, Findings, MemorySpace, Other, SourceLine};
+use crate::check::shadow::ByteState;
+use crate::launch::{Checks, LaunchConfig, LaunchOptions};
+use crate::memory::{Bytes, Memory};
+use crate::profile::{Profile, counters::MemoryCounters};
+use std::sync::Arc;
+
+/// Executions of one instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PcCount {
+    /// By warps.
+    pub warps: u64,
+    /// By lanes.
+    pub lanes: u64,
+    /// Of these, executions by less than all lanes that were alive at the start.
+    pub partial: u64,
+}
+
+impl PcCount {
+    #[inline(always)]
+    pub(super) fn add(&mut self, mask: u32) {
+        self.warps += 1;
+        self.lanes += u64::from(mask.count_ones());
+        self.partial += u64::from(mask != u32::MAX);
+    }
+}
+
+/// A launch while it runs.
+pub struct Grid {
+    /// The kernel.
+    pub program: Arc<Program>,
+    /// Names of source files by index.
+    pub files: Arc<Vec<(u32, String)>>,
+    /// Its constants, filled in.
+    pub constants: Vec<Row>,
+    /// Kernel parameters.
+    pub parameters: Vec<u8>,
+    /// Shape of the launch.
+    pub config: LaunchConfig,
+    /// How it is run.
+    pub options: LaunchOptions,
+    /// The device that is imitated.
+    pub profile: Profile,
+    /// Device memory.
+    pub memory: Memory,
+    /// Executions by instruction.
+    pub counts: Vec<PcCount>,
+    /// Memory traffic by instruction.
+    pub traffic: Vec<MemoryCounters>,
+    /// Warp instructions so far: the clock.
+    pub instructions: u64,
+    /// Times that a warp slept.
+    pub slept: u64,
+    /// Branches that parted a fragment.
+    pub divergent_branches: u64,
+    /// What was found.
+    pub findings: Findings,
+    /// What merely deserves a look.
+    pub warnings: Vec<String>,
+    /// What the kernel printed.
+    pub printed: String,
+    /// The allocation that the last access met.
+    pub last_allocation: usize,
+    /// Blocks of a full device.
+    resident_limit: usize,
+    random: Random,
+    /// Warps of ended blocks, for the next.
+    spare: Vec<Warp>,
+}
+
+/// A small generator for schedules: xorshift.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Seeds it.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) as usize) % bound.max(1)
+    }
+
+    /// Puts items into another order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for index in (1..items.len()).rev() {
+            items.swap(index, self.below(index + 1));
+        }
+    }
+}
+
+/// Everything that a launch is made of.
+pub struct Setup {
+    pub program: Arc<Program>,
+    pub files: Arc<Vec<(u32, String)>>,
+    /// Addresses of the module's variables.
+    pub symbols: Vec<u64>,
+    pub parameters: Vec<u8>,
+    pub config: LaunchConfig,
+    pub options: LaunchOptions,
+    pub profile: Profile,
+    pub memory: Memory,
+    pub resident_limit: usize,
+}
+
+impl Grid {
+    /// A launch about to run.
+    pub fn new(setup: Setup) -> Self {
+        let Setup {
+            program,
+            files,
+            symbols,
+            parameters,
+            config,
+            options,
+            profile,
+            memory,
+            resident_limit,
+        } = setup;
+        let counts = vec![
+            PcCount::default();
+            if options.counters {
+                program.code.len()
+            } else {
+                0
+            }
+        ];
+        let traffic = vec![MemoryCounters::default(); counts.len()];
+        let mut grid = Self {
+            constants: Vec::new(),
+            counts,
+            traffic,
+            instructions: 0,
+            slept: 0,
+            divergent_branches: 0,
+            findings: Findings::default(),
+            warnings: Vec::new(),
+            printed: String::new(),
+            last_allocation: 0,
+            resident_limit,
+            random: Random::new(options.seed),
+            spare: Vec::new(),
+            program,
+            files,
+            parameters,
+            config,
+            options,
+            profile,
+            memory,
+        };
+        grid.constants = grid.fill_constants(&symbols);
+        if grid.options.counters {
+            (0..grid.memory.count())
+                .for_each(|index| grid.memory.allocation_mut(index).start_counting());
+        }
+        grid
+    }
+
+    fn fill_constants(&self, symbols: &[u64]) -> Vec<Row> {
+        let mut rows = vec![Row::ZERO; self.program.constants.len()];
+        let [bx, by, bz] = self.config.block;
+        let [gx, gy, gz] = self.config.grid;
+        for (index, constant) in self.program.constants.iter().enumerate() {
+            let wide = match *constant {
+                Constant::Narrow(value) => {
+                    rows[index] = Row([value; LANES]);
+                    continue;
+                }
+                Constant::Launch(value) => {
+                    let value = match value {
+                        LaunchValue::BlockX => bx,
+                        LaunchValue::BlockY => by,
+                        LaunchValue::BlockZ => bz,
+                        LaunchValue::GridX => gx,
+                        LaunchValue::GridY => gy,
+                        LaunchValue::GridZ => gz,
+                        LaunchValue::DynamicShared => self.config.dynamic_shared,
+                        LaunchValue::TotalShared => {
+                            self.program.shared_bytes + self.config.dynamic_shared
+                        }
+                        LaunchValue::MultiProcessors => self.profile.multiprocessors,
+                        LaunchValue::Warps => self.config.threads().div_ceil(32),
+                    };
+                    rows[index] = Row([value; LANES]);
+                    continue;
+                }
+                Constant::Rest => continue,
+                Constant::Wide(value) => value,
+                Constant::Symbol(symbol, addend) => {
+                    symbols[symbol as usize].wrapping_add(addend as u64)
+                }
+                Constant::Function(function) => FUNCTION_BASE + 16 * u64::from(function),
+            };
+            let words = [wide as u32, (wide >> 32) as u32];
+            let pairs: [u32; LANES] = std::array::from_fn(|lane| words[lane % 2]);
+            rows[index] = Row(pairs);
+            rows[index + 1] = Row(pairs);
+        }
+        rows
+    }
+
+    /// Runs all blocks. True if the kernel came to its end.
+    pub fn run(&mut self) -> bool {
+        let [gx, gy, gz] = self.config.grid;
+        let total = u64::from(gx) * u64::from(gy) * u64::from(gz);
+        let mut waiting = 0..total;
+        let mut resident: Vec<Block> = Vec::new();
+        let mut grace = standstill::Grace::default();
+        loop {
+            // Blocks become resident when those that are can do no more: few are in memory at a time, and any order is
+            // legal. A cooperative grid is resident as a whole.
+            let wanted = if self.config.cooperative {
+                usize::MAX
+            } else {
+                1
+            };
+            let ready = resident
+                .iter()
+                .filter(|block| block.warps.iter().any(Warp::is_ready))
+                .count();
+            let mut add = wanted
+                .saturating_sub(ready)
+                .min(self.resident_limit - resident.len().min(self.resident_limit));
+            if self.options.seed != 0 && add > 0 {
+                add += self
+                    .random
+                    .below(4.min(self.resident_limit - resident.len()));
+            }
+            for index in waiting.by_ref().take(add) {
+                resident.push(self.start_block(index as u32));
+            }
+            if resident.is_empty() {
+                return true;
+            }
+            let before = self.instructions;
+            let mut order: Vec<usize> = (0..resident.len()).collect();
+            if self.options.seed != 0 {
+                self.random.shuffle(&mut order);
+            }
+            for index in order {
+                if !self.run_block(&mut resident[index]) {
+                    return false;
+                }
+            }
+            let count = resident.len();
+            let (done, rest): (Vec<Block>, Vec<Block>) = resident
+                .into_iter()
+                .partition(|block| block.finished == block.warps.len());
+            resident = rest;
+            for block in done {
+                self.spare.extend(block.warps);
+            }
+            let moved = self.instructions > before || resident.len() < count;
+            if moved {
+                grace.progress();
+            } else if waiting.start >= waiting.end || resident.len() >= self.resident_limit {
+                if !standstill::resolve(self, &mut resident, &mut grace) {
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn start_block(&mut self, index: u32) -> Block {
+        let [gx, gy, _] = self.config.grid;
+        let threads = self.config.threads();
+        let shared = (self.program.shared_bytes + self.config.dynamic_shared) as usize;
+        let all_checks = self.options.checks == Checks::All;
+        let program = Arc::clone(&self.program);
+        let warps = (0..threads.div_ceil(32))
+            .map(|warp| {
+                let lanes = (threads - 32 * warp).min(32);
+                let mut state = self.spare.pop().unwrap_or_default();
+                let (rows, predicates) = (program.rows as usize, program.predicates as usize);
+                state.start(
+                    warp,
+                    u32::MAX >> (32 - lanes),
+                    0,
+                    rows,
+                    predicates,
+                    program.local_bytes as usize,
+                );
+                state
+            })
+            .collect();
+        Block {
+            index,
+            coordinates: [index % gx, index / gx % gy, index / gx / gy],
+            warps,
+            shared: Bytes::new(shared),
+            shared_state: ByteState::new(if all_checks { shared } else { 0 }, false),
+            barriers: std::array::from_fn(|_| Barrier::default()),
+            threads,
+            exited: 0,
+            finished: 0,
+        }
+    }
+
+    /// Runs the warps of a block until none of them can go on. False if the launch has failed.
+    fn run_block(&mut self, block: &mut Block) -> bool {
+        let seeded = self.options.seed != 0;
+        let mut order: Vec<usize> = (0..block.warps.len()).collect();
+        let mut turns = if seeded { 1 + self.random.below(8) } else { 64 };
+        loop {
+            if seeded {
+                self.random.shuffle(&mut order);
+            }
+            let mut ran = false;
+            for &index in &order {
+                standstill::wake_polls(self, block, index);
+                if !block.warps[index].is_ready() {
+                    continue;
+                }
+                ran = true;
+                let quantum = if seeded {
+                    16 << self.random.below(8)
+                } else {
+                    4096
+                };
+                let mut warp = std::mem::take(&mut block.warps[index]);
+                let mut machine = Machine::new(&mut warp, block, self);
+                let stop = if machine.grid.options.counters {
+                    machine.run::<true>(quantum)
+                } else {
+                    machine.run::<false>(quantum)
+                };
+                let stop = if stop == Stop::Parked {
+                    machine.check_gathering()
+                } else {
+                    stop
+                };
+                block.warps[index] = warp;
+                match stop {
+                    Stop::Fault => return false,
+                    Stop::Done => block.finished += 1,
+                    Stop::Quantum | Stop::Parked => {}
+                }
+            }
+            turns -= 1;
+            if !ran || turns == 0 {
+                return true;
+            }
+        }
+    }
+
+    /// Records a finding at `site`, with what else it involves.
+    pub fn report(
+        &mut self,
+        kind: FindingKind,
+        space: MemorySpace,
+        site: Site,
+        message: String,
+        other: Option<(u32, Other)>,
+    ) {
+        let (source, inlined_at) = self.source(site.pc);
+        let (other_pc, other) = other.unzip();
+        let finding = Finding {
+            kernel: self.program.name.clone(),
+            kind,
+            space,
+            message,
+            source,
+            inlined_at,
+            ptx_line: self.program.origins[site.pc as usize].ptx_line,
+            block: self.coordinates(site.block),
+            warp: site.warp,
+            lane: site.lane,
+            other,
+        };
+        self.findings.push(finding, site.pc, other_pc);
+    }
+
+    /// Source line of an instruction, and where it was inlined.
+    pub fn source(&self, pc: u32) -> (Option<SourceLine>, Option<SourceLine>) {
+        let Some(location) = self.program.origins[pc as usize].location else {
+            return (None, None);
+        };
+        let line = |file: u32, line: u32| {
+            let name = self.files.iter().find(|(index, _)| *index == file)?;
+            Some(SourceLine {
+                file: name.1.clone(),
+                line,
+            })
+        };
+        let inlined = location.inlined_at.and_then(|(file, at)| line(file, at));
+        (line(location.file, location.line), inlined)
+    }
+
+    /// Coordinates of the block with linear index `block`.
+    pub fn coordinates(&self, block: u32) -> [u32; 3] {
+        let [gx, gy, _] = self.config.grid;
+        [block % gx, block / gx % gy, block / gx / gy]
+    }
+}
+
+/// Addresses of functions: no memory lies there.
+pub const FUNCTION_BASE: u64 = 0x6b00_0000_0000;
+
+impl Machine<'_> {
+    /// All fragments of the warp wait. If all of them wait for other lanes of the warp, these will never come.
+    pub fn check_gathering(&mut self) -> Stop {
+        let all = self
+            .warp
+            .fragments
+            .iter()
+            .all(|f| matches!(f.state, State::Sync { .. }));
+        if !all {
+            return Stop::Parked;
+        }
+        standstill::divergence(self)
+    }
+}

@@ -1,0 +1,72 @@
+//! Decoded instructions.
+
+use super::machine::Machine;
+use super::row::Slot;
+
+/// What an instruction does to the flow of its fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// On to the next instruction.
+    Next,
+    /// The machine's pc is set: all lanes of the fragment go on there.
+    Branch,
+    /// Fragments have changed, parked or ended: choose again which runs.
+    Jump,
+    /// The launch has failed; the fault is recorded.
+    Fault,
+}
+
+/// The code of an instruction.
+///
+/// # Safety
+/// The instruction's slots, predicates and index of extra data are those of the program whose registers and constants
+/// the machine points at, and the processor has the instruction set that the code was compiled for.
+pub type Handler = unsafe fn(&mut Machine<'_>, &Inst) -> Flow;
+
+/// A predicate register by its index; index 0 is always true and never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Predicate(pub u16);
+
+impl Predicate {
+    /// True in all lanes.
+    pub const TRUE: Predicate = Predicate(0);
+    /// Where results that nobody wants go.
+    pub const SINK: Predicate = Predicate(1);
+}
+
+/// An instruction, decoded.
+#[derive(Clone, Copy)]
+pub struct Inst {
+    /// Its code.
+    pub run: Handler,
+    /// Destination.
+    pub d: Slot,
+    /// First source.
+    pub a: Slot,
+    /// Second source.
+    pub b: Slot,
+    /// Third source.
+    pub c: Slot,
+    /// Immediate: a branch target, an address offset, a barrier id, ...
+    pub imm: u32,
+    /// Index of further data in the program's list of that kind.
+    pub ext: u32,
+    /// Lanes for which the predicate is true run the instruction, or those for which it is false.
+    pub guard: Predicate,
+    /// Destination or source predicate.
+    pub p: Predicate,
+    /// Second one.
+    pub q: Predicate,
+    /// All ones where the guard is negated.
+    pub negate: bool,
+    /// Further flags of one opcode.
+    pub flags: u8,
+}
+
+impl Inst {
+    /// The slot that the immediate stands for: a fourth source.
+    #[inline(always)]
+    pub fn extra_slot(&self) -> Slot {
+        Slot::from_raw(self.imm)
+    }
+}

@@ -1,0 +1,32 @@
+//! Executes lowered kernels: warps in lockstep, fragments of lanes, blocks, barriers, memory.
+//!
+//! A register is a row of 32 lanes; an instruction is a function that is run on all of them. Lanes of a warp that are
+//! at different places are different fragments; the one that is furthest behind runs first.
+
+mod address;
+mod block;
+mod grid;
+mod inst;
+mod isa;
+mod lanes;
+mod machine;
+pub mod mbarrier;
+mod observe;
+pub mod ops;
+mod program;
+mod row;
+mod run;
+mod standstill;
+mod sync;
+mod warp;
+
+pub use address::space;
+pub use grid::{FUNCTION_BASE, Grid, PcCount, Setup};
+pub use inst::{Flow, Handler, Inst, Predicate};
+pub use isa::handler;
+pub use lanes::{binary, ternary, unary};
+pub use program::{
+    Access, Call, Class, Constant, Extra, LaunchValue, Limits, Order, Origin, ParameterLayout,
+    Program, Scope, SharedVariable,
+};
+pub use row::{LANES, Slot};

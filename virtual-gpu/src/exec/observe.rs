@@ -1,0 +1,276 @@
+//! What checks and counters see of memory accesses.
+
+use super::address::{Use, space};
+use super::machine::{Lanes, Machine};
+use super::program::Access;
+use super::row::LANES;
+use crate::check::finding::{FindingKind, MemorySpace};
+use crate::launch::Checks;
+use crate::memory::Window;
+
+impl Machine<'_> {
+    /// Whether accesses have to be shown to [`Machine::observe`].
+    #[inline(always)]
+    pub fn is_watched(&self) -> bool {
+        self.grid.options.counters || self.grid.options.checks == Checks::All
+    }
+
+    /// Checks and counts an access that is in bounds.
+    #[inline(never)]
+    pub fn observe<const SPACE: u8>(
+        &mut self,
+        addresses: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+    ) {
+        match SPACE {
+            space::GLOBAL => self.observe_global(addresses, access, bytes, kind),
+            space::SHARED => self.observe_shared(addresses, access, bytes, kind),
+            space::LOCAL => self.observe_local(addresses, access, bytes, kind),
+            space::GENERIC => {
+                let mask = self.mask;
+                let mut split = [0u32; 3];
+                for lane in Lanes(mask) {
+                    match Window::of(addresses[lane]) {
+                        Window::Global => split[0] |= 1 << lane,
+                        Window::Shared(_) => split[1] |= 1 << lane,
+                        Window::Local(_) => split[2] |= 1 << lane,
+                        Window::Parameter(_) => {}
+                    }
+                }
+                let low: [u64; LANES] = std::array::from_fn(|lane| addresses[lane] & 0xffff_ffff);
+                for (part, lanes) in split.into_iter().enumerate() {
+                    self.mask = lanes;
+                    match part {
+                        _ if lanes == 0 => {}
+                        0 => self.observe_global(addresses, access, bytes, kind),
+                        1 => self.observe_shared(&low, access, bytes, kind),
+                        _ => self.observe_local(&low, access, bytes, kind),
+                    }
+                }
+                self.mask = mask;
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_global(
+        &mut self,
+        addresses: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+    ) {
+        if self.grid.options.counters {
+            self.count_global(addresses, bytes, kind);
+        }
+        if self.grid.options.checks != Checks::All {
+            return;
+        }
+        for lane in Lanes(self.mask) {
+            let Some((index, at)) = self.allocation_offset(addresses[lane]) else {
+                continue;
+            };
+            let state = self.grid.memory.allocation_mut(index).state_mut();
+            let fresh = match kind {
+                Use::Write => None,
+                _ => first_unused(access, at, bytes, |range| state.first_uninitialised(range)),
+            };
+            if kind != Use::Read {
+                state.mark_initialised(at..at + bytes);
+            }
+            if let Some(at) = fresh {
+                let label = self.grid.memory.allocation(index).label().to_string();
+                let message = format!(
+                    "byte {at} of the allocation {label} is read, but nobody has written it"
+                );
+                self.finding(
+                    FindingKind::UninitializedRead,
+                    MemorySpace::Global,
+                    lane,
+                    message,
+                );
+            }
+        }
+    }
+
+    fn count_global(&mut self, addresses: &[u64; LANES], bytes: usize, kind: Use) {
+        let mut sectors = [0u64; 2 * LANES];
+        let mut count = 0;
+        let mut fresh = 0;
+        for lane in Lanes(self.mask) {
+            for sector in addresses[lane] / 32..=(addresses[lane] + bytes as u64 - 1) / 32 {
+                if count == 0 || sectors[..count].iter().rev().all(|seen| *seen != sector) {
+                    sectors[count] = sector;
+                    count += 1;
+                }
+            }
+            if kind != Use::Write
+                && let Some((index, at)) = self.allocation_offset(addresses[lane])
+            {
+                fresh += self.grid.memory.allocation_mut(index).count_read(at, bytes);
+            }
+        }
+        let moved = u64::from(self.mask.count_ones()) * bytes as u64;
+        let traffic = &mut self.grid.traffic[self.pc as usize];
+        traffic.global_requests += 1;
+        traffic.global_sectors += count as u64;
+        traffic.global_unique_read_bytes += fresh;
+        match kind {
+            Use::Read => traffic.global_read_bytes += moved,
+            Use::Write => traffic.global_written_bytes += moved,
+            Use::Atomic => {
+                traffic.global_read_bytes += moved;
+                traffic.global_written_bytes += moved;
+                traffic.atomics += u64::from(self.mask.count_ones());
+            }
+        }
+    }
+
+    fn observe_shared(
+        &mut self,
+        addresses: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+    ) {
+        if self.grid.options.counters {
+            let waves = wavefronts(addresses, self.mask, bytes);
+            let moved = u64::from(self.mask.count_ones()) * bytes as u64;
+            let traffic = &mut self.grid.traffic[self.pc as usize];
+            traffic.shared_requests += 1;
+            traffic.shared_wavefronts += waves;
+            traffic.shared_ideal_wavefronts += ideal_wavefronts(bytes);
+            traffic.shared_bytes += moved;
+            traffic.atomics += if kind == Use::Atomic {
+                u64::from(self.mask.count_ones())
+            } else {
+                0
+            };
+        }
+        if self.grid.options.checks != Checks::All {
+            return;
+        }
+        for lane in Lanes(self.mask) {
+            let at = addresses[lane] as usize;
+            let state = &mut self.block.shared_state;
+            let pending = state.first_pending(at..at + bytes);
+            let fresh = match kind {
+                Use::Write => None,
+                _ => first_unused(access, at, bytes, |range| state.first_uninitialised(range)),
+            };
+            if kind != Use::Read {
+                state.mark_initialised(at..at + bytes);
+            }
+            if let Some((at, _)) = pending {
+                let message = format!(
+                    "{} of shared byte {at}, which an asynchronous copy still writes: wait for the copy first",
+                    kind.name()
+                );
+                self.finding(
+                    FindingKind::PendingAsyncRead,
+                    MemorySpace::Shared,
+                    lane,
+                    message,
+                );
+            } else if let Some(at) = fresh {
+                let message = format!("shared byte {at} is read, but nobody has written it");
+                self.finding(
+                    FindingKind::UninitializedRead,
+                    MemorySpace::Shared,
+                    lane,
+                    message,
+                );
+            }
+        }
+    }
+
+    fn observe_local(
+        &mut self,
+        addresses: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+    ) {
+        if self.grid.options.counters {
+            self.grid.traffic[self.pc as usize].local_bytes +=
+                u64::from(self.mask.count_ones()) * bytes as u64;
+        }
+        if self.grid.options.checks != Checks::All {
+            return;
+        }
+        let size = self.grid.program.local_bytes as usize;
+        for lane in Lanes(self.mask) {
+            let at = lane * size + addresses[lane] as u32 as usize;
+            let state = &mut self.warp.local_state;
+            let fresh = match kind {
+                Use::Write => None,
+                _ => first_unused(access, at, bytes, |range| state.first_uninitialised(range)),
+            };
+            if kind != Use::Read {
+                state.mark_initialised(at..at + bytes);
+            }
+            if let Some(at) = fresh {
+                let message = format!(
+                    "local byte {} is read, but this thread has not written it",
+                    at - lane * size
+                );
+                self.finding(
+                    FindingKind::UninitializedRead,
+                    MemorySpace::Local,
+                    lane,
+                    message,
+                );
+            }
+        }
+    }
+}
+
+/// The first uninitialised byte among those of the access that the program uses.
+fn first_unused(
+    access: &Access,
+    at: usize,
+    bytes: usize,
+    mut find: impl FnMut(std::ops::Range<usize>) -> Option<usize>,
+) -> Option<usize> {
+    if access.used_bytes == u32::MAX {
+        return find(at..at + bytes);
+    }
+    (0..bytes)
+        .filter(|byte| access.used_bytes >> byte & 1 != 0)
+        .find_map(|byte| find(at + byte..at + byte + 1))
+}
+
+/// Passes that a request of all lanes needs when no two words collide.
+fn ideal_wavefronts(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4).max(1)
+}
+
+/// Passes over the 32 banks: lanes go in groups of 128 bytes (all, halves for 8 bytes a lane, quarters for 16), and a
+/// group needs as many passes as the busiest bank has different words.
+pub fn wavefronts(addresses: &[u64; LANES], mask: u32, bytes: usize) -> u64 {
+    let group = (128 / bytes.max(4)).max(1);
+    let words = bytes.div_ceil(4);
+    let mut total = 0;
+    for first in (0..LANES).step_by(group) {
+        let mut seen = [u64::MAX; 128];
+        let mut count = 0;
+        let mut load = [0u8; 32];
+        for lane in first..(first + group).min(LANES) {
+            if mask >> lane & 1 == 0 {
+                continue;
+            }
+            for word in 0..words as u64 {
+                let word = addresses[lane] / 4 + word;
+                if count < seen.len() && !seen[..count].contains(&word) {
+                    seen[count] = word;
+                    count += 1;
+                    load[(word % 32) as usize] += 1;
+                }
+            }
+        }
+        total += u64::from(load.into_iter().max().unwrap_or(0));
+    }
+    total
+}

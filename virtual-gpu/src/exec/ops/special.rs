@@ -1,0 +1,142 @@
+//! Special registers.
+
+use crate::exec::inst::{Flow, Inst};
+use crate::exec::isa::Code;
+use crate::exec::machine::Machine;
+use crate::exec::row::LANES;
+
+/// A special register whose value differs between lanes, warps or blocks, or changes with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)] // The names are PTX's own.
+pub enum Special {
+    TidX,
+    TidY,
+    TidZ,
+    CtaidX,
+    CtaidY,
+    CtaidZ,
+    LaneId,
+    WarpId,
+    SmId,
+    LanemaskEq,
+    LanemaskLt,
+    LanemaskLe,
+    LanemaskGt,
+    LanemaskGe,
+    Clock,
+    ClockHigh,
+    Clock64,
+    GlobalTimer,
+    GlobalTimerLow,
+    GlobalTimerHigh,
+}
+
+/// Special registers by the index that an instruction carries.
+const ALL: [Special; 20] = [
+    Special::TidX,
+    Special::TidY,
+    Special::TidZ,
+    Special::CtaidX,
+    Special::CtaidY,
+    Special::CtaidZ,
+    Special::LaneId,
+    Special::WarpId,
+    Special::SmId,
+    Special::LanemaskEq,
+    Special::LanemaskLt,
+    Special::LanemaskLe,
+    Special::LanemaskGt,
+    Special::LanemaskGe,
+    Special::Clock,
+    Special::ClockHigh,
+    Special::Clock64,
+    Special::GlobalTimer,
+    Special::GlobalTimerLow,
+    Special::GlobalTimerHigh,
+];
+
+impl Special {
+    /// The register called `name`, without `%`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "tid.x" => Self::TidX,
+            "tid.y" => Self::TidY,
+            "tid.z" => Self::TidZ,
+            "ctaid.x" => Self::CtaidX,
+            "ctaid.y" => Self::CtaidY,
+            "ctaid.z" => Self::CtaidZ,
+            "clusterid.x" => Self::CtaidX,
+            "clusterid.y" => Self::CtaidY,
+            "clusterid.z" => Self::CtaidZ,
+            "laneid" => Self::LaneId,
+            "warpid" => Self::WarpId,
+            "smid" => Self::SmId,
+            "lanemask_eq" => Self::LanemaskEq,
+            "lanemask_lt" => Self::LanemaskLt,
+            "lanemask_le" => Self::LanemaskLe,
+            "lanemask_gt" => Self::LanemaskGt,
+            "lanemask_ge" => Self::LanemaskGe,
+            "clock" | "clock_lo" => Self::Clock,
+            "clock_hi" => Self::ClockHigh,
+            "clock64" => Self::Clock64,
+            "globaltimer" => Self::GlobalTimer,
+            "globaltimer_lo" => Self::GlobalTimerLow,
+            "globaltimer_hi" => Self::GlobalTimerHigh,
+            _ => return None,
+        })
+    }
+
+    /// Whether it has 64 bits.
+    pub fn is_wide(self) -> bool {
+        matches!(self, Self::Clock64 | Self::GlobalTimer)
+    }
+}
+
+/// `mov d, %special`: which one is in the flags; `d` is wide with `imm` 1.
+pub struct ReadSpecial;
+
+impl Code for ReadSpecial {
+    #[inline(never)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        let special = ALL[inst.flags as usize];
+        // Time is made of instructions: the same in every run. Sleeping takes time as well.
+        let clock = machine.grid.instructions + 1000 * machine.grid.slept;
+        let first = machine.warp.index * 32;
+        let [nx, ny, _] = machine.grid.config.block;
+        let coordinates = machine.block.coordinates;
+        let lane_value = |lane: usize| -> u64 {
+            let thread = first + lane as u32;
+            let lane = lane as u32;
+            u64::from(match special {
+                Special::TidX => thread % nx,
+                Special::TidY => thread / nx % ny,
+                Special::TidZ => thread / nx / ny,
+                Special::CtaidX => coordinates[0],
+                Special::CtaidY => coordinates[1],
+                Special::CtaidZ => coordinates[2],
+                Special::LaneId => lane,
+                Special::WarpId => machine.warp.index,
+                Special::SmId => machine.block.index % machine.grid.profile.multiprocessors,
+                Special::LanemaskEq => 1 << lane,
+                Special::LanemaskLt => (1 << lane) - 1,
+                Special::LanemaskLe => ((1u64 << (lane + 1)) - 1) as u32,
+                Special::LanemaskGt => !(((1u64 << (lane + 1)) - 1) as u32),
+                Special::LanemaskGe => !((1 << lane) - 1),
+                Special::Clock | Special::GlobalTimerLow => clock as u32,
+                Special::ClockHigh | Special::GlobalTimerHigh => (clock >> 32) as u32,
+                Special::Clock64 | Special::GlobalTimer => return clock,
+            })
+        };
+        let values: [u64; LANES] = std::array::from_fn(lane_value);
+        // SAFETY: the handler's contract.
+        unsafe {
+            if inst.imm != 0 {
+                machine.set_wide(inst.d, &values);
+            } else {
+                machine.set_row(inst.d, &values.map(|value| value as u32));
+            }
+        }
+        Flow::Next
+    }
+}

@@ -1,0 +1,216 @@
+//! A kernel, lowered: what every launch of it shares.
+
+use super::inst::Inst;
+use super::row::Slot;
+use crate::num::ScalarType;
+use crate::ptx::Location;
+
+/// A lowered kernel with all functions that it can call.
+pub struct Program {
+    /// Name of the kernel.
+    pub name: String,
+    /// Instructions; the kernel starts at 0.
+    pub code: Vec<Inst>,
+    /// Line and opcode of each instruction.
+    pub origins: Vec<Origin>,
+    /// Rows of constants, filled at launch.
+    pub constants: Vec<Constant>,
+    /// Further data of instructions.
+    pub extras: Vec<Extra>,
+    /// Rows of registers that a warp needs.
+    pub rows: u32,
+    /// Predicates that a warp needs.
+    pub predicates: u32,
+    /// Bytes of local memory that a lane needs.
+    pub local_bytes: u32,
+    /// Static shared variables: name, offset and size; guard gaps lie between them.
+    pub shared: Vec<SharedVariable>,
+    /// Bytes of static shared memory, gaps included; dynamic shared memory starts here.
+    pub shared_bytes: u32,
+    /// Bytes of static shared memory as a GPU would count them.
+    pub shared_declared: u32,
+    /// Kernel parameters: offset, size and alignment.
+    pub parameters: Vec<ParameterLayout>,
+    /// Bytes of all parameters.
+    pub parameter_bytes: u32,
+    /// Limits that the kernel declares.
+    pub limits: Limits,
+    /// First instruction of functions that are called through pointers, by function index.
+    pub entries: Vec<Option<u32>>,
+}
+
+/// Where an instruction comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Line of the PTX text.
+    pub ptx_line: u32,
+    /// Line of the CUDA source, where the PTX says so.
+    pub location: Option<Location>,
+    /// What the instruction counts as.
+    pub class: Class,
+}
+
+/// Kinds of instructions that are counted apart.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Class {
+    Integer,
+    Float32,
+    Float64,
+    Half,
+    Special,
+    Convert,
+    Move,
+    Memory,
+    Atomic,
+    Branch,
+    Sync,
+    Tensor,
+    Async,
+    Other,
+}
+
+/// A row (or two) of constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Constant {
+    /// The low 32 bits of a value in one row.
+    Narrow(u32),
+    /// A 64-bit value in two rows; the second is `Rest`.
+    Wide(u64),
+    /// The address of a module variable plus an addend, two rows.
+    Symbol(u32, i64),
+    /// The address of a function, two rows.
+    Function(u32),
+    /// The end of dynamic shared memory and like values that a launch decides, one row.
+    Launch(LaunchValue),
+    /// The second row of the constant before.
+    Rest,
+}
+
+/// A value that each launch decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum LaunchValue {
+    BlockX,
+    BlockY,
+    BlockZ,
+    GridX,
+    GridY,
+    GridZ,
+    DynamicShared,
+    TotalShared,
+    MultiProcessors,
+    Warps,
+}
+
+/// A shared variable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedVariable {
+    /// Its name.
+    pub name: String,
+    /// Offset of its first byte.
+    pub offset: u32,
+    /// Its size.
+    pub bytes: u32,
+}
+
+/// A kernel parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterLayout {
+    /// Offset in the parameter buffer.
+    pub offset: u32,
+    /// Size in bytes.
+    pub bytes: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+}
+
+/// `.maxntid` and its like; 0 where the kernel says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most threads of a block.
+    pub max_threads: u32,
+    /// Threads that a block must have, by dimension.
+    pub required: [u32; 3],
+    /// Registers that a thread may use.
+    pub max_registers: u32,
+    /// Blocks of a cluster, by dimension.
+    pub cluster: [u32; 3],
+}
+
+/// Data of an instruction that does not fit into it.
+pub enum Extra {
+    /// A memory access.
+    Access(Access),
+    /// A call.
+    Call(Call),
+    /// Branch targets.
+    Table(Vec<u32>),
+    /// Slots of a vector operand.
+    Slots(Vec<Slot>),
+    /// A conversion.
+    Convert(crate::num::convert::Convert),
+    /// A tensor-core product.
+    Mma(crate::num::mma::Mma, Vec<Slot>),
+}
+
+/// Order of a memory access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Order {
+    #[default]
+    Weak,
+    Volatile,
+    Relaxed,
+    Acquire,
+    Release,
+    AcquireRelease,
+}
+
+/// Threads that a fence or an ordered access is meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Scope {
+    Cta,
+    Cluster,
+    #[default]
+    Gpu,
+    System,
+}
+
+/// A memory access.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Type of an element in memory.
+    pub ty: ScalarType,
+    /// Registers that are read or written, and whether each is 64 bits wide.
+    pub registers: Vec<Option<(Slot, bool)>>,
+    /// Added to the address.
+    pub offset: i64,
+    /// Whether the address register is 64 bits wide.
+    pub wide_address: bool,
+    /// Memory order.
+    pub order: Order,
+    /// Its scope.
+    pub scope: Scope,
+    /// Bytes of the vector that are used; others may be uninitialised (`used_bytes_mask`).
+    pub used_bytes: u32,
+}
+
+/// A call of a device function.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Rows copied before: from the caller's `.param` to the callee's.
+    pub arguments: Vec<(Slot, Slot)>,
+    /// Rows copied after: from the callee's to the caller's.
+    pub returns: Vec<(Slot, Slot)>,
+    /// First instruction; `None` for a call through a pointer, whose callees are in `candidates`.
+    pub target: Option<u32>,
+    /// End of its instructions.
+    pub end: u32,
+    /// By function index: first instruction, arguments and returns of functions that the pointer may name.
+    pub candidates: Vec<(u32, Call)>,
+}

@@ -1,0 +1,127 @@
+//! Runs a warp until it waits, ends or has had its turn.
+
+use super::inst::{Flow, Inst};
+use super::machine::Machine;
+use super::warp::State;
+
+/// Why a warp stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Its turn is over.
+    Quantum,
+    /// All its fragments wait.
+    Parked,
+    /// All its lanes have ended.
+    Done,
+    /// The launch has failed.
+    Fault,
+}
+
+/// Backward branches after which a fragment lets the others of its warp go first: every lane makes progress.
+const FAIR: u32 = 256;
+
+impl Machine<'_> {
+    /// Runs at most about `quantum` instructions.
+    pub fn run<const COUNT: bool>(&mut self, quantum: u64) -> Stop {
+        let mut left = quantum as i64;
+        loop {
+            if left <= 0 {
+                return Stop::Quantum;
+            }
+            let Some(limit) = self.warp.choose() else {
+                return if self.warp.fragments.is_empty() {
+                    Stop::Done
+                } else {
+                    Stop::Parked
+                };
+            };
+            let before = left;
+            let flow = self.run_fragment::<COUNT>(limit, &mut left);
+            self.grid.instructions += (before - left) as u64;
+            if flow == Flow::Fault {
+                return Stop::Fault;
+            }
+        }
+    }
+
+    /// Runs the chosen fragment until it comes to `limit`, waits, splits or ends.
+    fn run_fragment<const COUNT: bool>(&mut self, limit: u32, left: &mut i64) -> Flow {
+        let current = self.warp.current;
+        let (pc, mask) = (
+            self.warp.fragments[current].pc,
+            self.warp.fragments[current].mask,
+        );
+        (self.pc, self.fragment) = (pc, mask);
+        let code: *const Inst = self.grid.program.code.as_ptr();
+        loop {
+            // SAFETY: the pc stays inside the code: it ends with an exit, branches go to instructions of the program,
+            // and the program is not changed while it runs.
+            let inst = unsafe { &*code.add(self.pc as usize) };
+            // SAFETY: the instruction belongs to the program that the machine was set up for.
+            self.mask = mask
+                & (unsafe { self.predicate(inst.guard) } ^ if inst.negate { u32::MAX } else { 0 });
+            if COUNT {
+                self.grid.counts[self.pc as usize].add(self.mask);
+            }
+            *left -= 1;
+            let flow = if self.mask == 0 {
+                Flow::Next
+            } else {
+                // SAFETY: as above; handlers were chosen for this processor.
+                unsafe { (inst.run)(self, inst) }
+            };
+            match flow {
+                Flow::Next => self.pc += 1,
+                Flow::Branch => {}
+                Flow::Jump | Flow::Fault => return flow,
+            }
+            if self.pc >= limit || *left <= 0 {
+                self.warp.fragments[current].pc = self.pc;
+                return Flow::Next;
+            }
+        }
+    }
+
+    /// A backward branch was taken: gives the others of the warp a turn now and then.
+    #[inline(always)]
+    pub fn looped(&mut self) -> bool {
+        if self.warp.fragments.len() == 1 {
+            return false;
+        }
+        self.looped_among_others()
+    }
+
+    #[cold]
+    fn looped_among_others(&mut self) -> bool {
+        let current = self.warp.current;
+        let fragment = &mut self.warp.fragments[current];
+        fragment.loops += 1;
+        if fragment.loops < FAIR {
+            return false;
+        }
+        fragment.loops = 0;
+        fragment.turns += 1;
+        true
+    }
+
+    /// Parks the running fragment at the current instruction.
+    pub fn park(&mut self, state: State) -> Flow {
+        let current = self.warp.current;
+        let fragment = &mut self.warp.fragments[current];
+        fragment.pc = self.pc;
+        fragment.state = state;
+        Flow::Jump
+    }
+
+    /// Gathers the lanes that an instruction is executed by: true once `members` (but for those that have ended) are
+    /// all here; otherwise the fragment has been parked.
+    #[inline(always)]
+    pub fn gather(&mut self, members: u32, barrier: bool) -> bool {
+        let missing = members & self.warp.alive() & !self.fragment;
+        if missing == 0 {
+            return true;
+        }
+        self.park(State::Sync { members, barrier });
+        false
+    }
+}

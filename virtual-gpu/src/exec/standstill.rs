@@ -1,0 +1,295 @@
+//! When nobody runs: polls that may go on, and who waits for what when nobody can.
+
+use super::block::Block;
+use super::grid::Grid;
+use super::machine::{Lanes, Machine, Site};
+use super::run::Stop;
+use super::warp::{Poll, State};
+use crate::check::finding::{FindingKind, MemorySpace, Other, OtherWaiter};
+use crate::memory::{LOCAL_BASE, SHARED_BASE, Window};
+
+/// Rounds in which polls go on though nothing has changed, before a standstill is called a deadlock. A loop that gives
+/// up after some tries, or that merely reads one place often, gets through: round n lets each poll on 2^n times.
+const ROUNDS: u32 = 16;
+
+/// How far polls have been let on since something last happened.
+#[derive(Debug, Default)]
+pub struct Grace {
+    rounds: u32,
+    stores: u64,
+}
+
+impl Grace {
+    /// Something happened.
+    pub fn progress(&mut self) {}
+}
+
+/// Lets fragments of a warp go on whose polled values have changed.
+pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
+    if block.warps[warp]
+        .fragments
+        .iter()
+        .all(|f| !matches!(f.state, State::Poll(_) | State::Mbarrier { .. }))
+    {
+        return;
+    }
+    let mut warp_state = std::mem::take(&mut block.warps[warp]);
+    for fragment in &mut warp_state.fragments {
+        let changed = match &fragment.state {
+            State::Poll(poll) => has_changed(grid, block, poll),
+            State::Mbarrier { address, parity } => {
+                super::mbarrier::phase_is_over(block, *address, *parity)
+            }
+            _ => false,
+        };
+        if changed {
+            fragment.state = State::Ready;
+            fragment.poll = Poll::default();
+        }
+    }
+    block.warps[warp] = warp_state;
+}
+
+fn has_changed(grid: &Grid, block: &Block, poll: &Poll) -> bool {
+    poll.seen
+        .iter()
+        .any(|(address, value)| peek(grid, block, *address, poll.bytes) != Some(*value))
+}
+
+/// The value at a generic address, if one can be read there.
+fn peek(grid: &Grid, block: &Block, address: u64, bytes: u32) -> Option<u64> {
+    let mut value = [0; 8];
+    let value_bytes = value.get_mut(..bytes as usize)?;
+    match Window::of(address) {
+        Window::Shared(offset) => {
+            let at = offset as usize;
+            value_bytes.copy_from_slice(block.shared.as_slice().get(at..at + bytes as usize)?);
+        }
+        Window::Global => grid
+            .memory
+            .read(crate::memory::DevicePointer(address), value_bytes)
+            .ok()?,
+        _ => return None,
+    }
+    Some(u64::from_le_bytes(value))
+}
+
+/// Nothing has run: lets polls on for a while, then reports a deadlock. False if the launch has failed.
+pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool {
+    let stores: u64 = blocks
+        .iter()
+        .flat_map(|block| &block.warps)
+        .map(|warp| warp.stores)
+        .sum();
+    if stores != grace.stores {
+        *grace = Grace { rounds: 0, stores };
+    }
+    let mut woken = false;
+    if grace.rounds < ROUNDS {
+        for warp in blocks.iter_mut().flat_map(|block| &mut block.warps) {
+            for fragment in &mut warp.fragments {
+                if matches!(fragment.state, State::Poll(_)) {
+                    fragment.state = State::Ready;
+                    woken = true;
+                    warp.free_polls = 1 << grace.rounds;
+                }
+            }
+        }
+        grace.rounds += 1;
+    }
+    if !woken {
+        deadlock(grid, blocks);
+    }
+    woken
+}
+
+fn deadlock(grid: &mut Grid, blocks: &[Block]) {
+    let mut waiters = Vec::new();
+    let mut first = None;
+    for block in blocks {
+        for warp in &block.warps {
+            for fragment in &warp.fragments {
+                let lane = fragment.mask.trailing_zeros();
+                let site = Site {
+                    pc: fragment.pc,
+                    block: block.index,
+                    warp: warp.index,
+                    lane,
+                };
+                let waits_for = describe(grid, block, &fragment.state, warp.exited);
+                let (source, _) = grid.source(fragment.pc);
+                let line = source
+                    .as_ref()
+                    .map_or(String::new(), |source| format!(" at {source}"));
+                if first.is_none() {
+                    first = Some((site, format!("{waits_for}{line}")));
+                    continue;
+                }
+                waiters.push(OtherWaiter {
+                    block: block.coordinates,
+                    warp: warp.index,
+                    lanes: fragment.mask,
+                    ptx_line: grid.program.origins[fragment.pc as usize].ptx_line,
+                    source,
+                    waits_for,
+                });
+            }
+        }
+    }
+    let Some((site, what)) = first else {
+        return;
+    };
+    let others = waiters.len();
+    waiters.truncate(32);
+    let message = match others {
+        0 => format!("nobody can go on: the only waiter {what}"),
+        1 => format!("nobody can go on: this warp {what}; one more waits"),
+        n => format!("nobody can go on: this warp {what}; {n} more wait"),
+    };
+    let kind = match blocks
+        .iter()
+        .any(|block| block.warps.iter().any(|w| exited_from_barrier(block, w)))
+    {
+        true => FindingKind::DivergentBarrier,
+        false => FindingKind::Deadlock,
+    };
+    let other = (others > 0).then_some((u32::MAX, Other::Waiters { waiters }));
+    grid.report(kind, MemorySpace::None, site, message, other);
+}
+
+/// Whether lanes wait at a barrier that counts lanes which have ended.
+fn exited_from_barrier(block: &Block, warp: &super::warp::Warp) -> bool {
+    warp.fragments.iter().any(|fragment| match fragment.state {
+        State::Barrier { id } => {
+            let barrier = &block.barriers[id as usize];
+            let expected = barrier.expected.unwrap_or_else(|| block.barrier_threads());
+            block.exited > 0 && barrier.arrived + block.exited >= expected
+        }
+        _ => false,
+    })
+}
+
+fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
+    match state {
+        State::Ready => "can run".into(),
+        State::Sync { members, .. } => {
+            format!("waits for lanes {members:#010x} of its warp (ended: {exited:#010x})")
+        }
+        State::Barrier { id } => {
+            let barrier = &block.barriers[*id as usize];
+            let expected = barrier.expected.unwrap_or_else(|| block.barrier_threads());
+            format!(
+                "waits at barrier {id}, where {} of {expected} threads have arrived",
+                barrier.arrived
+            )
+        }
+        State::Poll(poll) => match poll.seen.first() {
+            Some((address, value)) => {
+                let place = match Window::of(*address) {
+                    Window::Shared(offset) => format!("shared memory at offset {offset}"),
+                    _ => format!("{address:#x} ({})", grid.memory.describe(*address)),
+                };
+                format!("polls {place}, which stays {value:#x}")
+            }
+            None => "polls".into(),
+        },
+        State::Mbarrier { address, parity } => super::mbarrier::describe(block, *address, *parity),
+    }
+}
+
+/// All fragments of the running warp wait for lanes that cannot come: says so.
+pub fn divergence(machine: &mut Machine<'_>) -> Stop {
+    let mut fragments: Vec<_> = machine.warp.fragments.clone();
+    fragments.sort_by_key(|f| (!matches!(f.state, State::Sync { barrier: true, .. }), f.pc));
+    let Some(first) = fragments.first() else {
+        return Stop::Parked;
+    };
+    let State::Sync { members, barrier } = first.state else {
+        return Stop::Parked;
+    };
+    let missing = members & machine.warp.alive() & !first.mask;
+    let gone = members & machine.warp.exited;
+    let others: Vec<String> = fragments[1..]
+        .iter()
+        .map(|f| {
+            let place = machine.grid.source(f.pc).0.map_or_else(
+                || {
+                    format!(
+                        "PTX line {}",
+                        machine.grid.program.origins[f.pc as usize].ptx_line
+                    )
+                },
+                |source| source.to_string(),
+            );
+            format!("lanes {:#010x} wait at {place}", f.mask)
+        })
+        .collect();
+    let kind = if barrier {
+        FindingKind::DivergentBarrier
+    } else {
+        FindingKind::Membermask
+    };
+    let what = if barrier {
+        "this barrier needs the whole warp"
+    } else {
+        "this instruction's member mask names them"
+    };
+    let message = format!(
+        "lanes {:#010x} are here, lanes {missing:#010x} will not come ({}{}): {what}",
+        first.mask,
+        others.join(", "),
+        if gone != 0 {
+            format!("; lanes {gone:#010x} have ended")
+        } else {
+            String::new()
+        },
+    );
+    machine.pc = first.pc;
+    machine.fault(
+        kind,
+        MemorySpace::None,
+        first.mask.trailing_zeros() as usize,
+        message,
+    );
+    Stop::Fault
+}
+
+impl Machine<'_> {
+    /// Called by reads that may be polls, with what they saw: true if the fragment was parked, because it saw the
+    /// same at the same place before and its warp has stored nothing since.
+    pub fn parks_on_poll(&mut self, addresses: &[u64; 32], values: &[u64; 32], bytes: u32) -> bool {
+        let current = self.warp.current;
+        let seen: Vec<(u64, u64)> = Lanes(self.mask)
+            .map(|lane| (addresses[lane], values[lane]))
+            .collect();
+        let poll = Poll {
+            pc: self.pc,
+            seen,
+            bytes,
+            stores: self.warp.stores,
+        };
+        let fragment = &mut self.warp.fragments[current];
+        if fragment.poll != poll {
+            fragment.poll = poll;
+            return false;
+        }
+        if self.warp.free_polls > 0 {
+            self.warp.free_polls -= 1;
+            return false;
+        }
+        let local = addresses
+            .iter()
+            .any(|address| address & !0xffff_ffff == LOCAL_BASE);
+        if local {
+            return false;
+        }
+        let poll = std::mem::take(&mut fragment.poll);
+        self.park(State::Poll(poll));
+        true
+    }
+}
+
+/// Generic address of a shared offset, as polls record it.
+pub fn shared_address(offset: u32) -> u64 {
+    SHARED_BASE + u64::from(offset)
+}

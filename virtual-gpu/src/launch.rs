@@ -1,0 +1,103 @@
+//! What a launch is asked for and what it gives.
+
+use crate::check::finding::{Finding, FindingKind};
+use crate::num::mma::{Arch, MmaMode};
+use crate::profile::counters::Counters;
+
+/// Shape of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchConfig {
+    /// Blocks, by dimension.
+    pub grid: [u32; 3],
+    /// Threads of a block, by dimension.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared: u32,
+    /// All blocks are resident together, and a grid that does not fit is refused.
+    pub cooperative: bool,
+}
+
+impl LaunchConfig {
+    /// A one-dimensional launch.
+    pub fn linear(blocks: u32, threads: u32) -> Self {
+        Self {
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            dynamic_shared: 0,
+            cooperative: false,
+        }
+    }
+
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.block
+            .iter()
+            .fold(1u32, |product, n| product.saturating_mul(*n))
+    }
+
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> u64 {
+        self.grid.iter().map(|n| u64::from(*n)).product()
+    }
+}
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Checks {
+    /// Nothing beyond what keeps the host safe: an access out of bounds still ends the launch.
+    None,
+    /// Bounds, alignment, use after free, writes to constants, barriers, deadlock.
+    Bounds,
+    /// All of it: uninitialised reads, pending copies, races as well.
+    #[default]
+    All,
+}
+
+/// How a launch is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LaunchOptions {
+    /// What is checked.
+    pub checks: Checks,
+    /// Whether instructions and traffic are counted.
+    pub counters: bool,
+    /// Order in which warps and blocks take turns; 0 is the plainest.
+    pub seed: u64,
+    /// How tensor-core products are summed.
+    pub mma: MmaMode,
+    /// Warp instructions after which the launch is ended as one that hangs; 0 for no limit.
+    pub fuel: u64,
+}
+
+impl Default for LaunchOptions {
+    fn default() -> Self {
+        Self {
+            checks: Checks::All,
+            counters: true,
+            seed: 0,
+            mma: MmaMode::Exact(Arch::Hopper),
+            fuel: 0,
+        }
+    }
+}
+
+/// What a launch gave.
+#[derive(Clone, Debug)]
+pub struct LaunchReport {
+    /// Whether the kernel came to its end; if not, the findings say why.
+    pub completed: bool,
+    /// Defects, the first one first.
+    pub findings: Vec<Finding>,
+    /// What merely deserves a look.
+    pub warnings: Vec<String>,
+    /// What was counted.
+    pub counters: Counters,
+    /// What the kernel printed.
+    pub printed: String,
+}
+
+impl LaunchReport {
+    /// The kind of the first finding.
+    pub fn first_kind(&self) -> Option<FindingKind> {
+        self.findings.first().map(|finding| finding.kind)
+    }
+}

@@ -1,0 +1,131 @@
+//! Registers made of parts, and bytes permuted.
+
+use crate::exec::inst::{Flow, Handler, Inst};
+use crate::exec::isa::{Code, handler};
+use crate::exec::machine::Machine;
+use crate::exec::program::Extra;
+use crate::exec::row::{LANES, Slot};
+
+/// Parts of `BITS` bits, from or to a register of `WHOLE` bits.
+struct Pack<const WHOLE: u32, const COUNT: usize>;
+struct Unpack<const WHOLE: u32, const COUNT: usize>;
+
+/// Packs `count` parts into 64 bits.
+pub fn pack64(count: usize) -> Handler {
+    if count == 2 { handler::<Pack<64, 2>>() } else { handler::<Pack<64, 4>>() }
+}
+
+/// Packs `count` parts into 32 bits.
+pub fn pack32(count: usize) -> Handler {
+    if count == 2 { handler::<Pack<32, 2>>() } else { handler::<Pack<32, 4>>() }
+}
+
+/// Packs two bytes into 16 bits.
+pub fn pack16() -> Handler {
+    handler::<Pack<16, 2>>()
+}
+
+/// Takes 64 bits apart into `count` parts.
+pub fn unpack64(count: usize) -> Handler {
+    if count == 2 { handler::<Unpack<64, 2>>() } else { handler::<Unpack<64, 4>>() }
+}
+
+/// Takes 32 bits apart into `count` parts.
+pub fn unpack32(count: usize) -> Handler {
+    if count == 2 { handler::<Unpack<32, 2>>() } else { handler::<Unpack<32, 4>>() }
+}
+
+/// Takes 16 bits apart into two bytes.
+pub fn unpack16() -> Handler {
+    handler::<Unpack<16, 2>>()
+}
+
+/// The slots of the parts.
+///
+/// # Safety
+/// The machine's program is not changed or dropped while the reference lives.
+#[inline(always)]
+unsafe fn parts<'p>(machine: &Machine<'_>, inst: &Inst) -> &'p [Option<Slot>] {
+    match &machine.grid.program.extras[inst.ext as usize] {
+        // SAFETY: the caller's promise.
+        Extra::Parts(parts) => unsafe { &*std::ptr::from_ref(parts.as_slice()) },
+        _ => unreachable!("pack and unpack are lowered with their parts"),
+    }
+}
+
+impl<const WHOLE: u32, const COUNT: usize> Code for Pack<WHOLE, COUNT> {
+    #[inline(always)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        let bits = WHOLE / COUNT as u32;
+        let part_mask = u32::MAX >> (32 - bits);
+        // SAFETY: the handler's contract.
+        unsafe {
+            let slots = parts(machine, inst);
+            if WHOLE == 64 {
+                let mut out = [0u64; LANES];
+                for part in 0..COUNT {
+                    let Some(Some(slot)) = slots.get(part) else { continue };
+                    let values = machine.row(*slot);
+                    for lane in 0..LANES {
+                        out[lane] |= u64::from(values[lane] & part_mask) << (bits * part as u32);
+                    }
+                }
+                machine.set_wide(inst.d, &out);
+            } else {
+                let mut out = [0u32; LANES];
+                for part in 0..COUNT {
+                    let Some(Some(slot)) = slots.get(part) else { continue };
+                    let values = machine.row(*slot);
+                    for lane in 0..LANES {
+                        out[lane] |= (values[lane] & part_mask) << (bits * part as u32);
+                    }
+                }
+                machine.set_row(inst.d, &out);
+            }
+        }
+        Flow::Next
+    }
+}
+
+impl<const WHOLE: u32, const COUNT: usize> Code for Unpack<WHOLE, COUNT> {
+    #[inline(always)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        let bits = WHOLE / COUNT as u32;
+        let part_mask = u32::MAX >> (32 - bits);
+        // SAFETY: the handler's contract.
+        unsafe {
+            let slots = parts(machine, inst);
+            let values = if WHOLE == 64 { machine.wide(inst.a) } else { machine.row(inst.a).map(u64::from) };
+            for part in 0..COUNT {
+                let Some(Some(slot)) = slots.get(part) else { continue };
+                let mut out = [0u32; LANES];
+                for lane in 0..LANES {
+                    out[lane] = (values[lane] >> (bits * part as u32)) as u32 & part_mask;
+                }
+                machine.set_row(*slot, &out);
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `prmt` in its default mode: four selectors of four bits; the highest bit of each replicates the sign of its byte.
+#[inline(always)]
+pub fn permute(a: u32, b: u32, c: u32) -> u32 {
+    let bytes = u64::from(a) | u64::from(b) << 32;
+    let mut out = 0;
+    for index in 0..4 {
+        let selector = c >> (4 * index) & 15;
+        let byte = (bytes >> (8 * (selector & 7))) as u8;
+        let byte = if selector & 8 != 0 { ((byte as i8) >> 7) as u8 } else { byte };
+        out |= u32::from(byte) << (8 * index);
+    }
+    out
+}
+
+/// `prmt` in the other modes: the bytes at `selectors`.
+#[inline(always)]
+pub fn permute_by(a: u32, b: u32, selectors: [u32; 4]) -> u32 {
+    let bytes = u64::from(a) | u64::from(b) << 32;
+    u32::from_le_bytes(selectors.map(|selector| (bytes >> (8 * (selector & 7))) as u8))
+}

@@ -1,0 +1,22 @@
+//! Syntax tree to programs: every opcode is decoded here, and what is not known is refused with its line.
+
+mod context;
+mod control;
+mod convert;
+mod float;
+mod function;
+mod half;
+mod integer;
+mod memory;
+mod modifiers;
+mod moves;
+mod registers;
+mod shared;
+mod warp;
+
+pub use function::kernel;
+
+use crate::ptx::PtxError;
+
+/// What lowering gives.
+type Result<T> = std::result::Result<T, PtxError>;

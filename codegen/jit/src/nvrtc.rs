@@ -1,0 +1,175 @@
+//! The compiler.
+
+use std::ffi::CString;
+use std::fmt;
+use std::path::Path;
+
+use crate::diagnostic;
+use crate::error::{CallError, CompileError, NvrtcError, Rejection};
+use crate::find::{self, FindOptions};
+use crate::library::{Library, Verdict};
+use crate::request::{Compiled, Request};
+use crate::resources;
+
+/// A loaded NVRTC. Cheap to clone; several threads may compile at once, and several versions may be loaded side by side.
+#[derive(Clone)]
+pub struct Nvrtc {
+    library: Library,
+    architectures: Vec<u32>,
+}
+
+impl fmt::Debug for Nvrtc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nvrtc")
+            .field("path", &self.path())
+            .field("version", &self.version())
+            .finish()
+    }
+}
+
+impl Nvrtc {
+    /// Finds and loads NVRTC: the file or directory that the caller or STHENO_NVRTC names, else the highest version
+    /// that `options.max_major` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`NvrtcError`] says what was tried and what to run where there is none.
+    pub fn find(options: &FindOptions) -> Result<Nvrtc, NvrtcError> {
+        let library = find::find(options)?;
+        let architectures = library.architectures().unwrap_or_default();
+        Ok(Nvrtc {
+            library,
+            architectures,
+        })
+    }
+
+    /// (major, minor).
+    pub fn version(&self) -> (u32, u32) {
+        self.library.version()
+    }
+
+    /// The file, or the bare name where the system's loader found it.
+    pub fn path(&self) -> &Path {
+        self.library.path()
+    }
+
+    /// The architectures that this version compiles for, ascending: 80 is compute_80 and sm_80.
+    pub fn supported_architectures(&self) -> &[u32] {
+        &self.architectures
+    }
+
+    /// Compiles. The output is a function of the request and of the version of NVRTC.
+    ///
+    /// # Errors
+    ///
+    /// [`CompileError::Rejected`] prints the log with the source lines around each error; the other variants are an
+    /// unknown target, a text with a NUL byte, and failures of NVRTC itself.
+    pub fn compile(&self, request: &Request) -> Result<Compiled, CompileError> {
+        if !request
+            .target
+            .number()
+            .is_some_and(|number| self.architectures.contains(&number))
+        {
+            return Err(CompileError::Architecture {
+                target: request.target.to_string(),
+                version: self.version(),
+                known: self.architectures.clone(),
+            });
+        }
+        let texts = Texts::of(request)?;
+        self.run(request, &texts)
+            .map_err(|source| CompileError::Call {
+                name: request.name.clone(),
+                path: self.path().to_path_buf(),
+                source,
+            })?
+            .map_err(|rejection| CompileError::Rejected(Box::new(rejection)))
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        texts: &Texts,
+    ) -> Result<Result<Compiled, Rejection>, CallError> {
+        let program = self
+            .library
+            .program(&texts.source, &texts.name, &texts.headers)?;
+        for (_, expression) in &texts.expressions {
+            program.add_name(expression)?;
+        }
+        let verdict = program.compile(&texts.options)?;
+        let log = program.log()?;
+        let ptx = program.ptx()?;
+        if verdict == Verdict::Rejected {
+            // Where ptxas is the one that objects, the PTX that it names lines of is there.
+            let mut texts = vec![(request.name.as_str(), request.source.as_str())];
+            texts.extend(
+                request
+                    .headers
+                    .iter()
+                    .map(|(name, text)| (name.as_str(), text.as_str())),
+            );
+            texts.extend(ptx.iter().map(|ptx| ("PTX", ptx.as_str())));
+            return Ok(Err(Rejection {
+                name: request.name.clone(),
+                target: request.target.to_string(),
+                version: self.version(),
+                excerpts: diagnostic::excerpts(&log, &texts),
+                log,
+            }));
+        }
+        let lowered_names = program.lowered_names(&texts.expressions)?;
+        Ok(Ok(Compiled {
+            ptx,
+            cubin: program.cubin()?,
+            resources: resources::parse(&log),
+            log,
+            lowered_names,
+        }))
+    }
+}
+
+/// The texts of a request as C strings.
+struct Texts {
+    name: CString,
+    source: CString,
+    headers: Vec<(CString, CString)>,
+    options: Vec<CString>,
+    /// (as given, as C string).
+    expressions: Vec<(String, CString)>,
+}
+
+impl Texts {
+    fn of(request: &Request) -> Result<Texts, CompileError> {
+        let text = |what: &str, text: &str| {
+            CString::new(text).map_err(|_| CompileError::Nul {
+                name: request.name.replace('\0', "?"),
+                what: what.to_owned(),
+            })
+        };
+        Ok(Texts {
+            name: text("the name", &request.name)?,
+            source: text("the text", &request.source)?,
+            headers: request
+                .headers
+                .iter()
+                .map(|(name, header)| {
+                    Ok((
+                        text("the name of a header", name)?,
+                        text("a header", header)?,
+                    ))
+                })
+                .collect::<Result<_, CompileError>>()?,
+            options: request
+                .all_options()
+                .iter()
+                .map(|option| text("an option", option))
+                .collect::<Result<_, _>>()?,
+            expressions: request
+                .name_expressions
+                .iter()
+                .map(|expression| Ok((expression.clone(), text("a name expression", expression)?)))
+                .collect::<Result<_, CompileError>>()?,
+        })
+    }
+}

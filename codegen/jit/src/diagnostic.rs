@@ -5,6 +5,9 @@ use std::fmt;
 /// Lines shown above and below the one that an error names.
 const CONTEXT: usize = 2;
 
+/// The file of an excerpt from the input of ptxas.
+pub(crate) const PTX: &str = "PTX";
+
 /// The numbered lines around one error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
@@ -41,7 +44,7 @@ fn place(line: &str) -> Option<(&str, usize)> {
         return is_error
             .then(|| number.parse().ok())
             .flatten()
-            .map(|number| ("PTX", number));
+            .map(|number| (PTX, number));
     }
     let (place, message) = line.split_once("): ")?;
     let (file, number) = place.rsplit_once('(')?;

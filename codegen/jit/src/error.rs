@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 
+use cudarc::nvrtc::sys::nvrtcResult;
+
 use crate::diagnostic::Excerpt;
 
 /// No NVRTC that can be used.
@@ -10,8 +12,8 @@ use crate::diagnostic::Excerpt;
 pub enum NvrtcError {
     /// No place that was searched has one that the limit allows.
     #[error(
-        "found no NVRTC{}; tried:{}\nRun scripts/fetch-nvrtc.sh, install the CUDA toolkit or `pip install \
-         nvidia-cuda-nvrtc`, or set STHENO_NVRTC to libnvrtc.so or its directory.",
+        "found no NVRTC{}: run scripts/fetch-nvrtc.sh, install a CUDA toolkit or `pip install nvidia-cuda-nvrtc`, or \
+         set STHENO_NVRTC to libnvrtc.so or its directory; tried:{}",
         limit(*.max_major), list(.tried)
     )]
     Missing {
@@ -60,8 +62,8 @@ pub(crate) enum LoadError {
         path: PathBuf,
         source: libloading::Error,
     },
-    #[error("{} does not tell its version", .path.display())]
-    Version { path: PathBuf },
+    #[error("{} does not tell what it is: {source}", .path.display())]
+    Call { path: PathBuf, source: CallError },
 }
 
 /// A call of NVRTC that failed for a reason other than the program it was given.
@@ -112,9 +114,9 @@ pub enum CompileError {
     },
 }
 
-/// NVRTC_ERROR_BUILTIN_OPERATION_FAILURE has one known cause.
+/// The one failure with a known cause.
 fn hint(error: &CallError) -> &'static str {
-    if error.code == 7 {
+    if error.code == nvrtcResult::NVRTC_ERROR_BUILTIN_OPERATION_FAILURE as i32 {
         "; libnvrtc-builtins of the same version must lie beside libnvrtc or on the system's library path"
     } else {
         ""

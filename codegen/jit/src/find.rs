@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
 use crate::error::NvrtcError;
@@ -130,6 +130,10 @@ pub(crate) fn find(options: &FindOptions) -> Result<Library, NvrtcError> {
         .toolkits
         .iter()
         .for_each(|root| search.toolkit(root));
+    if options.toolkits.is_empty() {
+        let none = "no CUDA_HOME, no CUDA_PATH and no /usr/local/cuda*";
+        search.tried.push(none.to_owned());
+    }
     if options.system {
         search.system();
     }
@@ -182,14 +186,15 @@ impl Search {
     }
 
     fn file(&mut self, path: &Path) {
-        if let Ok(real) = fs::canonicalize(path)
-            && !self.seen.insert(real)
-        {
-            return;
-        }
-        match Library::open(path) {
-            Ok(library) => self.consider(library),
-            Err(error) => self.tried.push(error.to_string()),
+        let opened = path::absolute(path).map(|path| {
+            let is_new = fs::canonicalize(&path).map_or(true, |real| self.seen.insert(real));
+            is_new.then(|| Library::open(&path))
+        });
+        match opened {
+            Ok(Some(Ok(library))) => self.consider(library),
+            Ok(Some(Err(error))) => self.tried.push(error.to_string()),
+            Ok(None) => {}
+            Err(error) => self.tried.push(format!("{}: {error}", path.display())),
         }
     }
 
@@ -228,20 +233,16 @@ impl Search {
     }
 
     fn system(&mut self) {
-        for name in SYSTEM_NAMES {
-            match Library::open(Path::new(name)) {
-                Ok(library) => self.consider(library),
-                Err(_) => self
+        let named = SYSTEM_NAMES.map(|name| (name, Library::of_system(name)));
+        let others = ("libnvrtc.so and its other names", Library::of_cudarc());
+        for (name, loaded) in named.into_iter().chain([others]) {
+            match loaded {
+                Some(Ok(library)) => self.consider(library),
+                Some(Err(error)) => self.tried.push(error.to_string()),
+                None => self
                     .tried
                     .push(format!("{name}: not known to the system's loader")),
             }
-        }
-        match Library::of_cudarc() {
-            Some(Ok(library)) => self.consider(library),
-            Some(Err(error)) => self.tried.push(error.to_string()),
-            None => self.tried.push(
-                "libnvrtc.so and its other names: not known to the system's loader".to_owned(),
-            ),
         }
     }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::Arc;
 
 use cudarc::nvrtc::sys;
 
@@ -106,28 +107,41 @@ pub(crate) struct Library {
     functions: Functions,
     path: PathBuf,
     version: (u32, u32),
+    architectures: Arc<[u32]>,
 }
 
 impl Library {
-    /// Opens the library at `path`, or by the name `path` through the system's loader if it has no directory.
+    /// Opens the library at `path`, which is absolute: a bare name would mean the system's loader.
     pub(crate) fn open(path: &Path) -> Result<Library, LoadError> {
         preload_builtins(path);
-        // SAFETY: initialisers of a library that calls itself NVRTC run here. The path comes from the caller, from the
-        // environment or from an installation of CUDA, all of which already decide what this process executes.
-        let library =
-            unsafe { libloading::Library::new(path) }.map_err(|source| LoadError::Open {
-                path: path.to_path_buf(),
-                source,
-            })?;
-        Library::new(Box::leak(Box::new(library)), path)
+        Library::load(path)
+    }
+
+    /// Opens the library that the system's loader finds by `name`; nothing if it finds none.
+    pub(crate) fn of_system(name: &str) -> Option<Result<Library, LoadError>> {
+        match Library::load(Path::new(name)) {
+            Err(LoadError::Open { .. }) => None,
+            loaded => Some(loaded),
+        }
     }
 
     /// The library that cudarc's own search finds, if any.
     pub(crate) fn of_cudarc() -> Option<Result<Library, LoadError>> {
-        // SAFETY: both load a library by a name of NVRTC through the system's loader, as `open` does; `culib` panics
+        // SAFETY: both load a library by a name of NVRTC through the system's loader, as `load` does; `culib` panics
         // only where none is present, which is asked first.
         let library = unsafe { sys::is_culib_present().then(|| sys::culib()) }?;
         Some(Library::new(library, Path::new("libnvrtc.so")))
+    }
+
+    fn load(path: &Path) -> Result<Library, LoadError> {
+        // SAFETY: initialisers of a library that calls itself NVRTC run here. The path comes from the caller, from the
+        // environment or from an installation of CUDA, all of which already decide what this process executes.
+        let library = unsafe { libloading::Library::new(path) };
+        let library = library.map_err(|source| LoadError::Open {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Library::new(Box::leak(Box::new(library)), path)
     }
 
     fn new(library: &'static libloading::Library, path: &Path) -> Result<Library, LoadError> {
@@ -135,19 +149,35 @@ impl Library {
             path: path.to_path_buf(),
             source,
         })?;
-        let (mut major, mut minor) = (0, 0);
+        let mut library = Library {
+            functions,
+            path: path.to_path_buf(),
+            version: (0, 0),
+            architectures: Arc::default(),
+        };
+        let asked = library.ask();
+        asked.map(|()| library).map_err(|source| LoadError::Call {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    /// Fills in what the library says of itself.
+    fn ask(&mut self) -> Result<(), CallError> {
+        let (mut major, mut minor, mut count) = (0, 0, 0);
         // SAFETY: two valid pointers to C ints.
-        let code = unsafe { (functions.version)(&mut major, &mut minor) };
-        match (code, u32::try_from(major), u32::try_from(minor)) {
-            (SUCCESS, Ok(major), Ok(minor)) => Ok(Library {
-                functions,
-                path: path.to_path_buf(),
-                version: (major, minor),
-            }),
-            _ => Err(LoadError::Version {
-                path: path.to_path_buf(),
-            }),
-        }
+        let code = unsafe { (self.functions.version)(&mut major, &mut minor) };
+        self.check("nvrtcVersion", code)?;
+        // SAFETY: a valid pointer to a C int.
+        let code = unsafe { (self.functions.architecture_count)(&mut count) };
+        self.check("nvrtcGetNumSupportedArchs", code)?;
+        let mut numbers: Vec<c_int> = vec![0; usize::try_from(count).unwrap_or(0)];
+        // SAFETY: the buffer holds as many C ints as NVRTC just said it writes.
+        let code = unsafe { (self.functions.architectures)(numbers.as_mut_ptr()) };
+        self.check("nvrtcGetSupportedArchs", code)?;
+        self.version = (major.unsigned_abs(), minor.unsigned_abs());
+        self.architectures = numbers.into_iter().map(c_int::unsigned_abs).collect();
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -159,21 +189,8 @@ impl Library {
     }
 
     /// The virtual architectures that this version compiles for, as 80 for compute_80, ascending.
-    pub(crate) fn architectures(&self) -> Result<Vec<u32>, CallError> {
-        let mut count = 0;
-        // SAFETY: a valid pointer to a C int.
-        self.check("nvrtcGetNumSupportedArchs", unsafe {
-            (self.functions.architecture_count)(&mut count)
-        })?;
-        let mut numbers: Vec<c_int> = vec![0; usize::try_from(count).unwrap_or(0)];
-        // SAFETY: the buffer holds as many C ints as NVRTC just said it writes.
-        self.check("nvrtcGetSupportedArchs", unsafe {
-            (self.functions.architectures)(numbers.as_mut_ptr())
-        })?;
-        Ok(numbers
-            .into_iter()
-            .filter_map(|number| u32::try_from(number).ok())
-            .collect())
+    pub(crate) fn architectures(&self) -> &[u32] {
+        &self.architectures
     }
 
     /// A program of `source`, which diagnostics call `name`, with `headers` as (name in `#include`, text).
@@ -355,36 +372,17 @@ fn text(mut bytes: Vec<u8>) -> String {
 /// look beside itself. A library that is already loaded under that name satisfies the later request. A failure here is
 /// not final: the system's loader may know the name.
 fn preload_builtins(library: &Path) {
-    let mut directories: Vec<PathBuf> = Vec::new();
-    for path in [
-        Some(library.to_path_buf()),
-        std::fs::canonicalize(library).ok(),
-    ]
-    .into_iter()
-    .flatten()
-    {
-        match path.parent() {
-            Some(directory)
-                if !directory.as_os_str().is_empty()
-                    && !directories.iter().any(|d| d == directory) =>
-            {
-                directories.push(directory.to_path_buf());
+    // Also beside the file itself if `library` is a link: its folder need not link the builtins too.
+    let real = std::fs::canonicalize(library).ok();
+    for path in [Some(library), real.as_deref()].into_iter().flatten() {
+        let Some(Ok(entries)) = path.parent().map(std::fs::read_dir) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("libnvrtc-builtins.so.") {
+                open_global(&entry.path());
             }
-            _ => {}
-        }
-    }
-    for entry in directories
-        .iter()
-        .filter_map(|directory| std::fs::read_dir(directory).ok())
-        .flatten()
-        .flatten()
-    {
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("libnvrtc-builtins.so.")
-        {
-            open_global(&entry.path());
         }
     }
 }
@@ -392,12 +390,9 @@ fn preload_builtins(library: &Path) {
 #[cfg(unix)]
 fn open_global(path: &Path) {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let Ok(absolute) = std::path::absolute(path) else {
-        return;
-    };
     // SAFETY: the builtins are a table of headers and device code without initialisers of their own, and they lie
     // beside an NVRTC that is about to be loaded.
-    if let Ok(library) = unsafe { Library::open(Some(absolute), RTLD_NOW | RTLD_GLOBAL) } {
+    if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
         std::mem::forget(library);
     }
 }

@@ -7,15 +7,14 @@ use std::path::Path;
 use crate::diagnostic;
 use crate::error::{CallError, CompileError, NvrtcError, Rejection};
 use crate::find::{self, FindOptions};
-use crate::library::{Library, Verdict};
-use crate::request::{Compiled, Request};
+use crate::library::{Library, Program, Verdict};
+use crate::request::{Compiled, REPORT, Request};
 use crate::resources;
 
 /// A loaded NVRTC. Cheap to clone; several threads may compile at once, and several versions may be loaded side by side.
 #[derive(Clone)]
 pub struct Nvrtc {
     library: Library,
-    architectures: Vec<u32>,
 }
 
 impl fmt::Debug for Nvrtc {
@@ -35,11 +34,8 @@ impl Nvrtc {
     ///
     /// [`NvrtcError`] says what was tried and what to run where there is none.
     pub fn find(options: &FindOptions) -> Result<Nvrtc, NvrtcError> {
-        let library = find::find(options)?;
-        let architectures = library.architectures().unwrap_or_default();
         Ok(Nvrtc {
-            library,
-            architectures,
+            library: find::find(options)?,
         })
     }
 
@@ -55,7 +51,7 @@ impl Nvrtc {
 
     /// The architectures that this version compiles for, ascending: 80 is compute_80 and sm_80.
     pub fn supported_architectures(&self) -> &[u32] {
-        &self.architectures
+        self.library.architectures()
     }
 
     /// Compiles. The output is a function of the request and of the version of NVRTC.
@@ -68,12 +64,12 @@ impl Nvrtc {
         if !request
             .target
             .number()
-            .is_some_and(|number| self.architectures.contains(&number))
+            .is_some_and(|number| self.supported_architectures().contains(&number))
         {
             return Err(CompileError::Architecture {
                 target: request.target.to_string(),
                 version: self.version(),
-                known: self.architectures.clone(),
+                known: self.supported_architectures().to_vec(),
             });
         }
         let texts = Texts::of(request)?;
@@ -91,41 +87,64 @@ impl Nvrtc {
         request: &Request,
         texts: &Texts,
     ) -> Result<Result<Compiled, Rejection>, CallError> {
+        let program = self.start(texts)?;
+        if program.compile(&texts.options)? == Verdict::Rejected {
+            return self.reject(request, texts, &program).map(Err);
+        }
+        let log = program.log()?;
+        Ok(Ok(Compiled {
+            ptx: program.ptx()?,
+            cubin: program.cubin()?,
+            resources: resources::parse(&log),
+            log,
+            lowered_names: program.lowered_names(&texts.expressions)?,
+        }))
+    }
+
+    fn start(&self, texts: &Texts) -> Result<Program<'_>, CallError> {
         let program = self
             .library
             .program(&texts.source, &texts.name, &texts.headers)?;
         for (_, expression) in &texts.expressions {
             program.add_name(expression)?;
         }
-        let verdict = program.compile(&texts.options)?;
-        let log = program.log()?;
-        let ptx = program.ptx()?;
-        if verdict == Verdict::Rejected {
-            // Where ptxas is the one that objects, the PTX that it names lines of is there.
-            let mut texts = vec![(request.name.as_str(), request.source.as_str())];
-            texts.extend(
-                request
-                    .headers
-                    .iter()
-                    .map(|(name, text)| (name.as_str(), text.as_str())),
-            );
-            texts.extend(ptx.iter().map(|ptx| ("PTX", ptx.as_str())));
-            return Ok(Err(Rejection {
-                name: request.name.clone(),
-                target: request.target.to_string(),
-                version: self.version(),
-                excerpts: diagnostic::excerpts(&log, &texts),
-                log,
-            }));
+        Ok(program)
+    }
+
+    fn reject(
+        &self,
+        request: &Request,
+        texts: &Texts,
+        program: &Program,
+    ) -> Result<Rejection, CallError> {
+        let mut log = program.log()?;
+        if !log.contains("error") && !log.contains("fatal") {
+            // With its report on, ptxas (13.5) keeps some errors to itself, "uses too much shared data" among them.
+            let quiet: Vec<CString> = texts
+                .options
+                .iter()
+                .filter(|option| option.as_bytes() != REPORT.as_bytes())
+                .cloned()
+                .collect();
+            let again = self.start(texts)?;
+            again.compile(&quiet)?;
+            log.push_str(&again.log()?);
         }
-        let lowered_names = program.lowered_names(&texts.expressions)?;
-        Ok(Ok(Compiled {
-            ptx,
-            cubin: program.cubin()?,
-            resources: resources::parse(&log),
+        // Where ptxas is the one that objects, the PTX whose lines it names is there.
+        let ptx = program.ptx()?;
+        let headers = request.headers.iter();
+        let named: Vec<(&str, &str)> = [(request.name.as_str(), request.source.as_str())]
+            .into_iter()
+            .chain(headers.map(|(name, text)| (name.as_str(), text.as_str())))
+            .chain(ptx.iter().map(|ptx| (diagnostic::PTX, ptx.as_str())))
+            .collect();
+        Ok(Rejection {
+            name: request.name.clone(),
+            target: request.target.to_string(),
+            version: self.version(),
+            excerpts: diagnostic::excerpts(&log, &named),
             log,
-            lowered_names,
-        }))
+        })
     }
 }
 

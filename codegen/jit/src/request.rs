@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::resources::KernelResources;
+
+/// Makes ptxas report what each kernel takes.
+pub(crate) const REPORT: &str = "--ptxas-options=-v";
 
 /// What to compile for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,23 +79,23 @@ impl Request {
         }
     }
 
-    /// Every option that NVRTC gets, the target's first so that the request's can override none of them silently:
-    /// NVRTC rejects an option that is given twice with different values.
+    /// Every option that NVRTC gets. The target's come last: of two architectures NVRTC takes the later, so that none
+    /// among the request's options contradicts the target.
     pub(crate) fn all_options(&self) -> Vec<String> {
-        let mut options = vec![format!("--gpu-architecture={}", self.target)];
-        if matches!(self.target, Target::Real(_)) {
-            options.push("--ptxas-options=-v".to_owned());
-        }
+        let mut options = self.options.clone();
         if self.line_info {
             options.push("--generate-line-info".to_owned());
         }
-        options.extend(self.options.iter().cloned());
+        if matches!(self.target, Target::Real(_)) {
+            options.push(REPORT.to_owned());
+        }
+        options.push(format!("--gpu-architecture={}", self.target));
         options
     }
 }
 
 /// What came out of a [`Request`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compiled {
     /// PTX.
     pub ptx: Option<String>,
@@ -98,7 +103,8 @@ pub struct Compiled {
     pub cubin: Option<Vec<u8>>,
     /// Warnings, and for a real target the report of ptxas.
     pub log: String,
-    /// Registers, memory and barriers of every kernel, out of the report; empty for a virtual target.
+    /// Registers, memory and barriers of every kernel, and the spills of device functions that were not inlined, out
+    /// of the report; empty for a virtual target.
     pub resources: Vec<KernelResources>,
     /// The lowered name of each name expression.
     pub lowered_names: BTreeMap<String, String>,

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -100,7 +99,7 @@ impl Cache {
     }
 
     fn store(&self, entry: &Path, compiled: &Compiled) -> io::Result<()> {
-        let body = encode(compiled)?;
+        let body = postcard::to_stdvec(compiled).map_err(io::Error::other)?;
         let mut file = NamedTempFile::new_in(&self.directory)?;
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(&body))?;
@@ -130,45 +129,76 @@ fn decode(bytes: &[u8]) -> Option<Compiled> {
     postcard::from_bytes(body).ok()
 }
 
-fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    postcard::to_stdvec(value).map_err(io::Error::other)
-}
-
-/// The name of the entry: SHA-256, in hexadecimal, over lengths and contents of everything that decides the output.
+/// The name of the entry: SHA-256, in hexadecimal, of everything that decides the output, each text after its length and
+/// each list after its count, so that no two requests give the same bytes.
 fn key(version: (u32, u32), request: &Request) -> String {
-    let mut hash = Sha256::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    let mut list = |texts: &[&str]| {
-        field(&(texts.len() as u64).to_le_bytes());
-        texts.iter().for_each(|text| field(text.as_bytes()));
-    };
     let options = request.all_options();
-    list(&[
-        &String::from_utf8_lossy(MAGIC),
-        &version.0.to_string(),
-        &version.1.to_string(),
-    ]);
-    list(&[&request.name, &request.source]);
-    list(
-        &request
-            .headers
-            .iter()
-            .flat_map(|(name, text)| [name.as_str(), text])
-            .collect::<Vec<_>>(),
-    );
-    list(&options.iter().map(String::as_str).collect::<Vec<_>>());
-    list(
-        &request
-            .name_expressions
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>(),
-    );
+    let headers: Vec<&String> = request
+        .headers
+        .iter()
+        .flat_map(|(name, text)| [name, text])
+        .collect();
+    let lists: [Vec<&String>; 4] = [
+        vec![&request.name, &request.source],
+        headers,
+        options.iter().collect(),
+        request.name_expressions.iter().collect(),
+    ];
+    let mut hash = Sha256::new();
+    hash.update(MAGIC);
+    hash.update(version.0.to_le_bytes());
+    hash.update(version.1.to_le_bytes());
+    for list in lists {
+        hash.update((list.len() as u64).to_le_bytes());
+        for text in list {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+    }
     hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Target;
+
+    #[test]
+    fn everything_that_decides_the_output_is_in_the_key() {
+        let base = Request::new("k.cu", "text", Target::Virtual(80));
+        let with = |change: fn(&mut Request)| {
+            let mut request = base.clone();
+            change(&mut request);
+            key((13, 5), &request)
+        };
+        let mut keys = vec![
+            key((13, 5), &base),
+            key((13, 4), &base),
+            key((12, 5), &base),
+            with(|r| r.name = "k".to_owned()),
+            with(|r| r.source = "text ".to_owned()),
+            with(|r| r.headers = vec![("a".to_owned(), "b".to_owned())]),
+            with(|r| r.headers = vec![("ab".to_owned(), String::new())]),
+            with(|r| r.target = Target::Virtual(90)),
+            with(|r| r.target = Target::Real("sm_80".to_owned())),
+            with(|r| r.options = vec!["-DA".to_owned(), "-DB".to_owned()]),
+            with(|r| r.options = vec!["-DB".to_owned(), "-DA".to_owned()]),
+            with(|r| r.line_info = true),
+            with(|r| r.name_expressions = vec!["k<3>".to_owned()]),
+        ];
+        assert!(keys.iter().all(|key| key.len() == 64));
+        assert_eq!(key((13, 5), &base.clone()), keys[0]);
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
+
+    #[test]
+    fn the_default_directory_is_in_the_users_cache() {
+        assert!(Cache::default_directory().is_none_or(|path| path.ends_with("stheno/kernels")));
+    }
 }

@@ -59,6 +59,13 @@ fn place(line: &str) -> Option<(&str, usize)> {
         .map(|number| (file, number))
 }
 
+/// Whether `line` of a log names an error, with a place or without.
+pub(crate) fn is_error(line: &str) -> bool {
+    let of_ptxas = line.starts_with("ptxas")
+        && matches!(line.split_whitespace().nth(1), Some("error" | "fatal"));
+    of_ptxas || line.contains("error:") || place(line).is_some()
+}
+
 /// An excerpt for every place with an error in `log`, each place once, out of `texts` as (name, text). Places in files
 /// that are not among them have none.
 pub(crate) fn excerpts(log: &str, texts: &[(&str, &str)]) -> Vec<Excerpt> {
@@ -91,4 +98,64 @@ pub(crate) fn excerpts(log: &str, texts: &[(&str, &str)]) -> Vec<Excerpt> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "one\ntwo\nthree\nfour\nfive\nsix";
+
+    #[test]
+    fn errors_of_the_front_end_show_the_lines_around_them() {
+        let log = "k (1).cu(4): error: identifier \"y\" is undefined\n   four\n   ^\n\
+                   k (1).cu(4): error: a second on this line\n\
+                   k (1).cu(5): warning #177-D: error: not an error\n\
+                   h.cuh(1): catastrophic error: cannot open source file \"x.h\"\n\
+                   other.cuh(1): error: a file that is not here\n\
+                   h.cuh(99): error: a line that is not there\n";
+        let found = excerpts(log, &[("k (1).cu", SOURCE), ("h.cuh", "#include \"x.h\"")]);
+        let places: Vec<(&str, usize)> = found.iter().map(|e| (e.file.as_str(), e.line)).collect();
+        assert_eq!(places, [("k (1).cu", 4), ("h.cuh", 1)]);
+        assert_eq!(
+            found[0].to_string(),
+            "--> k (1).cu:4\n     2 | two\n     3 | three\n>    4 | four\n     5 | five\n     6 | six"
+        );
+        assert_eq!(
+            found[1].to_string(),
+            "--> h.cuh:1\n>    1 | #include \"x.h\""
+        );
+    }
+
+    #[test]
+    fn errors_of_ptxas_show_ptx() {
+        let log = "ptxas application ptx input, line 1; error   : Unknown modifier '.bar'\n\
+                   ptxas application ptx input, line 3; warning : careful\n\
+                   ptxas fatal   : Ptx assembly aborted due to errors\n";
+        let found = excerpts(log, &[("k.cu", "nothing"), (PTX, SOURCE)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].to_string(),
+            "--> PTX:1\n>    1 | one\n     2 | two\n     3 | three"
+        );
+    }
+
+    #[test]
+    fn errors_are_told_from_reports() {
+        for line in [
+            "ptxas error   : Entry function 'k' uses too much shared data",
+            "ptxas fatal   : Ptx assembly aborted due to errors",
+            "nvrtc: error: unrecognized option --foo found",
+            "k.cu(3): error: no",
+        ] {
+            assert!(is_error(line), "{line}");
+        }
+        for line in [
+            "ptxas info    : Function properties for error",
+            "ptxas warning : Value of threads per SM for entry error is out of range",
+            "k.cu(3): warning #177-D: variable \"error\" was declared but never referenced",
+        ] {
+            assert!(!is_error(line), "{line}");
+        }
+    }
 }

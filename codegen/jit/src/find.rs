@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
-use crate::error::NvrtcError;
+use crate::error::{LoadError, NvrtcError};
 use crate::library::Library;
 
 /// Environment: a libnvrtc or a directory that holds one; nothing else is searched then.
@@ -121,6 +121,9 @@ pub(crate) fn find(options: &FindOptions) -> Result<Library, NvrtcError> {
         });
     }
 
+    // Loaded before any file: a name that a loaded library bears already gives that library again, not the system's.
+    let of_system = options.system.then(of_system);
+
     let mut search = Search::new(max_major);
     options
         .project_dir
@@ -134,9 +137,10 @@ pub(crate) fn find(options: &FindOptions) -> Result<Library, NvrtcError> {
         let none = "no CUDA_HOME, no CUDA_PATH and no /usr/local/cuda*";
         search.tried.push(none.to_owned());
     }
-    if options.system {
-        search.system();
-    }
+    of_system
+        .into_iter()
+        .flatten()
+        .for_each(|(name, loaded)| search.named(name, loaded));
     options
         .site_packages
         .iter()
@@ -232,17 +236,13 @@ impl Search {
             .for_each(|folder| self.directory(&folder.join("lib")));
     }
 
-    fn system(&mut self) {
-        let named = SYSTEM_NAMES.map(|name| (name, Library::of_system(name)));
-        let others = ("libnvrtc.so and its other names", Library::of_cudarc());
-        for (name, loaded) in named.into_iter().chain([others]) {
-            match loaded {
-                Some(Ok(library)) => self.consider(library),
-                Some(Err(error)) => self.tried.push(error.to_string()),
-                None => self
-                    .tried
-                    .push(format!("{name}: not known to the system's loader")),
-            }
+    fn named(&mut self, name: &str, loaded: Option<Result<Library, LoadError>>) {
+        match loaded {
+            Some(Ok(library)) => self.consider(library),
+            Some(Err(error)) => self.tried.push(error.to_string()),
+            None => self
+                .tried
+                .push(format!("{name}: not known to the system's loader")),
         }
     }
 
@@ -265,6 +265,13 @@ impl Search {
             Err(error) => self.tried.push(format!("python3: {error}")),
         }
     }
+}
+
+/// What the system's loader gives for each name.
+fn of_system() -> Vec<(&'static str, Option<Result<Library, LoadError>>)> {
+    let named = SYSTEM_NAMES.map(|name| (name, Library::of_system(name)));
+    let others = ("libnvrtc.so and its other names", Library::of_cudarc());
+    named.into_iter().chain([others]).collect()
 }
 
 /// Whether `folder` is `cu13` or a later release's.

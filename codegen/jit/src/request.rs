@@ -109,3 +109,12 @@ pub struct Compiled {
     /// The lowered name of each name expression.
     pub lowered_names: BTreeMap<String, String>,
 }
+
+impl Compiled {
+    /// What the kernel with this lowered name takes; nothing for a virtual target or an unknown name.
+    pub fn kernel(&self, name: &str) -> Option<&KernelResources> {
+        self.resources
+            .iter()
+            .find(|function| function.kernel && function.name == name)
+    }
+}

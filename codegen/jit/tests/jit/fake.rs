@@ -10,6 +10,8 @@ pub fn library(folder: &Path, name: &str, version: (u32, u32)) {
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .arg(folder.join(name))
+        // The name that the loader knows it by once it is loaded, as in the real library.
+        .arg(format!("-Wl,-soname,{name}"))
         .arg(format!("-DMAJOR={}", version.0))
         .arg(format!("-DMINOR={}", version.1))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jit/fake.c"))

@@ -238,7 +238,8 @@ fn several_versions_live_side_by_side() {
         (fake.version(), fake.supported_architectures()),
         ((43, 0), &[80, 90][..])
     );
-    assert_eq!((real.version(), nvrtc().version()), ((13, 5), (13, 5)));
+    assert_eq!(real.version(), nvrtc().version());
+    assert_ne!(real.version(), fake.version());
     assert!(real.supported_architectures().contains(&120));
     assert_eq!(real.compile(&request).unwrap(), before);
 
@@ -255,12 +256,12 @@ fn several_versions_live_side_by_side() {
 }
 
 /// Runs this test once more in a process with `variables`, where it prints what the default search finds.
-fn in_process(variables: &[(&str, &OsStr)]) -> String {
+fn in_process(role: &str, variables: &[(&str, &OsStr)]) -> String {
     let test = "find::the_environment_and_the_system_are_searched";
     let mut command = Command::new(env::current_exe().unwrap());
     command
         .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1");
+        .env(CHILD, role);
     for name in [
         "STHENO_NVRTC",
         "CUDA_HOME",
@@ -283,14 +284,24 @@ fn in_process(variables: &[(&str, &OsStr)]) -> String {
         .unwrap_or(text)
 }
 
-/// Set in the second process.
+/// Set in the second process, to one of the roles below.
 const CHILD: &str = "STHENO_JIT_TEST_CHILD";
+/// The folder of the project in the second process.
+const PROJECT: &str = "STHENO_JIT_TEST_PROJECT";
+/// The default search.
+const DEFAULT: &str = "default";
+/// The default search less the names for the system's loader.
+const WITHOUT_SYSTEM: &str = "without system";
 
 #[test]
 fn the_environment_and_the_system_are_searched() {
-    if env::var_os(CHILD).is_some() {
-        let mut options = FindOptions::default();
-        // Installations of this machine stay out: python3 is asked only where there are none.
+    if let Some(role) = env::var_os(CHILD) {
+        let mut options = FindOptions {
+            system: role != WITHOUT_SYSTEM,
+            project_dir: env::var_os(PROJECT).map(PathBuf::from),
+            ..FindOptions::default()
+        };
+        // Installations of this machine stay out: python3 is asked only where nothing else is found.
         options
             .toolkits
             .retain(|root| !root.starts_with("/usr/local"));
@@ -314,33 +325,50 @@ fn the_environment_and_the_system_are_searched() {
     let (named, toolkit, venv) = (at("named"), at("toolkit"), at("venv"));
     let path_of = |folder: &str, name: &str| at(folder).join(name).display().to_string();
     assert_eq!(
-        in_process(&[
-            ("STHENO_NVRTC", named.as_os_str()),
-            ("CUDA_HOME", toolkit.as_os_str())
-        ]),
+        in_process(
+            DEFAULT,
+            &[
+                ("STHENO_NVRTC", named.as_os_str()),
+                ("CUDA_HOME", toolkit.as_os_str())
+            ]
+        ),
         format!("(50, 1) {}", path_of("named", "libnvrtc.so"))
     );
     for variable in ["CUDA_HOME", "CUDA_PATH"] {
         let expected = format!("(50, 2) {}", path_of("toolkit/lib64", "libnvrtc.so.50"));
-        assert_eq!(in_process(&[(variable, toolkit.as_os_str())]), expected);
+        assert_eq!(
+            in_process(DEFAULT, &[(variable, toolkit.as_os_str())]),
+            expected
+        );
     }
-    assert!(in_process(&[("VIRTUAL_ENV", venv.as_os_str())]).starts_with("(50, 3) "));
+    assert!(in_process(DEFAULT, &[("VIRTUAL_ENV", venv.as_os_str())]).starts_with("(50, 3) "));
     let both = [
         ("VIRTUAL_ENV", venv.as_os_str()),
         ("CUDA_HOME", toolkit.as_os_str()),
     ];
-    assert!(in_process(&both).starts_with("(50, 3) "));
+    assert!(in_process(DEFAULT, &both).starts_with("(50, 3) "));
 
     // By name through the system's loader: 13 is a name that cudarc would not try, 11 one that only cudarc tries.
     let thirteen = at("thirteen");
     assert_eq!(
-        in_process(&[("LD_LIBRARY_PATH", thirteen.as_os_str())]),
+        in_process(DEFAULT, &[("LD_LIBRARY_PATH", thirteen.as_os_str())]),
         "(50, 4) libnvrtc.so.13"
     );
     let cudarc = at("cudarc");
-    assert!(in_process(&[("LD_LIBRARY_PATH", cudarc.as_os_str())]).starts_with("(50, 5) "));
+    assert!(
+        in_process(DEFAULT, &[("LD_LIBRARY_PATH", cudarc.as_os_str())]).starts_with("(50, 5) ")
+    );
 
-    // A python3 whose module path has a wheel, on a machine where the system's loader knows no NVRTC.
+    // A library of the project that bears a name of the system's does not hide a newer one there.
+    fake::library(&at("older"), "libnvrtc.so.13", (50, 0));
+    let older = at("older");
+    let both = [
+        ("LD_LIBRARY_PATH", thirteen.as_os_str()),
+        (PROJECT, older.as_os_str()),
+    ];
+    assert!(in_process(DEFAULT, &both).starts_with("(50, 4) "));
+
+    // A python3 whose module path has a wheel.
     let bin = at("bin");
     fs::create_dir(&bin).unwrap();
     let script = format!(
@@ -349,13 +377,8 @@ fn the_environment_and_the_system_are_searched() {
     );
     fs::write(bin.join("python3"), script).unwrap();
     fs::set_permissions(bin.join("python3"), fs::Permissions::from_mode(0o755)).unwrap();
-    let system = Nvrtc::find(&FindOptions {
-        system: true,
-        ..nowhere()
-    });
-    if system.is_err() {
-        assert!(in_process(&[("PATH", bin.as_os_str())]).starts_with("(50, 6) "));
-    }
+    let asked = in_process(WITHOUT_SYSTEM, &[("PATH", bin.as_os_str())]);
+    assert!(asked.starts_with("(50, 6) "), "{asked}");
 }
 
 #[test]

@@ -13,6 +13,12 @@ fn nvrtc() -> Nvrtc {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// How messages name that NVRTC.
+fn nvrtc_name() -> String {
+    let (major, minor) = nvrtc().version();
+    format!("NVRTC {major}.{minor}")
+}
+
 /// y += a x over n elements.
 const AXPY: &str = r#"
 extern "C" __global__ void axpy(float a, const float* x, float* y, int n) {

@@ -24,7 +24,8 @@ if [[ -f "$directory/${libraries[0]}" && -f "$directory/${libraries[1]}" ]]; the
 fi
 [[ ! -e "$directory" ]] || die "$directory is there without ${libraries[*]}; delete it and run again"
 
-[[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] || die "the wheel is for x86-64 Linux; install NVRTC another way and set STHENO_NVRTC"
+[[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] \
+    || die "the wheel is for x86-64 Linux; install NVRTC another way and set STHENO_NVRTC"
 command -v python3 >/dev/null || die "python3 is not on the path; it is needed to fetch NVRTC"
 python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip; install it (python3 -m ensurepip) and run again"
 mkdir -p "$target"
@@ -34,7 +35,8 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 say "nvrtc: fetching $package with pip (58 MB)"
-python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$work" "$package" >&2 \
+python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$work" "$package" \
+    >&2 \
     || die "pip could not download $package"
 [[ -f "$work/$wheel" ]] || die "pip downloaded no $wheel"
 

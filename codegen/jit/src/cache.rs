@@ -39,8 +39,8 @@ pub enum Origin {
 /// A directory of compiled kernels, which any number of threads and processes may share.
 ///
 /// An entry is a file named by the SHA-256 of everything that the output depends on: the request, the version of NVRTC
-/// and the format. It appears whole (a rename) and carries a hash of its content; one that does not match is deleted and
-/// compiled anew. Nothing is ever evicted: the directory may be deleted at any time.
+/// and the format. It appears whole (a rename) and carries a hash of its content; one that does not match is deleted
+/// and compiled anew. Nothing is ever evicted: the directory may be deleted at any time.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
@@ -129,8 +129,8 @@ fn decode(bytes: &[u8]) -> Option<Compiled> {
     postcard::from_bytes(body).ok()
 }
 
-/// The name of the entry: SHA-256, in hexadecimal, of everything that decides the output, each text after its length and
-/// each list after its count, so that no two requests give the same bytes.
+/// The name of the entry: SHA-256, in hexadecimal, of everything that decides the output, each text after its length
+/// and each list after its count, so that no two requests give the same bytes.
 fn key(version: (u32, u32), request: &Request) -> String {
     let options = request.all_options();
     let headers: Vec<&String> = request

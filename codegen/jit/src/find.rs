@@ -106,9 +106,7 @@ pub(crate) fn find(options: &FindOptions) -> Result<Library, NvrtcError> {
         let mut search = Search::new(max_major);
         if path.is_dir() {
             search.directory(path);
-            TOOLKIT_LIBS
-                .iter()
-                .for_each(|lib| search.directory(&path.join(lib)));
+            search.toolkit(path);
         } else {
             search.file(path);
         }
@@ -125,26 +123,22 @@ pub(crate) fn find(options: &FindOptions) -> Result<Library, NvrtcError> {
     let of_system = options.system.then(of_system);
 
     let mut search = Search::new(max_major);
-    options
-        .project_dir
-        .iter()
-        .for_each(|folder| search.directory(folder));
-    options
-        .toolkits
-        .iter()
-        .for_each(|root| search.toolkit(root));
+    if let Some(folder) = &options.project_dir {
+        search.directory(folder);
+    }
+    for root in &options.toolkits {
+        search.toolkit(root);
+    }
     if options.toolkits.is_empty() {
         let none = "no CUDA_HOME, no CUDA_PATH and no /usr/local/cuda*";
         search.tried.push(none.to_owned());
     }
-    of_system
-        .into_iter()
-        .flatten()
-        .for_each(|(name, loaded)| search.named(name, loaded));
-    options
-        .site_packages
-        .iter()
-        .for_each(|site| search.site_packages(site));
+    for (name, loaded) in of_system.into_iter().flatten() {
+        search.named(name, loaded);
+    }
+    for site in &options.site_packages {
+        search.site_packages(site);
+    }
     if search.best.is_none() && options.python {
         search.python();
     }

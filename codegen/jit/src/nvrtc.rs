@@ -11,7 +11,7 @@ use crate::library::{Library, Program, Verdict};
 use crate::request::{Compiled, REPORT, Request};
 use crate::resources;
 
-/// A loaded NVRTC. Cheap to clone; several threads may compile at once, and several versions may be loaded side by side.
+/// A loaded NVRTC. Cheap to clone. Several threads may compile at once; several versions may be loaded side by side.
 #[derive(Clone)]
 pub struct Nvrtc {
     library: Library,

@@ -17,7 +17,8 @@ extern "C" __global__ void chained_scan(const int* x, int* prefix, unsigned* rea
         if (b > 0) {
             unsigned seen = 0;
             while (seen == 0) {
-                asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(ready + b - 1) : "memory");
+                asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                             : "=r"(seen) : "l"(ready + b - 1) : "memory");
             }
             before = prefix[b - 1];
         }

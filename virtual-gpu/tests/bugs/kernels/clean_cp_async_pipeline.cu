@@ -5,7 +5,8 @@ extern "C" __global__ void stream_sum(const float* x, float* out, int steps) {
     float sum = 0.0f;
     for (int s = 0; s < 2; ++s) {
         unsigned to = (unsigned)__cvta_generic_to_shared(stage[s] + t * 4);
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(x + s * 256 + t * 4) : "memory");
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                     ::"r"(to), "l"(x + s * 256 + t * 4) : "memory");
         asm volatile("cp.async.commit_group;" ::: "memory");
     }
     for (int s = 0; s < steps; ++s) {
@@ -14,7 +15,8 @@ extern "C" __global__ void stream_sum(const float* x, float* out, int steps) {
         int next = s + 2;
         if (next < steps) {
             unsigned to = (unsigned)__cvta_generic_to_shared(stage[next % 3] + t * 4);
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(x + next * 256 + t * 4) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                         ::"r"(to), "l"(x + next * 256 + t * 4) : "memory");
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
         const float* now = stage[s % 3];

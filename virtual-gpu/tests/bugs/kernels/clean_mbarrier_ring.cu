@@ -2,7 +2,9 @@
 __device__ __forceinline__ void wait(unsigned bar, unsigned parity) {
     unsigned done = 0;
     while (!done) {
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; "
+                     "selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done) : "r"(bar), "r"(parity) : "memory");
     }
 }
 
@@ -12,8 +14,10 @@ extern "C" __global__ void ring(const int* x, int* out, int steps) {
     int lane = threadIdx.x & 31;
     if (threadIdx.x == 0) {
         for (int s = 0; s < 2; ++s) {
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;" ::"r"((unsigned)__cvta_generic_to_shared(full + s)) : "memory");
-            asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;" ::"r"((unsigned)__cvta_generic_to_shared(empty + s)) : "memory");
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;"
+                         ::"r"((unsigned)__cvta_generic_to_shared(full + s)) : "memory");
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;"
+                         ::"r"((unsigned)__cvta_generic_to_shared(empty + s)) : "memory");
         }
     }
     __syncthreads();

@@ -7,7 +7,8 @@ extern "C" __global__ void phases(const float* x, float* half_way, unsigned* arr
         asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
         unsigned seen = 0;
         while (seen <= gridDim.x) {
-            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");  // BUG
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"  // BUG
+                         : "=r"(seen) : "l"(arrived) : "memory");
         }
     }
     __syncthreads();

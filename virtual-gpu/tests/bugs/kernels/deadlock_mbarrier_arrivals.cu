@@ -13,7 +13,9 @@ extern "C" __global__ void per_warp_arrival(const int* x, int* out) {
     }
     unsigned done = 0;
     while (!done) {
-        asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar) : "memory");  // BUG
+        asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], 0; "  // BUG
+                     "selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done) : "r"(bar) : "memory");
     }
     out[t] = tile[127 - t];
 }

@@ -7,7 +7,8 @@ extern "C" __global__ void half_warp_fragments(const unsigned short* a, unsigned
     if (lane < 16) {
         unsigned address = (unsigned)__cvta_generic_to_shared(tile + lane % 8 * 8);
         unsigned r;
-        asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(r) : "r"(address) : "memory");  // BUG
+        asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"  // BUG
+                     : "=r"(r) : "r"(address) : "memory");
         out[lane] = r;
     }
 }

@@ -6,7 +6,8 @@ extern "C" __global__ void persistent_tiles(unsigned* arrived, float* out) {  //
     if (threadIdx.x == 0) {
         unsigned seen = 0;
         asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
-        while (seen < gridDim.x) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
+        while (seen < gridDim.x) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                                              : "=r"(seen) : "l"(arrived) : "memory");
         out[blockIdx.x] = tile[blockIdx.x];
     }
 }

@@ -10,7 +10,8 @@ extern "C" __global__ void late_arrival(const int* x, int* out) {
     }
     __syncthreads();
     if (t == 32) {
-        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(bar) : "memory");  // BUG
+        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }"  // BUG
+                     ::"r"(bar) : "memory");
     }
     out[t] = x[t];
 }

@@ -6,7 +6,8 @@ extern "C" __global__ void early_arrival(const int* x, int* out) {
     unsigned bar = (unsigned)__cvta_generic_to_shared(&ready);
     tile[t] = x[t];
     if (t == 0) {
-        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(bar) : "memory");  // BUG
+        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }"  // BUG
+                     ::"r"(bar) : "memory");
         asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(bar) : "memory");
     }
     __syncwarp();

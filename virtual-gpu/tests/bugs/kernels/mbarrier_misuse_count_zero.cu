@@ -4,7 +4,8 @@ extern "C" __global__ void one_per_pair(const int* x, int* out) {
     int t = threadIdx.x;
     unsigned bar = (unsigned)__cvta_generic_to_shared(&ready);
     if (t == 0) {
-        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(blockDim.x / 64) : "memory");  // BUG
+        asm volatile("mbarrier.init.shared.b64 [%0], %1;"  // BUG
+                     ::"r"(bar), "r"(blockDim.x / 64) : "memory");
     }
     __syncwarp();
     out[t] = x[t];

@@ -7,7 +7,9 @@ extern "C" __global__ void counted_arrival(const int* x, int* out) {
     if (t == 0) asm volatile("mbarrier.init.shared.b64 [%0], 2;" ::"r"(bar) : "memory");
     tile[t] = x[t];
     __syncthreads();
-    if (t == 0) asm volatile("{ .reg .b64 state; mbarrier.arrive.noComplete.shared.b64 state, [%0], 2; }" ::"r"(bar) : "memory");  // BUG
+    if (t == 0) asm volatile("{ .reg .b64 state; mbarrier.arrive.noComplete.shared.b64 state, [%0], "  // BUG
+                             "2; }"
+                             ::"r"(bar) : "memory");
     __syncthreads();
     out[t] = tile[63 - t];
 }

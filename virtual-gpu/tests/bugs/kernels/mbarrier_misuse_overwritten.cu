@@ -8,6 +8,7 @@ extern "C" __global__ void carved(const int* x, int* out) {
     __syncwarp();
     tile[t] = x[t];  // BUG
     __syncwarp();
-    if (t == 0) asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(bar) : "memory");  // BUG
+    if (t == 0) asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }"  // BUG
+                             ::"r"(bar) : "memory");
     out[t] = tile[31 - t];
 }

@@ -11,7 +11,9 @@ extern "C" __global__ void bulk_arrival(const int* x, int* out) {
     if (t == 0) asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], 64;" ::"r"(bar) : "memory");  // BUG
     unsigned done = 0;
     while (!done) {
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar) : "memory");
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; "
+                     "selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done) : "r"(bar) : "memory");
     }
     out[t] = tile[31 - t];
 }

@@ -14,7 +14,9 @@ extern "C" __global__ void second_stage(const float* x, float* out, int stages) 
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(first) : "memory");
     unsigned done = 0;
     while (!done) {
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(second) : "memory");  // BUG
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; "  // BUG
+                     "selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done) : "r"(second) : "memory");
     }
     out[t] = x[t];
 }

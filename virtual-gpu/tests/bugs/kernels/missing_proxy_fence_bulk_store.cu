@@ -8,7 +8,8 @@ extern "C" __global__ void bulk_negate(const float* x, float* y) {
     for (int i = t; i < 256; i += 128) tile[i] = -from[i];
     __syncthreads();
     if (t == 0) {
-        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], 1024;" ::"l"(to), "r"(tile_address) : "memory");  // BUG
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], 1024;"  // BUG
+                     ::"l"(to), "r"(tile_address) : "memory");
         asm volatile("cp.async.bulk.commit_group;" ::: "memory");
         asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
     }

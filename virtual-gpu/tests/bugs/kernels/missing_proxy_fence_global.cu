@@ -14,11 +14,15 @@ extern "C" __global__ void bulk_round_trip(const float* x, float* scratch, float
     __syncthreads();
     if (t == 0) {
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], 256;" ::"r"(bar) : "memory");
-        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], 256, [%2];" ::"r"(to), "l"(scratch), "r"(bar) : "memory");  // BUG
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "  // BUG
+                     "[%0], [%1], 256, [%2];"
+                     ::"r"(to), "l"(scratch), "r"(bar) : "memory");
     }
     unsigned done = 0;
     while (!done) {
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar) : "memory");
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; "
+                     "selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done) : "r"(bar) : "memory");
     }
     y[t] = tile[t];
 }

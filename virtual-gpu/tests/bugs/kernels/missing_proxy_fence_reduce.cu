@@ -7,7 +7,8 @@ extern "C" __global__ void bulk_accumulate(const unsigned* x, unsigned* sum) {
     __syncthreads();
     if (t == 0) {
         unsigned from = (unsigned)__cvta_generic_to_shared(tile);
-        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [%0], [%1], 256;" ::"l"(sum), "r"(from) : "memory");  // BUG
+        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.u32 [%0], [%1], 256;"  // BUG
+                     ::"l"(sum), "r"(from) : "memory");
         asm volatile("cp.async.bulk.commit_group;" ::: "memory");
         asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
     }

@@ -8,7 +8,8 @@ extern "C" __global__ void bulk_reverse(const float* x, float* y) {
     __syncthreads();
     if (t == 0) {
         unsigned from = (unsigned)__cvta_generic_to_shared(tile);
-        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], 512;" ::"l"(y), "r"(from) : "memory");  // BUG
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], 512;"  // BUG
+                     ::"l"(y), "r"(from) : "memory");
         asm volatile("cp.async.bulk.commit_group;" ::: "memory");
         asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
     }

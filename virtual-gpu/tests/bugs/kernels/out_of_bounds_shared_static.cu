@@ -1,4 +1,4 @@
-// Periodic five-point stencil over each tile of 128: the halo needs two elements on each side, the array has two in all.
+// Periodic five-point stencil over tiles of 128: the halo needs two elements on each side, the array has two in all.
 extern "C" __global__ void stencil(const float* x, float* y) {
     __shared__ float tile[128 + 2];
     int t = threadIdx.x;

@@ -9,7 +9,9 @@ extern "C" __global__ void bulk_scale(const float* x, float* y) {
         asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar) : "memory");
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], 2048;" ::"r"(bar) : "memory");
-        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], 2048, [%2];" ::"r"(to), "l"(x), "r"(bar) : "memory");
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                     "[%0], [%1], 2048, [%2];"
+                     ::"r"(to), "l"(x), "r"(bar) : "memory");
     }
     __syncthreads();
     for (int i = t; i < 512; i += 128) {

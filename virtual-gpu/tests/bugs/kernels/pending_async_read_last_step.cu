@@ -9,7 +9,8 @@ extern "C" __global__ void double_buffered(const float* x, float* out, int steps
     for (int s = 0; s < steps; ++s) {
         if (s + 1 < steps) {
             unsigned to = (unsigned)__cvta_generic_to_shared(stage[(s + 1) & 1] + t * 4);
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(x + (s + 1) * 128 + t * 4) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                         ::"r"(to), "l"(x + (s + 1) * 128 + t * 4) : "memory");
             asm volatile("cp.async.commit_group;" ::: "memory");
         }
         asm volatile("cp.async.wait_group 1;" ::: "memory");

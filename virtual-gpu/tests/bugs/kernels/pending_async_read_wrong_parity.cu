@@ -14,12 +14,16 @@ extern "C" __global__ void bulk_two_tiles(const float* x, float* out) {
     for (int s = 0; s < 2; ++s) {
         if (t == 0) {
             asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], 1024;" ::"r"(bar) : "memory");
-            asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], 1024, [%2];" ::"r"(to), "l"(x + s * 256), "r"(bar) : "memory");
+            asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                         "[%0], [%1], 1024, [%2];"
+                         ::"r"(to), "l"(x + s * 256), "r"(bar) : "memory");
         }
         __syncthreads();
         unsigned done = 0;
         while (!done) {
-            asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar) : "memory");
+            asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; "
+                         "selp.u32 %0, 1, 0, p; }"
+                         : "=r"(done) : "r"(bar) : "memory");
         }
         for (int i = t; i < 256; i += 64) {
             sum += tile[i];  // BUG

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Formatting, lints with warnings as errors, every test, doc tests. Safe to run twice. Fetches the small real model that
-# some tests run (98 MB) if it is not there.
+# some tests run (98 MB) and NVRTC (58 MB), NVIDIA's compiler library, if they are not there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -12,6 +12,8 @@ say "clippy"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 say "the model"
 scripts/fetch-model.sh >/dev/null
+say "NVRTC"
+scripts/fetch-nvrtc.sh >/dev/null
 say "tests"
 cargo test --workspace --all-targets --quiet
 say "doc tests"

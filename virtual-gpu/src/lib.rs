@@ -1,10 +1,21 @@
 //! A GPU for machines that have none: loads the PTX that NVRTC produced and executes it on the CPU, exactly, with the
 //! checks of a sanitizer and the counters of a profiler.
 
+pub mod case;
 pub mod check;
-pub mod exec;
+mod device;
+mod exec;
 pub mod launch;
-pub mod memory;
+mod lower;
+mod memory;
+mod module;
 pub mod num;
 pub mod profile;
 pub mod ptx;
+
+pub use device::{Device, LaunchError};
+pub use launch::{Checks, LaunchConfig, LaunchOptions, LaunchReport};
+pub use memory::{DevicePointer, MemoryError};
+pub use module::Module;
+pub use num::mma::{Arch, MmaMode};
+pub use profile::Profile;

@@ -53,10 +53,12 @@ pub struct Inst {
     pub ext: u32,
     /// Lanes for which the predicate is true run the instruction, or those for which it is false.
     pub guard: Predicate,
-    /// Destination or source predicate.
+    /// Destination predicate.
     pub p: Predicate,
-    /// Second one.
+    /// Source predicate.
     pub q: Predicate,
+    /// Second source predicate.
+    pub r: Predicate,
     /// All ones where the guard is negated.
     pub negate: bool,
     /// Further flags of one opcode.

@@ -134,11 +134,11 @@ impl Word for bool {
     }
     #[inline(always)]
     fn source_a(inst: &Inst) -> Predicate {
-        inst.p
+        inst.q
     }
     #[inline(always)]
     fn source_b(inst: &Inst) -> Predicate {
-        inst.q
+        inst.r
     }
     #[inline(always)]
     fn source_c(inst: &Inst) -> Predicate {

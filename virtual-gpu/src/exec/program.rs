@@ -35,8 +35,6 @@ pub struct Program {
     pub parameter_bytes: u32,
     /// Limits that the kernel declares.
     pub limits: Limits,
-    /// First instruction of functions that are called through pointers, by function index.
-    pub entries: Vec<Option<u32>>,
 }
 
 /// Where an instruction comes from.
@@ -149,8 +147,8 @@ pub enum Extra {
     Call(Call),
     /// Branch targets.
     Table(Vec<u32>),
-    /// Slots of a vector operand.
-    Slots(Vec<Slot>),
+    /// Parts of a packed register; `None` for those that nobody wants.
+    Parts(Vec<Option<Slot>>),
     /// A conversion.
     Convert(crate::num::convert::Convert),
     /// A tensor-core product.

@@ -4,7 +4,7 @@ use super::Result;
 use super::modifiers::Modifiers;
 use super::registers::{Place, Registers, Rows};
 use crate::exec::{Class, Constant, Extra, Handler, Inst, LaunchValue, Origin, Predicate, Slot, ops};
-use crate::memory::{LOCAL_BASE, PARAMETER_BASE};
+use crate::memory::PARAMETER_BASE;
 use crate::num::ScalarType;
 use crate::ptx::{Address, Guard, Instruction, Location, Operand, PtxError};
 use std::collections::HashMap;
@@ -144,6 +144,7 @@ impl<'a> Lowering<'a> {
             guard: self.guard.0,
             p: Predicate::SINK,
             q: Predicate::TRUE,
+            r: Predicate::TRUE,
             negate: self.guard.1,
             flags: 0,
         }
@@ -366,11 +367,6 @@ impl<'a> Lowering<'a> {
             Some(Place::Predicate(_)) => Err(self.error(format!("{base} is a predicate, not an address"))),
             None => Ok((self.symbol_value(base, address.offset, true)?, 0, true)),
         }
-    }
-
-    /// The generic address of local offset 0, for `cvta`.
-    pub fn local_base() -> u64 {
-        LOCAL_BASE
     }
 
     /// A special register that differs between lanes or with time.

@@ -4,7 +4,7 @@ use super::Result;
 use super::context::{Lowering, Symbol};
 use super::modifiers::Modifiers;
 use super::registers::Place;
-use crate::exec::{Class, Inst, Predicate, Slot, binary, handler, ops, ternary, unary};
+use crate::exec::{Class, Inst, Slot, binary, handler, ops, ternary, unary};
 use crate::memory::{LOCAL_BASE, PARAMETER_BASE, SHARED_BASE, WINDOW};
 use crate::num::ScalarType;
 use crate::ptx::{Instruction, Operand};
@@ -46,12 +46,12 @@ fn mov(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
     let (to, from) = (&instruction.operands[0], &instruction.operands[1]);
     match (ty, to, from) {
         (ScalarType::Pred, _, _) => {
-            let mut inst = lowering.inst(unary::<bool, PredicateSource, _>(|a: PredicateSource| a.0));
+            let mut inst = lowering.inst(unary::<bool, bool, _>(|a| a));
             inst.p = lowering.destination_predicate(to)?;
             let (source, negated) = lowering.source_predicate(from)?;
             inst.q = source;
             if negated {
-                inst.run = unary::<bool, PredicateSource, _>(|a: PredicateSource| !a.0);
+                inst.run = unary::<bool, bool, _>(|a: bool| !a);
             }
             lowering.emit(Class::Move, inst);
             Ok(())
@@ -85,21 +85,16 @@ fn mov(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
     }
 }
 
-/// A predicate in the position of a first source.
-#[derive(Clone, Copy, Default)]
-pub struct PredicateSource(pub bool);
-
 /// `mov.b32 {a, b}, c` and its like.
 fn unpack(lowering: &mut Lowering<'_>, ty: ScalarType, parts: &[Operand], from: &Operand) -> Result<()> {
-    let (run, width) = match (ty.bytes(), parts.len()) {
-        (8, 2) => (ops::pack::unpack64(2), 4),
-        (8, 4) => (ops::pack::unpack64(4), 2),
-        (4, 2) => (ops::pack::unpack32(2), 2),
-        (4, 4) => (ops::pack::unpack32(4), 1),
-        (2, 2) => (ops::pack::unpack16(), 1),
+    let run = match (ty.bytes(), parts.len()) {
+        (8, 2) => ops::pack::unpack64(2),
+        (8, 4) => ops::pack::unpack64(4),
+        (4, 2) => ops::pack::unpack32(2),
+        (4, 4) => ops::pack::unpack32(4),
+        (2, 2) => ops::pack::unpack16(),
         _ => return Err(lowering.error("these parts do not make up a register of that type")),
     };
-    let _ = width;
     let mut inst = lowering.inst(run);
     inst.a = if ty.bytes() == 8 { lowering.source64(from)? } else { lowering.source32(from)? };
     let slots: Result<Vec<Option<Slot>>> = parts
@@ -232,10 +227,6 @@ fn prmt(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
         return Err(lowering.unsupported(modifiers, "only .b32 is"));
     }
     lowering.expect_operands(instruction, 4)?;
-    let pick = |bytes: u64, selectors: [u32; 4]| {
-        u32::from_le_bytes(selectors.map(|selector| (bytes >> (8 * selector)) as u8))
-    };
-    let _ = pick;
     let run = match modifiers.first() {
         None => ternary::<u32, u32, u32, u32, _>(ops::pack::permute),
         Some("f4e") => ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| (c & 3) + i))),
@@ -279,6 +270,3 @@ pub fn parameter_words(lowering: &Lowering<'_>, base: &str) -> Option<(Slot, u32
         _ => None,
     }
 }
-
-/// The predicate that nobody reads.
-pub const NOWHERE: Predicate = Predicate::SINK;

@@ -1,0 +1,9 @@
+// 5000 cooperative blocks of one warp: 32 fit a multiprocessor, however small they are.
+extern "C" __global__ void persistent_warps(unsigned* arrived) {  // BUG
+    if (threadIdx.x == 0) {
+        unsigned seen = 0;
+        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
+        while (seen < gridDim.x) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                                              : "=r"(seen) : "l"(arrived) : "memory");
+    }
+}

@@ -1,6 +1,7 @@
 //! What the checks see of synchronisation.
 
 use super::machine::Machine;
+use super::program::Scope;
 
 impl Machine<'_> {
     /// The warp has arrived at barrier `id`.
@@ -12,4 +13,10 @@ impl Machine<'_> {
     /// Lanes of the warp have synchronised.
     #[inline(always)]
     pub fn note_warp_sync(&mut self) {}
+
+    /// The warp has executed a fence.
+    pub fn note_fence(&mut self, _scope: Scope) {}
+
+    /// The warp has executed `fence.proxy.async`.
+    pub fn note_proxy_fence(&mut self) {}
 }

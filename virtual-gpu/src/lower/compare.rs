@@ -10,18 +10,26 @@ use crate::num::{float32, half};
 use crate::ptx::{Instruction, Operand};
 
 /// `setp`: a comparison to a predicate, its complement to a second, both combined with a third where one is given.
-pub fn setp(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+pub fn setp(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
     let run = compare(lowering, modifiers, ty)?;
-    let combine = modifiers.pick(|part| matches!(part, "and" | "or" | "xor").then(|| part.to_string()));
+    let combine =
+        modifiers.pick(|part| matches!(part, "and" | "or" | "xor").then(|| part.to_string()));
     lowering.expect_operands(instruction, if combine.is_some() { 4 } else { 3 })?;
     let (first, second) = match &instruction.operands[0] {
         Operand::Pair(p, q) => (p.as_ref().clone(), Some(q.as_ref().clone())),
         other => (other.clone(), None),
     };
-    let (a, b) = (lowering.source(&instruction.operands[1], ty)?, lowering.source(&instruction.operands[2], ty)?);
+    let (a, b) = (
+        lowering.source(&instruction.operands[1], ty)?,
+        lowering.source(&instruction.operands[2], ty)?,
+    );
     let packed = matches!(ty, F16x2 | BF16x2);
     if packed {
         // The first predicate is of the lower halves, the second of the upper ones.
@@ -34,7 +42,9 @@ pub fn setp(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &
             lowering.emit(Class::Half, inst);
         }
         let combined = instruction.operands.get(3).filter(|_| combine.is_some());
-        let extra = combined.map(|operand| positive(lowering, operand)).transpose()?;
+        let extra = combined
+            .map(|operand| positive(lowering, operand))
+            .transpose()?;
         let q = second.map_or(Ok(Predicate::SINK), |q| lowering.destination_predicate(&q))?;
         let p = lowering.destination_predicate(&first)?;
         let (low, upper) = (fresh(lowering), fresh(lowering));
@@ -80,7 +90,13 @@ fn fresh(lowering: &mut Lowering<'_>) -> Predicate {
     Predicate((lowering.rows.predicates - 1) as u16)
 }
 
-fn emit_compare(lowering: &mut Lowering<'_>, run: Handler, p: Predicate, a: crate::exec::Slot, b: crate::exec::Slot) {
+fn emit_compare(
+    lowering: &mut Lowering<'_>,
+    run: Handler,
+    p: Predicate,
+    a: crate::exec::Slot,
+    b: crate::exec::Slot,
+) {
     let mut inst = lowering.inst(run);
     (inst.p, inst.a, inst.b) = (p, a, b);
     lowering.emit(Class::Integer, inst);
@@ -111,18 +127,28 @@ fn emit_combine(
 }
 
 /// `set`: a comparison to all ones or zero, or to 1.0 or 0.
-pub fn set(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+pub fn set(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let types: Vec<ScalarType> = modifiers.types();
     let &[to, from] = &types[..] else {
         return Err(lowering.unsupported(modifiers, "it needs two types"));
     };
     let run = compare(lowering, modifiers, from)?;
-    let combine = modifiers.pick(|part| matches!(part, "and" | "or" | "xor").then(|| part.to_string()));
+    let combine =
+        modifiers.pick(|part| matches!(part, "and" | "or" | "xor").then(|| part.to_string()));
     lowering.expect_operands(instruction, if combine.is_some() { 4 } else { 3 })?;
-    let (a, b) = (lowering.source(&instruction.operands[1], from)?, lowering.source(&instruction.operands[2], from)?);
+    let (a, b) = (
+        lowering.source(&instruction.operands[1], from)?,
+        lowering.source(&instruction.operands[2], from)?,
+    );
     if matches!(from, F16x2 | BF16x2) {
         if combine.is_some() || to != from {
-            return Err(lowering.unsupported(modifiers, "packed comparisons give packed values only"));
+            return Err(
+                lowering.unsupported(modifiers, "packed comparisons give packed values only")
+            );
         }
         return set_packed(lowering, instruction, run, from, a, b);
     }
@@ -130,7 +156,14 @@ pub fn set(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &m
     emit_compare(lowering, run, result, a, b);
     if combine.is_some() {
         let extra = positive(lowering, &instruction.operands[3])?;
-        emit_combine(lowering, combine.as_deref(), result, result, Some(extra), false);
+        emit_combine(
+            lowering,
+            combine.as_deref(),
+            result,
+            result,
+            Some(extra),
+            false,
+        );
     }
     let (yes, run) = match to {
         U32 | S32 => (u32::MAX, select()),
@@ -174,14 +207,20 @@ fn set_packed(
     let mut inst = lowering.inst(select());
     (inst.d, inst.a, inst.b, inst.q) = (d, lowering.narrow(one), lowering.narrow(0), low);
     lowering.emit(Class::Half, inst);
-    let mut inst = lowering.inst(ternary::<u32, u32, u32, bool, _>(|a, b, c| a | if c { b } else { 0 }));
+    let mut inst = lowering.inst(ternary::<u32, u32, u32, bool, _>(|a, b, c| {
+        a | if c { b } else { 0 }
+    }));
     (inst.d, inst.a, inst.b, inst.q) = (d, d, lowering.narrow(one << 16), high);
     lowering.emit(Class::Half, inst);
     Ok(())
 }
 
 /// The handler of a comparison. The lower halves are compared where the type is packed.
-fn compare(lowering: &mut Lowering<'_>, modifiers: &mut Modifiers<'_>, ty: ScalarType) -> Result<Handler> {
+fn compare(
+    lowering: &mut Lowering<'_>,
+    modifiers: &mut Modifiers<'_>,
+    ty: ScalarType,
+) -> Result<Handler> {
     let ftz = modifiers.take("ftz");
     let Some(name) = modifiers.first() else {
         return Err(lowering.unsupported(modifiers, "it has no comparison"));
@@ -190,7 +229,9 @@ fn compare(lowering: &mut Lowering<'_>, modifiers: &mut Modifiers<'_>, ty: Scala
         F32 if ftz => float_compare(name, |x: u32| float32::ftz(f32::from_bits(x))),
         F32 => float_compare(name, |x: u32| f32::from_bits(x)),
         F64 => double_compare(name),
-        F16 | F16x2 if ftz => float_compare(name, |x: u32| half::f16_to_f32(half::f16_ftz(x as u16))),
+        F16 | F16x2 if ftz => {
+            float_compare(name, |x: u32| half::f16_to_f32(half::f16_ftz(x as u16)))
+        }
         F16 | F16x2 => float_compare(name, |x: u32| half::f16_to_f32(x as u16)),
         BF16 | BF16x2 => float_compare(name, |x: u32| half::bf16_to_f32(x as u16)),
         _ => comparison(name, ty),

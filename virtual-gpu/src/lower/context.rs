@@ -3,7 +3,9 @@
 use super::Result;
 use super::modifiers::Modifiers;
 use super::registers::{Place, Registers, Rows};
-use crate::exec::{Class, Constant, Extra, Handler, Inst, LaunchValue, Origin, Predicate, Slot, ops};
+use crate::exec::{
+    Class, Constant, Extra, Handler, Inst, LaunchValue, Origin, Predicate, Slot, ops,
+};
 use crate::memory::PARAMETER_BASE;
 use crate::num::ScalarType;
 use crate::ptx::{Address, Guard, Instruction, Location, Operand, PtxError};
@@ -79,7 +81,10 @@ impl<'a> Lowering<'a> {
             extras: Vec::new(),
             constants: Vec::new(),
             known: HashMap::new(),
-            rows: Rows { rows: 0, predicates: 2 },
+            rows: Rows {
+                rows: 0,
+                predicates: 2,
+            },
             registers,
             symbols: vec![HashMap::new()],
             fixups: Vec::new(),
@@ -110,9 +115,14 @@ impl<'a> Lowering<'a> {
         self.line = instruction.line;
         self.guard = match &instruction.guard {
             None => (Predicate::TRUE, false),
-            Some(Guard { register, negated }) => match self.registers.place(register, &mut self.rows) {
+            Some(Guard { register, negated }) => match self
+                .registers
+                .place(register, &mut self.rows)
+            {
                 Some(Place::Predicate(predicate)) => (predicate, *negated),
-                _ => return Err(self.error(format!("the guard {register} is no predicate register"))),
+                _ => {
+                    return Err(self.error(format!("the guard {register} is no predicate register")));
+                }
             },
         };
         Ok(())
@@ -153,7 +163,11 @@ impl<'a> Lowering<'a> {
     /// Appends an instruction.
     pub fn emit(&mut self, class: Class, inst: Inst) {
         self.code.push(inst);
-        self.origins.push(Origin { ptx_line: self.line, location: self.location, class });
+        self.origins.push(Origin {
+            ptx_line: self.line,
+            location: self.location,
+            class,
+        });
     }
 
     /// Appends extra data.
@@ -188,7 +202,11 @@ impl<'a> Lowering<'a> {
 
     /// The symbol called `name`.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        self.symbols.iter().rev().find_map(|scope| scope.get(name)).copied()
+        self.symbols
+            .iter()
+            .rev()
+            .find_map(|scope| scope.get(name))
+            .copied()
     }
 
     /// The place of the register called `name`.
@@ -210,7 +228,10 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         let found = instruction.operands.len();
-        Err(self.error(format!("{} takes {count} operands, found {found}", instruction.opcode)))
+        Err(self.error(format!(
+            "{} takes {count} operands, found {found}",
+            instruction.opcode
+        )))
     }
 
     /// A source of at most 32 bits.
@@ -250,7 +271,11 @@ impl<'a> Lowering<'a> {
 
     /// A source of the width of `ty`.
     pub fn source(&mut self, operand: &Operand, ty: ScalarType) -> Result<Slot> {
-        if ty.bytes() == 8 { self.source64(operand) } else { self.source32(operand) }
+        if ty.bytes() == 8 {
+            self.source64(operand)
+        } else {
+            self.source32(operand)
+        }
     }
 
     /// A destination of at most 32 bits; `_` gets a row of its own.
@@ -279,7 +304,11 @@ impl<'a> Lowering<'a> {
 
     /// A destination of the width of `ty`.
     pub fn destination(&mut self, operand: &Operand, ty: ScalarType) -> Result<Slot> {
-        if ty.bytes() == 8 { self.destination64(operand) } else { self.destination32(operand) }
+        if ty.bytes() == 8 {
+            self.destination64(operand)
+        } else {
+            self.destination32(operand)
+        }
     }
 
     /// A predicate that is written; `_` is where nobody looks.
@@ -297,7 +326,9 @@ impl<'a> Lowering<'a> {
     /// A predicate that is read, and whether it is negated.
     pub fn source_predicate(&mut self, operand: &Operand) -> Result<(Predicate, bool)> {
         match operand {
-            Operand::Not(inner) => self.source_predicate(inner).map(|(predicate, negated)| (predicate, !negated)),
+            Operand::Not(inner) => self
+                .source_predicate(inner)
+                .map(|(predicate, negated)| (predicate, !negated)),
             Operand::Integer(value) => Ok((Predicate::TRUE, *value == 0)),
             other => Ok((self.destination_predicate(other)?, false)),
         }
@@ -308,11 +339,15 @@ impl<'a> Lowering<'a> {
         let value = match self.symbol(name) {
             None => match self.launch_value(name) {
                 Some(value) => return Ok(self.constant(value)),
-                None => return Err(self.error(format!("{name} is neither a register nor a variable"))),
+                None => {
+                    return Err(self.error(format!("{name} is neither a register nor a variable")));
+                }
             },
             Some(Symbol::Global(index) | Symbol::Constant(index)) => {
                 if !wide {
-                    return Err(self.error(format!("the address of {name} needs a 64-bit register")));
+                    return Err(
+                        self.error(format!("the address of {name} needs a 64-bit register"))
+                    );
                 }
                 return Ok(self.constant(Constant::Symbol(index, offset)));
             }
@@ -320,11 +355,17 @@ impl<'a> Lowering<'a> {
             Some(Symbol::Shared(at) | Symbol::Local(at)) => u64::from(at),
             Some(Symbol::Parameter(at)) => PARAMETER_BASE + u64::from(at),
             Some(Symbol::Words(..)) => {
-                return Err(self.error(format!("the address of the parameter {name} of a device function is not supported")));
+                return Err(self.error(format!(
+                    "the address of the parameter {name} of a device function is not supported"
+                )));
             }
         };
         let value = value.wrapping_add(offset as u64);
-        Ok(if wide { self.wide(value) } else { self.narrow(value as u32) })
+        Ok(if wide {
+            self.wide(value)
+        } else {
+            self.narrow(value as u32)
+        })
     }
 
     /// Special registers that are the same for the whole launch.
@@ -342,7 +383,8 @@ impl<'a> Lowering<'a> {
             "nwarpid" => LaunchValue::Warps,
             "WARP_SZ" => return Some(Constant::Narrow(32)),
             // Clusters are of one block.
-            "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "cluster_ctarank" | "gridid" => {
+            "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "cluster_ctarank"
+            | "gridid" => {
                 return Some(Constant::Narrow(0));
             }
             "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" | "cluster_nctarank" => {
@@ -364,7 +406,9 @@ impl<'a> Lowering<'a> {
         match self.register(base) {
             Some(Place::Wide(slot)) => Ok((slot, address.offset, true)),
             Some(Place::Narrow(slot)) => Ok((slot, address.offset, false)),
-            Some(Place::Predicate(_)) => Err(self.error(format!("{base} is a predicate, not an address"))),
+            Some(Place::Predicate(_)) => {
+                Err(self.error(format!("{base} is a predicate, not an address")))
+            }
             None => Ok((self.symbol_value(base, address.offset, true)?, 0, true)),
         }
     }

@@ -9,7 +9,11 @@ use crate::exec::{Call, Class, Extra, Slot, handler, ops};
 use crate::ptx::{Instruction, Module, Operand, Statement};
 
 /// `bra`, `brx`, `ret`, `exit`, `trap`, `brkpt`, `nanosleep`, `pmevent`.
-pub fn lower(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+pub fn lower(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     modifiers.take("uni");
     match modifiers.base {
         "bra" => {
@@ -61,7 +65,11 @@ pub fn lower(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: 
 
 /// Ends a body: code that runs off its end returns.
 pub fn end(lowering: &mut Lowering<'_>) {
-    let run = if lowering.in_kernel { handler::<ops::control::Exit>() } else { handler::<ops::control::Return>() };
+    let run = if lowering.in_kernel {
+        handler::<ops::control::Exit>()
+    } else {
+        handler::<ops::control::Return>()
+    };
     let mut inst = lowering.inst(run);
     (inst.guard, inst.negate) = (crate::exec::Predicate::TRUE, false);
     lowering.emit(Class::Branch, inst);
@@ -79,13 +87,18 @@ pub fn calls_itself(module: &Module, index: usize) -> bool {
     let callees = |index: usize| -> Vec<usize> {
         let body = module.functions[index].body.iter().flatten();
         let operands = body.filter_map(|statement| match statement {
-            Statement::Instruction(instruction) if instruction.opcode.starts_with("call") => Some(&instruction.operands),
+            Statement::Instruction(instruction) if instruction.opcode.starts_with("call") => {
+                Some(&instruction.operands)
+            }
             _ => None,
         });
         operands
             .flatten()
             .filter_map(|operand| match operand {
-                Operand::Name(name) => module.functions.iter().position(|function| function.name == *name),
+                Operand::Name(name) => module
+                    .functions
+                    .iter()
+                    .position(|function| function.name == *name),
                 _ => None,
             })
             .collect()
@@ -138,7 +151,9 @@ pub fn call(
         }
         _ => {
             let Some(Place::Wide(pointer)) = lowering.register(name) else {
-                return Err(lowering.error(format!("{name} is neither a function nor a register that holds one")));
+                return Err(lowering.error(format!(
+                    "{name} is neither a function nor a register that holds one"
+                )));
             };
             indirect(builder, lowering, pointer, &arguments, &returns)
         }
@@ -181,8 +196,17 @@ fn direct(
     returns: &[(Slot, u32)],
 ) -> Result<Call> {
     let words = builder.words_of(lowering, index);
-    match (pair(arguments, &words.parameters), pair(&words.returns, returns)) {
-        (Some(arguments), Some(returns)) => Ok(Call { arguments, returns, target: None, end: 0, candidates: Vec::new() }),
+    match (
+        pair(arguments, &words.parameters),
+        pair(&words.returns, returns),
+    ) {
+        (Some(arguments), Some(returns)) => Ok(Call {
+            arguments,
+            returns,
+            target: None,
+            end: 0,
+            candidates: Vec::new(),
+        }),
         _ => {
             let name = &builder.module.functions[index as usize].name;
             Err(lowering.error(format!("the call does not match the parameters of {name}")))
@@ -211,22 +235,41 @@ fn indirect(
     let mut inst = lowering.inst(handler::<ops::control::CallFunction>());
     inst.a = pointer;
     let indices: Vec<u32> = candidates.iter().map(|(index, _)| *index).collect();
-    inst.ext = lowering.extra(Extra::Call(Call { arguments: Vec::new(), returns: Vec::new(), target: None, end: 0, candidates }));
-    lowering.calls.extend(indices.into_iter().map(|index| (inst.ext as usize, index)));
+    inst.ext = lowering.extra(Extra::Call(Call {
+        arguments: Vec::new(),
+        returns: Vec::new(),
+        target: None,
+        end: 0,
+        candidates,
+    }));
+    lowering
+        .calls
+        .extend(indices.into_iter().map(|index| (inst.ext as usize, index)));
     lowering.emit(Class::Branch, inst);
     Ok(())
 }
 
-fn builtin(lowering: &mut Lowering<'_>, name: &str, arguments: &[(Slot, u32)], returns: &[(Slot, u32)]) -> Result<()> {
+fn builtin(
+    lowering: &mut Lowering<'_>,
+    name: &str,
+    arguments: &[(Slot, u32)],
+    returns: &[(Slot, u32)],
+) -> Result<()> {
     let needed = if name == "vprintf" { 2 } else { 3 };
     if arguments.len() < needed {
         return Err(lowering.error(format!("{name} is called with too few arguments")));
     }
-    let run = if name == "vprintf" { handler::<ops::printf::Print>() } else { handler::<ops::printf::AssertFail>() };
+    let run = if name == "vprintf" {
+        handler::<ops::printf::Print>()
+    } else {
+        handler::<ops::printf::AssertFail>()
+    };
     let mut inst = lowering.inst(run);
     (inst.a, inst.b) = (arguments[0].0, arguments[1].0);
     if name == "vprintf" {
-        inst.d = returns.first().map_or_else(|| lowering.rows.narrow(1), |words| words.0);
+        inst.d = returns
+            .first()
+            .map_or_else(|| lowering.rows.narrow(1), |words| words.0);
     } else {
         inst.c = arguments[2].0;
     }

@@ -13,19 +13,35 @@ use std::collections::HashMap;
 pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
     let function = &module.functions[index];
     let at_kernel = |message: String| PtxError::new(source, function.line, message);
-    let body = function.body.as_ref().ok_or_else(|| at_kernel("a kernel without a body".into()))?;
+    let body = function
+        .body
+        .as_ref()
+        .ok_or_else(|| at_kernel("a kernel without a body".into()))?;
     let (parameters, parameter_bytes) = parameter_layout(&function.parameters);
     if parameter_bytes > 32_764 {
-        return Err(at_kernel(format!("{parameter_bytes} bytes of parameters are more than a kernel may have")));
+        return Err(at_kernel(format!(
+            "{parameter_bytes} bytes of parameters are more than a kernel may have"
+        )));
     }
     let mut lowering = Lowering::new(source, Registers::new(body).map_err(at_kernel)?);
-    let layout = Layout::new(module, function)
-        .map_err(|(line, name)| PtxError::new(source, line, format!("{name} does not fit into shared memory")))?;
+    let layout = Layout::new(module, function).map_err(|(line, name)| {
+        PtxError::new(
+            source,
+            line,
+            format!("{name} does not fit into shared memory"),
+        )
+    })?;
     declare_module(&mut lowering, module, &layout);
     for (parameter, place) in function.parameters.iter().zip(&parameters) {
         lowering.symbols[0].insert(parameter.name.clone(), Symbol::Parameter(place.offset));
     }
-    let mut builder = Builder { module, layout, functions: HashMap::new(), words: HashMap::new(), local_bytes: 0 };
+    let mut builder = Builder {
+        module,
+        layout,
+        functions: HashMap::new(),
+        words: HashMap::new(),
+        local_bytes: 0,
+    };
     builder.body(&mut lowering, body)?;
     builder.callees(&mut lowering)?;
     let limits = limits(function);
@@ -56,7 +72,11 @@ pub fn parameter_layout(parameters: &[Parameter]) -> (Vec<ParameterLayout>, u32)
         .map(|parameter| {
             let offset = at.next_multiple_of(parameter.align);
             at = offset + parameter.bytes;
-            ParameterLayout { offset, bytes: parameter.bytes, align: parameter.align }
+            ParameterLayout {
+                offset,
+                bytes: parameter.bytes,
+                align: parameter.align,
+            }
         })
         .collect();
     (layout, at)
@@ -70,7 +90,11 @@ fn limits(function: &Function) -> Limits {
     };
     for (name, values) in &function.limits {
         match name.as_str() {
-            "maxntid" => limits.max_threads = three(values).iter().fold(1, |product: u32, n| product.saturating_mul(*n)),
+            "maxntid" => {
+                limits.max_threads = three(values)
+                    .iter()
+                    .fold(1, |product: u32, n| product.saturating_mul(*n))
+            }
             "reqntid" => limits.required = three(values),
             "maxnreg" => limits.max_registers = values.first().copied().unwrap_or(0),
             "reqnctapercluster" => limits.cluster = three(values),
@@ -124,7 +148,10 @@ impl Builder<'_> {
             registered.map_err(|message| lowering.error(message))?;
             match statement {
                 Statement::Label(name) => {
-                    if labels.insert(name.clone(), lowering.code.len() as u32).is_some() {
+                    if labels
+                        .insert(name.clone(), lowering.code.len() as u32)
+                        .is_some()
+                    {
                         return Err(lowering.error(format!("the label {name} stands twice")));
                     }
                 }
@@ -132,7 +159,11 @@ impl Builder<'_> {
                 Statement::Close => {
                     lowering.symbols.pop();
                 }
-                Statement::Location(location) => lowering.location = (location.line != 0).then_some(*location).or(lowering.location),
+                Statement::Location(location) => {
+                    lowering.location = (location.line != 0)
+                        .then_some(*location)
+                        .or(lowering.location)
+                }
                 Statement::Variable(variable) => self.variable(lowering, variable)?,
                 Statement::BranchTargets(name, targets) => {
                     lowering.targets.insert(name.clone(), targets.clone());
@@ -151,16 +182,24 @@ impl Builder<'_> {
     }
 
     /// Fills in branch targets.
-    fn resolve(&mut self, lowering: &mut Lowering<'_>, labels: &HashMap<String, u32>) -> Result<()> {
+    fn resolve(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        labels: &HashMap<String, u32>,
+    ) -> Result<()> {
         let find = |lowering: &Lowering<'_>, label: &str| {
-            labels.get(label).copied().ok_or_else(|| lowering.error(format!("there is no label {label}")))
+            labels
+                .get(label)
+                .copied()
+                .ok_or_else(|| lowering.error(format!("there is no label {label}")))
         };
         for (index, label) in std::mem::take(&mut lowering.fixups) {
             lowering.at_line(lowering.origins[index].ptx_line);
             lowering.code[index].imm = find(lowering, &label)?;
         }
         for (extra, targets) in std::mem::take(&mut lowering.tables) {
-            let table: Result<Vec<u32>> = targets.iter().map(|label| find(lowering, label)).collect();
+            let table: Result<Vec<u32>> =
+                targets.iter().map(|label| find(lowering, label)).collect();
             lowering.extras[extra] = Extra::Table(table?);
         }
         lowering.targets.clear();
@@ -176,7 +215,10 @@ impl Builder<'_> {
                 let offset = self.local_bytes.next_multiple_of(variable.align.max(1));
                 let end = u64::from(offset) + variable.bytes;
                 if end > 512 << 10 {
-                    return Err(lowering.error(format!("{} needs more local memory than a thread has", variable.name)));
+                    return Err(lowering.error(format!(
+                        "{} needs more local memory than a thread has",
+                        variable.name
+                    )));
                 }
                 self.local_bytes = end as u32;
                 Symbol::Local(offset)
@@ -186,7 +228,10 @@ impl Builder<'_> {
                 Symbol::Words(lowering.rows.narrow(words), words)
             }
             Space::Global | Space::Const => {
-                return Err(lowering.error(format!("{} must be declared outside of functions", variable.name)));
+                return Err(lowering.error(format!(
+                    "{} must be declared outside of functions",
+                    variable.name
+                )));
             }
         };
         match lowering.symbols.last_mut() {
@@ -218,7 +263,10 @@ impl Builder<'_> {
             return Err(lowering.error(format!("the function {} has no body", function.name)));
         };
         if control::calls_itself(module, index as usize) {
-            return Err(lowering.error(format!("{} is recursive, which is not supported", function.name)));
+            return Err(lowering.error(format!(
+                "{} is recursive, which is not supported",
+                function.name
+            )));
         }
         let registers = Registers::new(body).map_err(|message| lowering.error(message))?;
         lowering.registers = registers;
@@ -227,7 +275,11 @@ impl Builder<'_> {
         lowering.carry = None;
         let words = self.words_of(lowering, index);
         lowering.symbols.push(HashMap::new());
-        let names = function.parameters.iter().zip(&words.parameters).chain(function.returns.iter().zip(&words.returns));
+        let names = function
+            .parameters
+            .iter()
+            .zip(&words.parameters)
+            .chain(function.returns.iter().zip(&words.returns));
         for (parameter, (slot, count)) in names {
             if let Some(scope) = lowering.symbols.last_mut() {
                 scope.insert(parameter.name.clone(), Symbol::Words(*slot, *count));
@@ -259,12 +311,19 @@ impl Builder<'_> {
         };
         let parameters = rows(lowering, &function.parameters);
         let returns = rows(lowering, &function.returns);
-        let words = FunctionWords { parameters, returns };
+        let words = FunctionWords {
+            parameters,
+            returns,
+        };
         self.words.insert(index, words.clone());
         words
     }
 
-    fn instruction(&mut self, lowering: &mut Lowering<'_>, instruction: &Instruction) -> Result<()> {
+    fn instruction(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        instruction: &Instruction,
+    ) -> Result<()> {
         let mut modifiers = Modifiers::new(&instruction.opcode);
         let modifiers = &mut modifiers;
         match modifiers.base {
@@ -276,18 +335,28 @@ impl Builder<'_> {
                 moves::lower(lowering, instruction, modifiers)?;
             }
             "cvt" => convert::lower(lowering, instruction, modifiers)?,
-            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard"
-            | "createpolicy" | "membar" | "fence" => memory::lower(lowering, instruction, modifiers)?,
-            "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" | "griddepcontrol"
-            | "setmaxnreg" => warp::lower(lowering, instruction, modifiers)?,
-            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "bfe" | "bfi" | "bfind" | "brev"
-            | "clz" | "popc" | "fns" | "bmsk" | "szext" | "dp4a" | "dp2a" | "mul24" | "mad24" | "sad" | "addc" | "subc"
-            | "madc" => integer::lower(lowering, instruction, modifiers)?,
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "rcp" | "sqrt"
-            | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh" | "copysign" | "testp" | "setp" | "set" => {
+            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority"
+            | "discard" | "createpolicy" | "membar" | "fence" => {
+                memory::lower(lowering, instruction, modifiers)?
+            }
+            "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect"
+            | "griddepcontrol" | "setmaxnreg" => warp::lower(lowering, instruction, modifiers)?,
+            "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "bfe"
+            | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "bmsk" | "szext" | "dp4a"
+            | "dp2a" | "mul24" | "mad24" | "sad" | "addc" | "subc" | "madc" => {
+                integer::lower(lowering, instruction, modifiers)?
+            }
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min"
+            | "max" | "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh"
+            | "copysign" | "testp" | "setp" | "set" => {
                 self.arithmetic(lowering, instruction, modifiers)?;
             }
-            _ => return Err(lowering.error(format!("the instruction {} is not supported", instruction.opcode))),
+            _ => {
+                return Err(lowering.error(format!(
+                    "the instruction {} is not supported",
+                    instruction.opcode
+                )));
+            }
         }
         lowering.finish(modifiers)
     }
@@ -300,7 +369,11 @@ impl Builder<'_> {
         modifiers: &mut Modifiers<'_>,
     ) -> Result<()> {
         use crate::num::ScalarType::*;
-        let Some(ty) = modifiers.rest().last().and_then(|part| crate::num::ScalarType::from_suffix(part)) else {
+        let Some(ty) = modifiers
+            .rest()
+            .last()
+            .and_then(|part| crate::num::ScalarType::from_suffix(part))
+        else {
             return Err(lowering.unsupported(modifiers, "it has no type"));
         };
         match ty {
@@ -312,7 +385,11 @@ impl Builder<'_> {
 }
 
 fn set_target(call: &mut crate::exec::Call, index: u32, start: u32, end: u32) {
-    match call.candidates.iter_mut().find(|(function, _)| *function == index) {
+    match call
+        .candidates
+        .iter_mut()
+        .find(|(function, _)| *function == index)
+    {
         Some((_, candidate)) => (candidate.target, candidate.end) = (Some(start), end),
         None => (call.target, call.end) = (Some(start), end),
     }

@@ -12,12 +12,24 @@ use crate::ptx::{Instruction, Operand};
 macro_rules! by_type {
     ($ty:expr, |$a:ident| $body:expr) => {
         match $ty {
-            U16 | B16 => Some(unary::<u32, u32, _>(|$a| { let $a = $a as u16; ($body) as u16 as u32 })),
-            S16 => Some(unary::<u32, u32, _>(|$a| { let $a = $a as i16; ($body) as u16 as u32 })),
-            U32 | B32 => Some(unary::<u32, u32, _>(|$a| { ($body) as u32 })),
-            S32 => Some(unary::<u32, u32, _>(|$a| { let $a = $a as i32; ($body) as u32 })),
-            U64 | B64 => Some(unary::<u64, u64, _>(|$a| { ($body) as u64 })),
-            S64 => Some(unary::<u64, u64, _>(|$a| { let $a = $a as i64; ($body) as u64 })),
+            U16 | B16 => Some(unary::<u32, u32, _>(|$a| {
+                let $a = $a as u16;
+                ($body) as u16 as u32
+            })),
+            S16 => Some(unary::<u32, u32, _>(|$a| {
+                let $a = $a as i16;
+                ($body) as u16 as u32
+            })),
+            U32 | B32 => Some(unary::<u32, u32, _>(|$a| ($body) as u32)),
+            S32 => Some(unary::<u32, u32, _>(|$a| {
+                let $a = $a as i32;
+                ($body) as u32
+            })),
+            U64 | B64 => Some(unary::<u64, u64, _>(|$a| ($body) as u64)),
+            S64 => Some(unary::<u64, u64, _>(|$a| {
+                let $a = $a as i64;
+                ($body) as u64
+            })),
             _ => None,
         }
     };
@@ -54,12 +66,16 @@ macro_rules! by_type {
                 let ($a, $b, $c) = ($a as i16, $b as i16, $c as i16);
                 ($body) as u16 as u32
             })),
-            U32 | B32 => Some(ternary::<u32, u32, u32, u32, _>(|$a, $b, $c| ($body) as u32)),
+            U32 | B32 => Some(ternary::<u32, u32, u32, u32, _>(|$a, $b, $c| {
+                ($body) as u32
+            })),
             S32 => Some(ternary::<u32, u32, u32, u32, _>(|$a, $b, $c| {
                 let ($a, $b, $c) = ($a as i32, $b as i32, $c as i32);
                 ($body) as u32
             })),
-            U64 | B64 => Some(ternary::<u64, u64, u64, u64, _>(|$a, $b, $c| ($body) as u64)),
+            U64 | B64 => Some(ternary::<u64, u64, u64, u64, _>(|$a, $b, $c| {
+                ($body) as u64
+            })),
             S64 => Some(ternary::<u64, u64, u64, u64, _>(|$a, $b, $c| {
                 let ($a, $b, $c) = ($a as i64, $b as i64, $c as i64);
                 ($body) as u64
@@ -73,28 +89,48 @@ macro_rules! by_type {
 macro_rules! compare_by_type {
     ($ty:expr, |$a:ident, $b:ident| $body:expr) => {
         match $ty {
-            U16 | B16 => Some(binary::<bool, u32, u32, _>(|$a, $b| { let ($a, $b) = ($a as u16, $b as u16); $body })),
-            S16 => Some(binary::<bool, u32, u32, _>(|$a, $b| { let ($a, $b) = ($a as i16, $b as i16); $body })),
+            U16 | B16 => Some(binary::<bool, u32, u32, _>(|$a, $b| {
+                let ($a, $b) = ($a as u16, $b as u16);
+                $body
+            })),
+            S16 => Some(binary::<bool, u32, u32, _>(|$a, $b| {
+                let ($a, $b) = ($a as i16, $b as i16);
+                $body
+            })),
             U32 | B32 => Some(binary::<bool, u32, u32, _>(|$a, $b| $body)),
-            S32 => Some(binary::<bool, u32, u32, _>(|$a, $b| { let ($a, $b) = ($a as i32, $b as i32); $body })),
+            S32 => Some(binary::<bool, u32, u32, _>(|$a, $b| {
+                let ($a, $b) = ($a as i32, $b as i32);
+                $body
+            })),
             U64 | B64 => Some(binary::<bool, u64, u64, _>(|$a, $b| $body)),
-            S64 => Some(binary::<bool, u64, u64, _>(|$a, $b| { let ($a, $b) = ($a as i64, $b as i64); $body })),
+            S64 => Some(binary::<bool, u64, u64, _>(|$a, $b| {
+                let ($a, $b) = ($a as i64, $b as i64);
+                $body
+            })),
             _ => None,
         }
     };
 }
 
 /// Every instruction on integers, and `setp` and `set` on them.
-pub fn lower(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+pub fn lower(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     match modifiers.base {
         "setp" => super::compare::setp(lowering, instruction, modifiers),
         "set" => super::compare::set(lowering, instruction, modifiers),
         "add" | "sub" | "addc" | "subc" => sum(lowering, instruction, modifiers),
-        "mul" | "mad" | "mul24" | "mad24" | "madc" => super::product::lower(lowering, instruction, modifiers),
+        "mul" | "mad" | "mul24" | "mad24" | "madc" => {
+            super::product::lower(lowering, instruction, modifiers)
+        }
         "lop3" => lop3(lowering, instruction, modifiers),
         "shl" | "shr" => shift(lowering, instruction, modifiers),
         "shf" => funnel(lowering, instruction, modifiers),
-        "and" | "or" | "xor" | "not" if modifiers.rest().last() == Some(&"pred") => predicate(lowering, instruction, modifiers),
+        "and" | "or" | "xor" | "not" if modifiers.rest().last() == Some(&"pred") => {
+            predicate(lowering, instruction, modifiers)
+        }
         "bfe" | "bfi" | "bfind" | "fns" | "bmsk" | "szext" | "dp4a" | "dp2a" => {
             super::bits::lower(lowering, instruction, modifiers)
         }
@@ -117,24 +153,57 @@ pub fn comparison(name: &str, ty: ScalarType) -> Option<Handler> {
 }
 
 /// Instructions whose sources and result have one type.
-fn plain(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn plain(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
     let relu = modifiers.take("relu");
     let (run, sources): (Option<Handler>, usize) = match modifiers.base {
         // x / 0 has no defined result; hardware gives all ones, and x % 0 gives x.
-        "div" => (by_type!(ty, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }), 2),
-        "rem" => (by_type!(ty, |a, b| if b == 0 { a } else { a.wrapping_rem(b) }), 2),
-        "min" if relu => ((ty == S32).then(|| binary::<u32, u32, u32, _>(|a, b| (a as i32).min(b as i32).max(0) as u32)), 2),
-        "max" if relu => ((ty == S32).then(|| binary::<u32, u32, u32, _>(|a, b| (a as i32).max(b as i32).max(0) as u32)), 2),
+        "div" => (
+            by_type!(ty, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
+            2,
+        ),
+        "rem" => (
+            by_type!(ty, |a, b| if b == 0 { a } else { a.wrapping_rem(b) }),
+            2,
+        ),
+        "min" if relu => (
+            (ty == S32)
+                .then(|| binary::<u32, u32, u32, _>(|a, b| (a as i32).min(b as i32).max(0) as u32)),
+            2,
+        ),
+        "max" if relu => (
+            (ty == S32)
+                .then(|| binary::<u32, u32, u32, _>(|a, b| (a as i32).max(b as i32).max(0) as u32)),
+            2,
+        ),
         "min" => (by_type!(ty, |a, b| a.min(b)), 2),
         "max" => (by_type!(ty, |a, b| a.max(b)), 2),
-        "sad" => (by_type!(ty, |a, b, c| c.wrapping_add(a.max(b).wrapping_sub(a.min(b)))), 3),
+        "sad" => (
+            by_type!(ty, |a, b, c| c
+                .wrapping_add(a.max(b).wrapping_sub(a.min(b)))),
+            3,
+        ),
         "abs" => match ty {
-            S16 => (Some(unary::<u32, u32, _>(|a| u32::from((a as i16).wrapping_abs() as u16))), 1),
-            S32 => (Some(unary::<u32, u32, _>(|a| (a as i32).wrapping_abs() as u32)), 1),
-            S64 => (Some(unary::<u64, u64, _>(|a| (a as i64).wrapping_abs() as u64)), 1),
+            S16 => (
+                Some(unary::<u32, u32, _>(|a| {
+                    u32::from((a as i16).wrapping_abs() as u16)
+                })),
+                1,
+            ),
+            S32 => (
+                Some(unary::<u32, u32, _>(|a| (a as i32).wrapping_abs() as u32)),
+                1,
+            ),
+            S64 => (
+                Some(unary::<u64, u64, _>(|a| (a as i64).wrapping_abs() as u64)),
+                1,
+            ),
             _ => (None, 1),
         },
         "neg" => (by_type!(ty, |a| a.wrapping_neg()), 1),
@@ -144,8 +213,22 @@ fn plain(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut
         "not" => (by_type!(ty, |a| !a), 1),
         "cnot" => (by_type!(ty, |a| u8::from(a == 0)), 1),
         "brev" => (by_type!(ty, |a| a.reverse_bits()), 1),
-        "clz" => (count(ty, unary::<u32, u32, _>(|a| a.leading_zeros()), unary::<u32, u64, _>(|a: u64| a.leading_zeros())), 1),
-        "popc" => (count(ty, unary::<u32, u32, _>(|a| a.count_ones()), unary::<u32, u64, _>(|a: u64| a.count_ones())), 1),
+        "clz" => (
+            count(
+                ty,
+                unary::<u32, u32, _>(|a| a.leading_zeros()),
+                unary::<u32, u64, _>(|a: u64| a.leading_zeros()),
+            ),
+            1,
+        ),
+        "popc" => (
+            count(
+                ty,
+                unary::<u32, u32, _>(|a| a.count_ones()),
+                unary::<u32, u64, _>(|a: u64| a.count_ones()),
+            ),
+            1,
+        ),
         _ => (None, 0),
     };
     let Some(run) = run else {
@@ -154,7 +237,10 @@ fn plain(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut
     lowering.expect_operands(instruction, 1 + sources)?;
     let mut inst = lowering.inst(run);
     let narrow_result = matches!(modifiers.base, "clz" | "popc");
-    inst.d = lowering.destination(&instruction.operands[0], if narrow_result { U32 } else { ty })?;
+    inst.d = lowering.destination(
+        &instruction.operands[0],
+        if narrow_result { U32 } else { ty },
+    )?;
     inst.a = lowering.source(&instruction.operands[1], ty)?;
     if sources > 1 {
         inst.b = lowering.source(&instruction.operands[2], ty)?;
@@ -175,7 +261,11 @@ fn count(ty: ScalarType, narrow: Handler, wide: Handler) -> Option<Handler> {
 }
 
 /// `add`, `sub` and their carrying forms.
-fn sum(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn sum(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
@@ -186,8 +276,12 @@ fn sum(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
         return super::product::carry_sum(lowering, instruction, ty, subtract, sets, uses);
     }
     let run = match (saturate, subtract, ty) {
-        (true, false, S32) => Some(binary::<u32, u32, u32, _>(|a, b| (a as i32).saturating_add(b as i32) as u32)),
-        (true, true, S32) => Some(binary::<u32, u32, u32, _>(|a, b| (a as i32).saturating_sub(b as i32) as u32)),
+        (true, false, S32) => Some(binary::<u32, u32, u32, _>(|a, b| {
+            (a as i32).saturating_add(b as i32) as u32
+        })),
+        (true, true, S32) => Some(binary::<u32, u32, u32, _>(|a, b| {
+            (a as i32).saturating_sub(b as i32) as u32
+        })),
         (true, ..) => None,
         (_, false, _) => by_type!(ty, |a, b| a.wrapping_add(b)),
         (_, true, _) => by_type!(ty, |a, b| a.wrapping_sub(b)),
@@ -204,7 +298,11 @@ fn sum(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
     Ok(())
 }
 
-fn shift(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn shift(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
@@ -213,10 +311,18 @@ fn shift(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut
         ("shl", B16) => binary::<u32, u32, u32, _>(|a, b| if b > 15 { 0 } else { a << b & 0xffff }),
         ("shl", B32) => binary::<u32, u32, u32, _>(|a, b| if b > 31 { 0 } else { a << (b & 31) }),
         ("shl", B64) => binary::<u64, u64, u32, _>(|a, b| if b > 63 { 0 } else { a << (b & 63) }),
-        ("shr", B16 | U16) => binary::<u32, u32, u32, _>(|a, b| if b > 15 { 0 } else { (a & 0xffff) >> b }),
-        ("shr", B32 | U32) => binary::<u32, u32, u32, _>(|a, b| if b > 31 { 0 } else { a >> (b & 31) }),
-        ("shr", B64 | U64) => binary::<u64, u64, u32, _>(|a, b| if b > 63 { 0 } else { a >> (b & 63) }),
-        ("shr", S16) => binary::<u32, u32, u32, _>(|a, b| u32::from((a as i16 >> b.min(15)) as u16)),
+        ("shr", B16 | U16) => {
+            binary::<u32, u32, u32, _>(|a, b| if b > 15 { 0 } else { (a & 0xffff) >> b })
+        }
+        ("shr", B32 | U32) => {
+            binary::<u32, u32, u32, _>(|a, b| if b > 31 { 0 } else { a >> (b & 31) })
+        }
+        ("shr", B64 | U64) => {
+            binary::<u64, u64, u32, _>(|a, b| if b > 63 { 0 } else { a >> (b & 63) })
+        }
+        ("shr", S16) => {
+            binary::<u32, u32, u32, _>(|a, b| u32::from((a as i16 >> b.min(15)) as u16))
+        }
         ("shr", S32) => binary::<u32, u32, u32, _>(|a, b| (a as i32 >> b.min(31)) as u32),
         ("shr", S64) => binary::<u64, u64, u32, _>(|a, b| (a as i64 >> b.min(63)) as u64),
         _ => return Err(lowering.unsupported(modifiers, "not for this type")),
@@ -231,7 +337,11 @@ fn shift(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut
 }
 
 /// `shf`: the 64 bits `b:a`, shifted.
-fn funnel(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn funnel(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let left = modifiers.take("l");
     if !left && !modifiers.take("r") {
         return Err(lowering.unsupported(modifiers, "it shifts neither left nor right"));
@@ -244,10 +354,18 @@ fn funnel(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mu
         return Err(lowering.unsupported(modifiers, "only .b32 is"));
     }
     let run = match (left, wrap) {
-        (true, true) => ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) << (c & 31) >> 32) as u32),
-        (true, false) => ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) << c.min(32) >> 32) as u32),
-        (false, true) => ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) >> (c & 31)) as u32),
-        (false, false) => ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) >> c.min(32)) as u32),
+        (true, true) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) << (c & 31) >> 32) as u32)
+        }
+        (true, false) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) << c.min(32) >> 32) as u32)
+        }
+        (false, true) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) >> (c & 31)) as u32)
+        }
+        (false, false) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| (join(a, b) >> c.min(32)) as u32)
+        }
     };
     let mut inst = lowering.inst(run);
     four32(lowering, &mut inst, instruction)?;
@@ -261,7 +379,11 @@ fn join(low: u32, high: u32) -> u64 {
 }
 
 /// `lop3.b32`: any function of three bits, by its truth table. `lop3.BoolOp.b32` also gives a predicate.
-fn lop3(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn lop3(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     if !modifiers.take("b32") || !modifiers.rest().is_empty() {
         return Err(lowering.unsupported(modifiers, "only lop3.b32 is"));
     }
@@ -287,7 +409,11 @@ fn lop3(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
 }
 
 /// Logic on predicates.
-fn predicate(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn predicate(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     modifiers.take("pred");
     let (run, sources) = match modifiers.base {
         "and" => (binary::<bool, bool, bool, _>(|a, b| a & b), 2),

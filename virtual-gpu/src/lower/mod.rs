@@ -1,5 +1,7 @@
 //! Syntax tree to programs: every opcode is decoded here, and what is not known is refused with its line.
 
+mod bits;
+mod compare;
 mod context;
 mod control;
 mod convert;
@@ -10,6 +12,7 @@ mod integer;
 mod memory;
 mod modifiers;
 mod moves;
+mod product;
 mod registers;
 mod shared;
 mod warp;

@@ -17,7 +17,11 @@ impl<'a> Modifiers<'a> {
     pub fn new(opcode: &'a str) -> Self {
         let mut parts = opcode.split('.');
         let base = parts.next().unwrap_or_default();
-        Self { opcode, base, parts: parts.collect() }
+        Self {
+            opcode,
+            base,
+            parts: parts.collect(),
+        }
     }
 
     /// Takes a modifier out; true if it was there.
@@ -28,7 +32,11 @@ impl<'a> Modifiers<'a> {
 
     /// Takes out the first of the modifiers for which `pick` gives something.
     pub fn pick<T>(&mut self, pick: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let (index, value) = self.parts.iter().enumerate().find_map(|(index, part)| Some((index, pick(part)?)))?;
+        let (index, value) = self
+            .parts
+            .iter()
+            .enumerate()
+            .find_map(|(index, part)| Some((index, pick(part)?)))?;
         self.parts.remove(index);
         Some(value)
     }
@@ -48,13 +56,14 @@ impl<'a> Modifiers<'a> {
     /// Takes out all types, in order.
     pub fn types(&mut self) -> Vec<ScalarType> {
         let mut types = Vec::new();
-        self.parts.retain(|part| match ScalarType::from_suffix(part) {
-            Some(ty) => {
-                types.push(ty);
-                false
-            }
-            None => true,
-        });
+        self.parts
+            .retain(|part| match ScalarType::from_suffix(part) {
+                Some(ty) => {
+                    types.push(ty);
+                    false
+                }
+                None => true,
+            });
         types
     }
 

@@ -10,7 +10,11 @@ use crate::num::ScalarType;
 use crate::ptx::{Instruction, Operand};
 
 /// `mov`, `cvta`, `isspacep`, `selp`, `slct`, `prmt`, `mapa`, `getctarank`.
-pub fn lower(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+pub fn lower(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     match modifiers.base {
         "mov" => mov(lowering, instruction, modifiers),
         "cvta" => cvta(lowering, instruction, modifiers),
@@ -18,12 +22,17 @@ pub fn lower(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: 
         "selp" => selp(lowering, instruction, modifiers),
         "slct" => slct(lowering, instruction, modifiers),
         "prmt" => prmt(lowering, instruction, modifiers),
-        _ => Err(lowering.unsupported(modifiers, "clusters with distributed shared memory are not, yet")),
+        _ => Err(lowering.unsupported(
+            modifiers,
+            "clusters with distributed shared memory are not, yet",
+        )),
     }
 }
 
 fn type_of(lowering: &Lowering<'_>, modifiers: &mut Modifiers<'_>) -> Result<ScalarType> {
-    modifiers.last_type().ok_or_else(|| lowering.unsupported(modifiers, "it has no type"))
+    modifiers
+        .last_type()
+        .ok_or_else(|| lowering.unsupported(modifiers, "it has no type"))
 }
 
 /// Copies a register of 32 bits or less.
@@ -40,7 +49,11 @@ pub fn copy64(lowering: &mut Lowering<'_>, d: Slot, a: Slot) {
     lowering.emit(Class::Move, inst);
 }
 
-fn mov(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn mov(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let ty = type_of(lowering, modifiers)?;
     lowering.expect_operands(instruction, 2)?;
     let (to, from) = (&instruction.operands[0], &instruction.operands[1]);
@@ -66,7 +79,10 @@ fn mov(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
             inst.flags = special as u8;
             inst.imm = u32::from(ty.bytes() == 8);
             if special.is_wide() != (ty.bytes() == 8) {
-                return Err(lowering.error(format!("{name} does not have the width of {}", modifiers.opcode)));
+                return Err(lowering.error(format!(
+                    "{name} does not have the width of {}",
+                    modifiers.opcode
+                )));
             }
             inst.d = lowering.destination(to, ty)?;
             lowering.emit(Class::Move, inst);
@@ -86,7 +102,12 @@ fn mov(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut M
 }
 
 /// `mov.b32 {a, b}, c` and its like.
-fn unpack(lowering: &mut Lowering<'_>, ty: ScalarType, parts: &[Operand], from: &Operand) -> Result<()> {
+fn unpack(
+    lowering: &mut Lowering<'_>,
+    ty: ScalarType,
+    parts: &[Operand],
+    from: &Operand,
+) -> Result<()> {
     let run = match (ty.bytes(), parts.len()) {
         (8, 2) => ops::pack::unpack64(2),
         (8, 4) => ops::pack::unpack64(4),
@@ -96,7 +117,11 @@ fn unpack(lowering: &mut Lowering<'_>, ty: ScalarType, parts: &[Operand], from: 
         _ => return Err(lowering.error("these parts do not make up a register of that type")),
     };
     let mut inst = lowering.inst(run);
-    inst.a = if ty.bytes() == 8 { lowering.source64(from)? } else { lowering.source32(from)? };
+    inst.a = if ty.bytes() == 8 {
+        lowering.source64(from)?
+    } else {
+        lowering.source32(from)?
+    };
     let slots: Result<Vec<Option<Slot>>> = parts
         .iter()
         .map(|part| match part {
@@ -110,7 +135,12 @@ fn unpack(lowering: &mut Lowering<'_>, ty: ScalarType, parts: &[Operand], from: 
 }
 
 /// `mov.b32 c, {a, b}` and its like.
-fn pack(lowering: &mut Lowering<'_>, ty: ScalarType, to: &Operand, parts: &[Operand]) -> Result<()> {
+fn pack(
+    lowering: &mut Lowering<'_>,
+    ty: ScalarType,
+    to: &Operand,
+    parts: &[Operand],
+) -> Result<()> {
     let run = match (ty.bytes(), parts.len()) {
         (8, 2) => ops::pack::pack64(2),
         (8, 4) => ops::pack::pack64(4),
@@ -121,13 +151,20 @@ fn pack(lowering: &mut Lowering<'_>, ty: ScalarType, to: &Operand, parts: &[Oper
     };
     let mut inst = lowering.inst(run);
     inst.d = lowering.destination(to, ty)?;
-    let slots: Result<Vec<Option<Slot>>> = parts.iter().map(|part| lowering.source32(part).map(Some)).collect();
+    let slots: Result<Vec<Option<Slot>>> = parts
+        .iter()
+        .map(|part| lowering.source32(part).map(Some))
+        .collect();
     inst.ext = lowering.extra(crate::exec::Extra::Parts(slots?));
     lowering.emit(Class::Move, inst);
     Ok(())
 }
 
-fn cvta(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn cvta(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let ty = type_of(lowering, modifiers)?;
     let to = modifiers.take("to");
     let space = modifiers.first().unwrap_or_default();
@@ -160,10 +197,18 @@ fn cvta(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
     Ok(())
 }
 
-fn isspacep(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn isspacep(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let run = match modifiers.first().unwrap_or_default() {
-        "global" => unary::<bool, u64, _>(|a| crate::memory::Window::of(a) == crate::memory::Window::Global),
-        "shared" | "shared::cta" | "shared::cluster" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == SHARED_BASE),
+        "global" => {
+            unary::<bool, u64, _>(|a| crate::memory::Window::of(a) == crate::memory::Window::Global)
+        }
+        "shared" | "shared::cta" | "shared::cluster" => {
+            unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == SHARED_BASE)
+        }
         "local" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == LOCAL_BASE),
         "param" | "param::entry" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == PARAMETER_BASE),
         _ => return Err(lowering.unsupported(modifiers, "unknown state space")),
@@ -176,16 +221,24 @@ fn isspacep(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &
     Ok(())
 }
 
-fn selp(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn selp(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     let ty = type_of(lowering, modifiers)?;
     lowering.expect_operands(instruction, 4)?;
     let [d, a, b, c] = &instruction.operands[..] else {
         return Ok(());
     };
     let mut inst = if ty.bytes() == 8 {
-        lowering.inst(ternary::<u64, u64, u64, bool, _>(|a, b, c| if c { a } else { b }))
+        lowering.inst(ternary::<u64, u64, u64, bool, _>(
+            |a, b, c| if c { a } else { b },
+        ))
     } else {
-        lowering.inst(ternary::<u32, u32, u32, bool, _>(|a, b, c| if c { a } else { b }))
+        lowering.inst(ternary::<u32, u32, u32, bool, _>(
+            |a, b, c| if c { a } else { b },
+        ))
     };
     inst.d = lowering.destination(d, ty)?;
     (inst.a, inst.b) = (lowering.source(a, ty)?, lowering.source(b, ty)?);
@@ -198,7 +251,11 @@ fn selp(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
     Ok(())
 }
 
-fn slct(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn slct(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     modifiers.take("ftz");
     let types = modifiers.types();
     let &[ty, by] = &types[..] else {
@@ -206,11 +263,19 @@ fn slct(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
     };
     lowering.expect_operands(instruction, 4)?;
     let run = match (ty.bytes(), by) {
-        (4, ScalarType::S32) => ternary::<u32, u32, u32, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b }),
-        (8, ScalarType::S32) => ternary::<u64, u64, u64, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b }),
+        (4, ScalarType::S32) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b })
+        }
+        (8, ScalarType::S32) => {
+            ternary::<u64, u64, u64, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b })
+        }
         // A NaN and anything below zero choose the second; -0 is not below.
-        (4, ScalarType::F32) => ternary::<u32, u32, u32, u32, _>(|a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b }),
-        (8, ScalarType::F32) => ternary::<u64, u64, u64, u32, _>(|a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b }),
+        (4, ScalarType::F32) => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b })
+        }
+        (8, ScalarType::F32) => {
+            ternary::<u64, u64, u64, u32, _>(|a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b })
+        }
         _ => return Err(lowering.unsupported(modifiers, "unknown types")),
     };
     let mut inst = lowering.inst(run);
@@ -222,20 +287,32 @@ fn slct(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
     Ok(())
 }
 
-fn prmt(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut Modifiers<'_>) -> Result<()> {
+fn prmt(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
     if !modifiers.take("b32") {
         return Err(lowering.unsupported(modifiers, "only .b32 is"));
     }
     lowering.expect_operands(instruction, 4)?;
     let run = match modifiers.first() {
         None => ternary::<u32, u32, u32, u32, _>(ops::pack::permute),
-        Some("f4e") => ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| (c & 3) + i))),
+        Some("f4e") => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+            ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| (c & 3) + i))
+        }),
         Some("b4e") => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
             ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| (c & 3).wrapping_sub(i) & 7))
         }),
-        Some("rc8") => ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [c & 3; 4])),
-        Some("ecl") => ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| i.max(c & 3)))),
-        Some("ecr") => ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| i.min(c & 3)))),
+        Some("rc8") => {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| ops::pack::permute_by(a, b, [c & 3; 4]))
+        }
+        Some("ecl") => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+            ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| i.max(c & 3)))
+        }),
+        Some("ecr") => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+            ops::pack::permute_by(a, b, [0, 1, 2, 3].map(|i| i.min(c & 3)))
+        }),
         Some("rc16") => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
             let first = (c & 1) * 2;
             ops::pack::permute_by(a, b, [first, first + 1, first, first + 1])
@@ -249,7 +326,11 @@ fn prmt(lowering: &mut Lowering<'_>, instruction: &Instruction, modifiers: &mut 
 }
 
 /// `d, a, b, c` of 32 bits.
-pub fn four32(lowering: &mut Lowering<'_>, inst: &mut Inst, instruction: &Instruction) -> Result<()> {
+pub fn four32(
+    lowering: &mut Lowering<'_>,
+    inst: &mut Inst,
+    instruction: &Instruction,
+) -> Result<()> {
     lowering.expect_operands(instruction, 4)?;
     inst.d = lowering.destination32(&instruction.operands[0])?;
     inst.a = lowering.source32(&instruction.operands[1])?;

@@ -58,22 +58,36 @@ struct Names {
 
 impl Names {
     fn new() -> Self {
-        Self { scopes: vec![Scope { single: HashMap::new(), numbered: Vec::new() }], next: 0 }
+        Self {
+            scopes: vec![Scope {
+                single: HashMap::new(),
+                numbered: Vec::new(),
+            }],
+            next: 0,
+        }
     }
 
     fn step(&mut self, statement: &Statement) -> Result<(), String> {
         match statement {
-            Statement::Open => self.scopes.push(Scope { single: HashMap::new(), numbered: Vec::new() }),
+            Statement::Open => self.scopes.push(Scope {
+                single: HashMap::new(),
+                numbered: Vec::new(),
+            }),
             Statement::Close => {
                 self.scopes.pop();
             }
             Statement::Variable(variable) if variable.space == Space::Reg => {
                 let kind = Kind::of(variable.ty).ok_or("128-bit registers are not supported")?;
-                let scope = self.scopes.last_mut().ok_or("a register outside of any scope")?;
+                let scope = self
+                    .scopes
+                    .last_mut()
+                    .ok_or("a register outside of any scope")?;
                 let id = Id(self.next);
                 match variable.numbered {
                     Some(count) => {
-                        scope.numbered.push((variable.name.clone(), id, count, kind));
+                        scope
+                            .numbered
+                            .push((variable.name.clone(), id, count, kind));
                         self.next += count;
                     }
                     None => {
@@ -94,10 +108,9 @@ impl Names {
             if let Some(found) = scope.single.get(name) {
                 return Some(*found);
             }
-            let (_, first, _, kind) = scope
-                .numbered
-                .iter()
-                .find(|(prefix, _, count, _)| *prefix == name[..digits] && number.is_some_and(|n| n < *count))?;
+            let (_, first, _, kind) = scope.numbered.iter().find(|(prefix, _, count, _)| {
+                *prefix == name[..digits] && number.is_some_and(|n| n < *count)
+            })?;
             Some((Id(first.0 + number?), *kind))
         })
     }
@@ -233,15 +246,27 @@ fn lives(statements: &[Statement]) -> Result<HashMap<Id, Life>, String> {
         }
         let mut written = Vec::new();
         for (position, operand) in instruction.operands.iter().enumerate() {
-            let into = if position == 0 && instruction.guard.is_none() { &mut written } else { &mut used };
+            let into = if position == 0 && instruction.guard.is_none() {
+                &mut written
+            } else {
+                &mut used
+            };
             names_in(operand, into);
         }
         let base = instruction.opcode.split('.').next().unwrap_or_default();
-        for (name, write) in used.iter().map(|name| (name, false)).chain(written.iter().map(|name| (name, true))) {
+        for (name, write) in used
+            .iter()
+            .map(|name| (name, false))
+            .chain(written.iter().map(|name| (name, true)))
+        {
             let Some((id, _)) = names.find(name) else {
                 continue;
             };
-            let life = lives.entry(id).or_insert(Life { block, last: 0, shares: write });
+            let life = lives.entry(id).or_insert(Life {
+                block,
+                last: 0,
+                shares: write,
+            });
             life.shares &= life.block == block;
             life.last = index as u32;
         }
@@ -255,11 +280,17 @@ fn lives(statements: &[Statement]) -> Result<HashMap<Id, Life>, String> {
 fn names_in<'a>(operand: &'a Operand, names: &mut Vec<&'a str>) {
     match operand {
         Operand::Name(name) | Operand::Offset(name, _) => names.push(name),
-        Operand::Address(Address { base, coordinates, .. }) => {
+        Operand::Address(Address {
+            base, coordinates, ..
+        }) => {
             names.extend(base.as_deref());
-            coordinates.iter().for_each(|operand| names_in(operand, names));
+            coordinates
+                .iter()
+                .for_each(|operand| names_in(operand, names));
         }
-        Operand::Vector(items) | Operand::List(items) => items.iter().for_each(|operand| names_in(operand, names)),
+        Operand::Vector(items) | Operand::List(items) => {
+            items.iter().for_each(|operand| names_in(operand, names))
+        }
         Operand::Pair(a, b) => {
             names_in(a, names);
             names_in(b, names);

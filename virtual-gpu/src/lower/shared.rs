@@ -25,13 +25,22 @@ impl Layout {
     pub fn new(module: &Module, kernel: &Function) -> Result<Self, (u32, String)> {
         let mut layout = Self::default();
         let functions = module.functions.iter().filter(|function| !function.entry);
-        let bodies = functions.chain([kernel]).filter_map(|function| function.body.as_ref());
+        let bodies = functions
+            .chain([kernel])
+            .filter_map(|function| function.body.as_ref());
         let local = bodies.flatten().filter_map(|statement| match statement {
             Statement::Variable(variable) => Some(variable),
             _ => None,
         });
-        for variable in module.variables.iter().chain(local).filter(|variable| variable.space == Space::Shared) {
-            layout.place(variable).ok_or_else(|| (variable.line, variable.name.clone()))?;
+        for variable in module
+            .variables
+            .iter()
+            .chain(local)
+            .filter(|variable| variable.space == Space::Shared)
+        {
+            layout
+                .place(variable)
+                .ok_or_else(|| (variable.line, variable.name.clone()))?;
         }
         Ok(layout)
     }
@@ -49,8 +58,15 @@ impl Layout {
             return None;
         }
         let bytes = variable.bytes as u32;
-        (self.end, self.declared) = (offset + bytes, self.declared.next_multiple_of(align) + bytes);
-        self.variables.push(SharedVariable { name: variable.name.clone(), offset, bytes });
+        (self.end, self.declared) = (
+            offset + bytes,
+            self.declared.next_multiple_of(align) + bytes,
+        );
+        self.variables.push(SharedVariable {
+            name: variable.name.clone(),
+            offset,
+            bytes,
+        });
         Some(())
     }
 

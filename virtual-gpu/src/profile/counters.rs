@@ -1,5 +1,6 @@
 //! What launches are counted by.
 
+use crate::exec::Grid;
 use serde::Serialize;
 
 /// Memory traffic of an instruction.
@@ -61,4 +62,17 @@ pub struct Counters {
     pub lane_instructions: u64,
     /// Memory traffic.
     pub memory: MemoryCounters,
+}
+
+impl Counters {
+    /// The counts of a launch that has run.
+    pub(crate) fn of(grid: &Grid) -> Self {
+        let mut counters = Self::default();
+        for (count, traffic) in grid.counts.iter().zip(&grid.traffic) {
+            counters.warp_instructions += count.warps;
+            counters.lane_instructions += count.lanes;
+            counters.memory.add(traffic);
+        }
+        counters
+    }
 }

@@ -3,8 +3,12 @@
 pub mod atomic;
 pub mod barrier;
 pub mod control;
+pub mod convert;
+pub mod fence;
 pub mod load_store;
+pub mod logic;
 pub mod pack;
+pub mod param;
 pub mod printf;
 pub mod special;
 pub mod warp;

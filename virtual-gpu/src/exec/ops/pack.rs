@@ -12,12 +12,20 @@ struct Unpack<const WHOLE: u32, const COUNT: usize>;
 
 /// Packs `count` parts into 64 bits.
 pub fn pack64(count: usize) -> Handler {
-    if count == 2 { handler::<Pack<64, 2>>() } else { handler::<Pack<64, 4>>() }
+    if count == 2 {
+        handler::<Pack<64, 2>>()
+    } else {
+        handler::<Pack<64, 4>>()
+    }
 }
 
 /// Packs `count` parts into 32 bits.
 pub fn pack32(count: usize) -> Handler {
-    if count == 2 { handler::<Pack<32, 2>>() } else { handler::<Pack<32, 4>>() }
+    if count == 2 {
+        handler::<Pack<32, 2>>()
+    } else {
+        handler::<Pack<32, 4>>()
+    }
 }
 
 /// Packs two bytes into 16 bits.
@@ -27,12 +35,20 @@ pub fn pack16() -> Handler {
 
 /// Takes 64 bits apart into `count` parts.
 pub fn unpack64(count: usize) -> Handler {
-    if count == 2 { handler::<Unpack<64, 2>>() } else { handler::<Unpack<64, 4>>() }
+    if count == 2 {
+        handler::<Unpack<64, 2>>()
+    } else {
+        handler::<Unpack<64, 4>>()
+    }
 }
 
 /// Takes 32 bits apart into `count` parts.
 pub fn unpack32(count: usize) -> Handler {
-    if count == 2 { handler::<Unpack<32, 2>>() } else { handler::<Unpack<32, 4>>() }
+    if count == 2 {
+        handler::<Unpack<32, 2>>()
+    } else {
+        handler::<Unpack<32, 4>>()
+    }
 }
 
 /// Takes 16 bits apart into two bytes.
@@ -64,7 +80,9 @@ impl<const WHOLE: u32, const COUNT: usize> Code for Pack<WHOLE, COUNT> {
             if WHOLE == 64 {
                 let mut out = [0u64; LANES];
                 for part in 0..COUNT {
-                    let Some(Some(slot)) = slots.get(part) else { continue };
+                    let Some(Some(slot)) = slots.get(part) else {
+                        continue;
+                    };
                     let values = machine.row(*slot);
                     for lane in 0..LANES {
                         out[lane] |= u64::from(values[lane] & part_mask) << (bits * part as u32);
@@ -74,7 +92,9 @@ impl<const WHOLE: u32, const COUNT: usize> Code for Pack<WHOLE, COUNT> {
             } else {
                 let mut out = [0u32; LANES];
                 for part in 0..COUNT {
-                    let Some(Some(slot)) = slots.get(part) else { continue };
+                    let Some(Some(slot)) = slots.get(part) else {
+                        continue;
+                    };
                     let values = machine.row(*slot);
                     for lane in 0..LANES {
                         out[lane] |= (values[lane] & part_mask) << (bits * part as u32);
@@ -95,9 +115,15 @@ impl<const WHOLE: u32, const COUNT: usize> Code for Unpack<WHOLE, COUNT> {
         // SAFETY: the handler's contract.
         unsafe {
             let slots = parts(machine, inst);
-            let values = if WHOLE == 64 { machine.wide(inst.a) } else { machine.row(inst.a).map(u64::from) };
+            let values = if WHOLE == 64 {
+                machine.wide(inst.a)
+            } else {
+                machine.row(inst.a).map(u64::from)
+            };
             for part in 0..COUNT {
-                let Some(Some(slot)) = slots.get(part) else { continue };
+                let Some(Some(slot)) = slots.get(part) else {
+                    continue;
+                };
                 let mut out = [0u32; LANES];
                 for lane in 0..LANES {
                     out[lane] = (values[lane] >> (bits * part as u32)) as u32 & part_mask;
@@ -117,7 +143,11 @@ pub fn permute(a: u32, b: u32, c: u32) -> u32 {
     for index in 0..4 {
         let selector = c >> (4 * index) & 15;
         let byte = (bytes >> (8 * (selector & 7))) as u8;
-        let byte = if selector & 8 != 0 { ((byte as i8) >> 7) as u8 } else { byte };
+        let byte = if selector & 8 != 0 {
+            ((byte as i8) >> 7) as u8
+        } else {
+            byte
+        };
         out |= u32::from(byte) << (8 * index);
     }
     out

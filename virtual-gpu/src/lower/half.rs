@@ -1,0 +1,222 @@
+//! Arithmetic on f16 and bf16, single and packed.
+
+use super::Result;
+use super::context::Lowering;
+use super::modifiers::Modifiers;
+use crate::exec::{Class, Handler, binary, ternary, unary};
+use crate::num::HalfMode;
+use crate::num::ScalarType::{self, *};
+use crate::num::half::{self, packed1, packed2, packed3};
+use crate::ptx::Instruction;
+
+/// A handler of a function of 16-bit values, applied to both halves where the type is packed, for each mode that the
+/// modifiers can ask for.
+macro_rules! half_op {
+    ($packed:expr, $mode:expr, |$m:ident, $($x:ident),+| $body:expr) => {{
+        macro_rules! with_mode {
+            ($ftz:literal, $sat:literal, $relu:literal) => {
+                half_handler!($packed, |$($x),+| {
+                    let $m = HalfMode { ftz: $ftz, sat: $sat, relu: $relu };
+                    let _ = $m;
+                    $body
+                })
+            };
+        }
+        match ($mode.ftz, $mode.sat, $mode.relu) {
+            (false, false, false) => with_mode!(false, false, false),
+            (true, false, false) => with_mode!(true, false, false),
+            (false, true, false) => with_mode!(false, true, false),
+            (true, true, false) => with_mode!(true, true, false),
+            (false, false, true) => with_mode!(false, false, true),
+            (true, _, true) => with_mode!(true, false, true),
+            (false, true, true) => with_mode!(false, true, true),
+        }
+    }};
+}
+
+macro_rules! half_handler {
+    ($packed:expr, |$a:ident| $body:expr) => {
+        if $packed {
+            unary::<u32, u32, _>(|a| packed1(a, |$a: u16| -> u16 { $body }))
+        } else {
+            unary::<u32, u32, _>(|$a| {
+                let $a = $a as u16;
+                let result: u16 = $body;
+                u32::from(result)
+            })
+        }
+    };
+    ($packed:expr, |$a:ident, $b:ident| $body:expr) => {
+        if $packed {
+            binary::<u32, u32, u32, _>(|a, b| packed2(a, b, |$a: u16, $b: u16| -> u16 { $body }))
+        } else {
+            binary::<u32, u32, u32, _>(|$a, $b| {
+                let ($a, $b) = ($a as u16, $b as u16);
+                let result: u16 = $body;
+                u32::from(result)
+            })
+        }
+    };
+    ($packed:expr, |$a:ident, $b:ident, $c:ident| $body:expr) => {
+        if $packed {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+                packed3(a, b, c, |$a: u16, $b: u16, $c: u16| -> u16 { $body })
+            })
+        } else {
+            ternary::<u32, u32, u32, u32, _>(|$a, $b, $c| {
+                let ($a, $b, $c) = ($a as u16, $b as u16, $c as u16);
+                let result: u16 = $body;
+                u32::from(result)
+            })
+        }
+    };
+}
+
+/// Instructions on f16 and bf16, `setp` and `set` included.
+pub fn lower(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    match modifiers.base {
+        "setp" => return super::compare::setp(lowering, instruction, modifiers),
+        "set" => return super::compare::set(lowering, instruction, modifiers),
+        _ => {}
+    }
+    let Some(ty) = modifiers.last_type() else {
+        return Err(lowering.unsupported(modifiers, "it has no type"));
+    };
+    modifiers.take("rn");
+    modifiers.take("noftz");
+    let mode = HalfMode {
+        ftz: modifiers.take("ftz"),
+        sat: modifiers.take("sat"),
+        relu: modifiers.take("relu"),
+    };
+    let Some((run, sources)) = handler_of(modifiers, ty, mode) else {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    };
+    lowering.expect_operands(instruction, 1 + sources)?;
+    let mut inst = lowering.inst(run);
+    inst.d = lowering.destination32(&instruction.operands[0])?;
+    inst.a = lowering.source32(&instruction.operands[1])?;
+    if sources > 1 {
+        inst.b = lowering.source32(&instruction.operands[2])?;
+    }
+    if sources > 2 {
+        inst.c = lowering.source32(&instruction.operands[3])?;
+    }
+    lowering.emit(
+        if sources == 1 {
+            Class::Special
+        } else {
+            Class::Half
+        },
+        inst,
+    );
+    Ok(())
+}
+
+fn handler_of(
+    modifiers: &mut Modifiers<'_>,
+    ty: ScalarType,
+    mode: HalfMode,
+) -> Option<(Handler, usize)> {
+    let packed = matches!(ty, F16x2 | BF16x2);
+    let brain = matches!(ty, BF16 | BF16x2);
+    let approximate = modifiers.take("approx");
+    let nan = modifiers.take("NaN");
+    let xor_sign = modifiers.take("xorsign") && modifiers.take("abs");
+    Some(match (modifiers.base, brain) {
+        ("add", false) => (half_op!(packed, mode, |m, a, b| half::f16_add(a, b, m)), 2),
+        ("sub", false) => (half_op!(packed, mode, |m, a, b| half::f16_sub(a, b, m)), 2),
+        ("mul", false) => (half_op!(packed, mode, |m, a, b| half::f16_mul(a, b, m)), 2),
+        ("fma", false) => (
+            half_op!(packed, mode, |m, a, b, c| half::f16_fma(a, b, c, m)),
+            3,
+        ),
+        ("add", true) => (half_op!(packed, mode, |m, a, b| half::bf16_add(a, b, m)), 2),
+        ("sub", true) => (half_op!(packed, mode, |m, a, b| half::bf16_sub(a, b, m)), 2),
+        ("mul", true) => (half_op!(packed, mode, |m, a, b| half::bf16_mul(a, b, m)), 2),
+        ("fma", true) => (
+            half_op!(packed, mode, |m, a, b, c| half::bf16_fma(a, b, c, m)),
+            3,
+        ),
+        ("min" | "max", _) if xor_sign => {
+            return extreme_of_magnitudes(modifiers.base, packed, brain, nan, mode);
+        }
+        ("min", false) if nan => (
+            half_op!(packed, mode, |m, a, b| half::f16_min_nan(a, b, m)),
+            2,
+        ),
+        ("max", false) if nan => (
+            half_op!(packed, mode, |m, a, b| half::f16_max_nan(a, b, m)),
+            2,
+        ),
+        ("min", false) => (half_op!(packed, mode, |m, a, b| half::f16_min(a, b, m)), 2),
+        ("max", false) => (half_op!(packed, mode, |m, a, b| half::f16_max(a, b, m)), 2),
+        ("min", true) if nan => (
+            half_op!(packed, mode, |m, a, b| half::bf16_min_nan(a, b, m)),
+            2,
+        ),
+        ("max", true) if nan => (
+            half_op!(packed, mode, |m, a, b| half::bf16_max_nan(a, b, m)),
+            2,
+        ),
+        ("min", true) => (half_op!(packed, mode, |m, a, b| half::bf16_min(a, b, m)), 2),
+        ("max", true) => (half_op!(packed, mode, |m, a, b| half::bf16_max(a, b, m)), 2),
+        ("abs", false) => (
+            half_op!(packed, mode, |m, a| half::abs(if m.ftz {
+                half::f16_ftz(a)
+            } else {
+                a
+            })),
+            1,
+        ),
+        ("neg", false) => (
+            half_op!(packed, mode, |m, a| half::neg(if m.ftz {
+                half::f16_ftz(a)
+            } else {
+                a
+            })),
+            1,
+        ),
+        ("abs", true) => (half_op!(packed, mode, |m, a| half::abs(a)), 1),
+        ("neg", true) => (half_op!(packed, mode, |m, a| half::neg(a)), 1),
+        ("ex2", false) if approximate => (half_op!(packed, mode, |m, a| half::ex2_f16(a)), 1),
+        ("tanh", false) if approximate => (half_op!(packed, mode, |m, a| half::tanh_f16(a)), 1),
+        ("ex2", true) if approximate => (half_op!(packed, mode, |m, a| half::ex2_bf16(a)), 1),
+        ("tanh", true) if approximate => (half_op!(packed, mode, |m, a| half::tanh_bf16(a)), 1),
+        _ => return None,
+    })
+}
+
+/// `.xorsign.abs`: the extreme of the magnitudes, with the product of the signs.
+fn extreme_of_magnitudes(
+    base: &str,
+    packed: bool,
+    brain: bool,
+    nan: bool,
+    mode: HalfMode,
+) -> Option<(Handler, usize)> {
+    macro_rules! signed {
+        ($function:path) => {
+            half_op!(packed, mode, |m, a, b| half::xor_sign(
+                $function(half::abs(a), half::abs(b), m),
+                a,
+                b
+            ))
+        };
+    }
+    let run = match (base, brain, nan) {
+        ("min", false, false) => signed!(half::f16_min),
+        ("max", false, false) => signed!(half::f16_max),
+        ("min", false, true) => signed!(half::f16_min_nan),
+        ("max", false, true) => signed!(half::f16_max_nan),
+        ("min", true, false) => signed!(half::bf16_min),
+        ("max", true, false) => signed!(half::bf16_max),
+        ("min", true, true) => signed!(half::bf16_min_nan),
+        _ => signed!(half::bf16_max_nan),
+    };
+    Some((run, 2))
+}

@@ -1,0 +1,302 @@
+//! Loads, stores, atomics, fences and cache hints.
+
+use super::Result;
+use super::context::Lowering;
+use super::function::nothing;
+use super::modifiers::Modifiers;
+use super::moves::parameter_words;
+use super::registers::Place;
+use crate::exec::ops::atomic::{Operation, atomic};
+use crate::exec::ops::load_store::{load, store};
+use crate::exec::{Access, Class, Extra, Order, Scope, Slot, handler, ops, space, unary};
+use crate::num::ScalarType::{self, *};
+use crate::ptx::{Address, Instruction, Operand};
+
+/// `ld`, `st`, `atom`, `red`, `membar`, `fence` and hints.
+pub fn lower(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    match modifiers.base {
+        "ld" | "ldu" | "st" => load_store(lowering, instruction, modifiers),
+        "atom" | "red" => atomics(lowering, instruction, modifiers),
+        "membar" | "fence" => fence(lowering, instruction, modifiers),
+        "createpolicy" => {
+            // A policy is an opaque word that only hints read.
+            while modifiers.first().is_some() {}
+            let d = lowering.destination64(lowering.operand(instruction, 0)?)?;
+            let zero = lowering.wide(0);
+            super::moves::copy64(lowering, d, zero);
+            Ok(())
+        }
+        _ => {
+            while modifiers.first().is_some() {}
+            nothing(lowering);
+            Ok(())
+        }
+    }
+}
+
+/// Takes out the state space.
+fn state_space(modifiers: &mut Modifiers<'_>) -> u8 {
+    modifiers
+        .pick(|part| {
+            Some(match part {
+                "global" => space::GLOBAL,
+                "shared" | "shared::cta" | "shared::cluster" => space::SHARED,
+                "local" => space::LOCAL,
+                "param" | "param::entry" | "param::func" => space::PARAM,
+                "const" => space::CONST,
+                _ => return None,
+            })
+        })
+        .unwrap_or(space::GENERIC)
+}
+
+fn load_store(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    let writes = modifiers.base == "st";
+    let Some(ty) = modifiers.last_type() else {
+        return Err(lowering.unsupported(modifiers, "it has no type"));
+    };
+    if matches!(ty, B128 | Pred) {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    }
+    let state_space = state_space(modifiers);
+    modifiers.take("async");
+    modifiers.take("unified");
+    modifiers.cache_hints();
+    let count = modifiers.pick(|part| {
+        Some(match part {
+            "v2" => 2,
+            "v4" => 4,
+            "v8" => 8,
+            _ => return None,
+        })
+    });
+    let order = modifiers.order().unwrap_or_default();
+    let scope = modifiers.scope().unwrap_or(if order == Order::Volatile {
+        Scope::System
+    } else {
+        Scope::Gpu
+    });
+    modifiers.take("mmio");
+    let (value, place) = if writes { (1, 0) } else { (0, 1) };
+    // A cache policy may follow as a last operand.
+    if instruction.operands.len() < 2 || instruction.operands.len() > 3 {
+        return Err(lowering.error(format!("{} takes 2 operands", modifiers.opcode)));
+    }
+    let Operand::Address(address) = &instruction.operands[place] else {
+        return Err(lowering.error("expected an address in brackets"));
+    };
+    let values: Vec<&Operand> = match &instruction.operands[value] {
+        Operand::Vector(items) => items.iter().collect(),
+        single => vec![single],
+    };
+    if values.len() != count.unwrap_or(1) {
+        return Err(lowering.error(format!(
+            "{} does not have {} registers",
+            modifiers.opcode,
+            values.len()
+        )));
+    }
+    if state_space == space::PARAM
+        && let Some(words) = address
+            .base
+            .as_deref()
+            .and_then(|base| parameter_words(lowering, base))
+    {
+        return parameter(lowering, ty, &values, words, address, writes);
+    }
+    let registers: Result<Vec<Option<(Slot, bool)>>> = values
+        .iter()
+        .map(|value| register(lowering, value, ty, writes))
+        .collect();
+    let (base, offset, wide_address) = lowering.address(address)?;
+    let used_bytes = std::mem::replace(&mut lowering.used_bytes, u32::MAX);
+    let access = Access {
+        ty,
+        registers: registers?,
+        offset,
+        wide_address,
+        order,
+        scope,
+        used_bytes,
+    };
+    let run = if writes {
+        store(state_space, ty.bytes())
+    } else {
+        load(state_space, ty.bytes())
+    };
+    let Some(run) = run else {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    };
+    let mut inst = lowering.inst(run);
+    inst.a = base;
+    inst.ext = lowering.extra(Extra::Access(access));
+    lowering.emit(Class::Memory, inst);
+    Ok(())
+}
+
+/// The register of one element: a source or a destination, which may be wider than the element.
+fn register(
+    lowering: &mut Lowering<'_>,
+    operand: &Operand,
+    ty: ScalarType,
+    writes: bool,
+) -> Result<Option<(Slot, bool)>> {
+    match operand {
+        Operand::Sink => Ok(None),
+        Operand::Name(name) => match lowering.register(name) {
+            Some(Place::Narrow(slot)) if ty.bytes() < 8 => Ok(Some((slot, false))),
+            Some(Place::Wide(slot)) => Ok(Some((slot, true))),
+            Some(_) => Err(lowering.error(format!("{name} does not hold a value of this type"))),
+            None if writes => {
+                let slot = lowering.source(operand, ty)?;
+                Ok(Some((slot, ty.bytes() == 8)))
+            }
+            None => Err(lowering.error(format!("{name} is no register"))),
+        },
+        _ if writes => Ok(Some((lowering.source(operand, ty)?, ty.bytes() == 8))),
+        _ => Err(lowering.error("expected a register to write to")),
+    }
+}
+
+/// Accesses to `.param`s of device functions and calls, which are rows of 32-bit words.
+fn parameter(
+    lowering: &mut Lowering<'_>,
+    ty: ScalarType,
+    values: &[&Operand],
+    (first, count): (Slot, u32),
+    address: &Address,
+    writes: bool,
+) -> Result<()> {
+    let bytes = ty.bytes();
+    for (index, value) in values.iter().enumerate() {
+        let at = address.offset + i64::from(bytes) * index as i64;
+        if at < 0 || at % i64::from(bytes) != 0 || at + i64::from(bytes) > 4 * i64::from(count) {
+            return Err(lowering.error(format!(
+                "offset {at} is not inside the parameter, or not aligned"
+            )));
+        }
+        let Some((slot, wide)) = register(lowering, value, ty, writes)? else {
+            continue;
+        };
+        let word = first.offset(at as u32 / 4);
+        let shift = 8 * (at as u32 % 4);
+        let mut inst = lowering.inst(match (writes, bytes, wide) {
+            (true, 8, _) => ops::param::store_wide(),
+            (false, 8, _) => ops::param::load_wide(),
+            (true, 4, false) | (false, 4, false) => unary::<u32, u32, _>(|a| a),
+            (true, _, _) => ops::param::store_part(),
+            (false, 4, true) => ops::param::load_extended(),
+            (false, _, _) => ops::param::load_part(),
+        });
+        (inst.d, inst.a) = if writes { (word, slot) } else { (slot, word) };
+        inst.imm = shift;
+        // Size, whether the value is signed, whether its register has 64 bits.
+        inst.flags = bytes as u8 | u8::from(ty.is_signed()) << 4 | u8::from(wide) << 5;
+        lowering.emit(Class::Move, inst);
+    }
+    Ok(())
+}
+
+fn atomics(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    let returns = modifiers.base == "atom";
+    let Some(ty) = modifiers.last_type() else {
+        return Err(lowering.unsupported(modifiers, "it has no type"));
+    };
+    modifiers.take("noftz");
+    let state_space = state_space(modifiers);
+    modifiers.cache_hints();
+    let order = modifiers.order().unwrap_or(Order::Relaxed);
+    let scope = modifiers.scope().unwrap_or_default();
+    let Some(operation) = modifiers.pick(Operation::from_name) else {
+        return Err(lowering.unsupported(modifiers, "unknown operation"));
+    };
+    let Some(run) = atomic(state_space).filter(|_| operation.allows(ty)) else {
+        return Err(lowering.unsupported(modifiers, "not for this type or state space"));
+    };
+    let sources = if operation == Operation::CompareAndSwap {
+        2
+    } else {
+        1
+    };
+    let first = usize::from(returns);
+    if instruction.operands.len() < first + 1 + sources {
+        return Err(lowering.error(format!("{} has too few operands", modifiers.opcode)));
+    }
+    let Operand::Address(address) = &instruction.operands[first] else {
+        return Err(lowering.error("expected an address in brackets"));
+    };
+    let mut inst = lowering.inst(run);
+    inst.b = lowering.source(&instruction.operands[first + 1], ty)?;
+    if sources == 2 {
+        inst.c = lowering.source(&instruction.operands[first + 2], ty)?;
+    }
+    let wide = ty.bytes() == 8;
+    let register = match &instruction.operands[0] {
+        _ if !returns => None,
+        Operand::Sink => None,
+        operand => Some((lowering.destination(operand, ty)?, wide)),
+    };
+    let (base, offset, wide_address) = lowering.address(address)?;
+    inst.a = base;
+    inst.flags = operation.index();
+    let access = Access {
+        ty,
+        registers: vec![register],
+        offset,
+        wide_address,
+        order,
+        scope,
+        used_bytes: u32::MAX,
+    };
+    inst.ext = lowering.extra(Extra::Access(access));
+    lowering.emit(Class::Atomic, inst);
+    Ok(())
+}
+
+/// `membar`, `fence`, `fence.proxy`, `fence.mbarrier_init`.
+fn fence(
+    lowering: &mut Lowering<'_>,
+    _: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    let mut inst = lowering.inst(handler::<ops::fence::Fence>());
+    if modifiers.take("proxy") {
+        let kind = modifiers.first().unwrap_or_default();
+        inst.flags = match kind {
+            "async" | "async::generic" => ops::fence::flag::PROXY_ASYNC,
+            "alias" | "tensormap" | "tensormap::generic" => ops::fence::flag::PROXY_OTHER,
+            _ => return Err(lowering.unsupported(modifiers, "unknown proxy")),
+        };
+        modifiers.pick(|part| (part == "global" || part.starts_with("shared")).then_some(()));
+        modifiers.order();
+        modifiers.scope();
+        modifiers.pick(|part| part.starts_with("sync_restrict").then_some(()));
+    } else if modifiers.take("mbarrier_init") {
+        modifiers.order();
+        modifiers.scope();
+        inst.flags = ops::fence::flag::MBARRIER_INIT;
+    } else {
+        modifiers.take("sc");
+        modifiers.order();
+        modifiers.pick(|part| part.starts_with("sync_restrict").then_some(()));
+        let scope = modifiers.scope();
+        let Some(scope) = scope else {
+            return Err(lowering.unsupported(modifiers, "it has no scope"));
+        };
+        inst.imm = scope as u32;
+    }
+    lowering.emit(Class::Sync, inst);
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! A loaded PTX module.
+
+use crate::exec::{Limits, ParameterLayout, Program};
+use crate::lower;
+use crate::ptx::{self, Initialiser, PtxError, Space, Variable};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A PTX module whose kernels have been lowered. It belongs to no device: each device gives its variables a place.
+pub struct Module {
+    id: u64,
+    target: String,
+    version: (u32, u32),
+    programs: Vec<Arc<Program>>,
+    files: Arc<Vec<(u32, String)>>,
+    variables: Vec<Variable>,
+    function_names: Vec<String>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module")
+            .field("target", &self.target)
+            .field("kernels", &self.kernels().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl Module {
+    /// Parses and lowers PTX text. What is not known is refused here, with its line, not when it is run.
+    pub fn from_ptx(text: &str) -> Result<Arc<Self>, PtxError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let module = ptx::parse(text)?;
+        let kernels = module
+            .functions
+            .iter()
+            .enumerate()
+            .filter(|(_, function)| function.entry && function.body.is_some());
+        let programs: Result<Vec<_>, _> = kernels
+            .map(|(index, _)| lower::kernel(&module, index, text).map(Arc::new))
+            .collect();
+        Ok(Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            target: module.target,
+            version: module.version,
+            programs: programs?,
+            files: Arc::new(module.files),
+            variables: module.variables,
+            function_names: module
+                .functions
+                .into_iter()
+                .map(|function| function.name)
+                .collect(),
+        }))
+    }
+
+    /// `.target` of the text: `sm_90`, ...
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// `.version` of the text.
+    pub fn version(&self) -> (u32, u32) {
+        self.version
+    }
+
+    /// Names of the kernels.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.programs.iter().map(|program| program.name.as_str())
+    }
+
+    /// What a kernel is.
+    pub fn kernel(&self, name: &str) -> Option<KernelInfo<'_>> {
+        self.program(name).map(|program| KernelInfo { program })
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Option<&Arc<Program>> {
+        self.programs.iter().find(|program| program.name == name)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn files(&self) -> &Arc<Vec<(u32, String)>> {
+        &self.files
+    }
+
+    /// Variables of module scope, by the index that constants name them by.
+    pub(crate) fn variables(&self) -> &[Variable] {
+        &self.variables
+    }
+
+    pub(crate) fn function_index(&self, name: &str) -> Option<u32> {
+        self.function_names
+            .iter()
+            .position(|function| function == name)
+            .map(|index| index as u32)
+    }
+}
+
+/// The bytes of a variable before addresses are filled in.
+pub(crate) fn initial_bytes(variable: &Variable) -> Option<Vec<u8>> {
+    if variable.external || !matches!(variable.space, Space::Global | Space::Const) {
+        return None;
+    }
+    let mut bytes = vec![0; variable.bytes as usize];
+    for part in &variable.initialiser {
+        if let Initialiser::Bytes(at, data) = part {
+            bytes[*at as usize..][..data.len()].copy_from_slice(data);
+        }
+    }
+    Some(bytes)
+}
+
+/// What can be known of a kernel without running it.
+#[derive(Clone, Copy)]
+pub struct KernelInfo<'a> {
+    program: &'a Program,
+}
+
+impl KernelInfo<'_> {
+    /// Offset, size and alignment of each parameter, in bytes.
+    pub fn parameters(&self) -> &[ParameterLayout] {
+        &self.program.parameters
+    }
+
+    /// Bytes of all parameters.
+    pub fn parameter_bytes(&self) -> u32 {
+        self.program.parameter_bytes
+    }
+
+    /// Bytes of static shared memory.
+    pub fn static_shared(&self) -> u32 {
+        self.program.shared_declared
+    }
+
+    /// Bytes of local memory of a thread.
+    pub fn local_bytes(&self) -> u32 {
+        self.program.local_bytes
+    }
+
+    /// `.maxntid` and its like.
+    pub fn limits(&self) -> Limits {
+        self.program.limits
+    }
+
+    /// PTX instructions, called functions included.
+    pub fn instructions(&self) -> usize {
+        self.program.code.len()
+    }
+}

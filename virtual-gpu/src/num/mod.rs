@@ -1,5 +1,17 @@
 //! Arithmetic of PTX on single values: types, conversions, rounding, reduced precision, tensor-core sums.
+//!
+//! Everything here is a pure function of its operands. Scalars of 16 bits and less travel as their bits, `f32` and `f64`
+//! as themselves; every floating-point result that is not a number is canonical (`0x7fff`, `0x7fffffff`).
 
+pub mod approx;
+pub mod convert;
+pub mod float32;
+pub mod float64;
+pub mod fp8;
+pub mod half;
+mod round;
 mod scalar;
 
+pub use convert::{Convert, pack_saturated};
+pub use half::HalfMode;
 pub use scalar::{Rounding, ScalarType};

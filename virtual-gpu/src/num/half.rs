@@ -297,7 +297,7 @@ fn odd32(sum: f32, error: f32) -> f32 {
 
 /// `sum + error` rounded to odd in single precision, where `sum` is the double nearest to it.
 #[inline]
-fn narrow_to_odd(sum: f64, error: f64) -> f32 {
+pub(crate) fn narrow_to_odd(sum: f64, error: f64) -> f32 {
     let nearest = sum as f32;
     let rest = (sum - f64::from(nearest)) + error;
     let bits = nearest.to_bits();

@@ -9,9 +9,11 @@ pub mod float32;
 pub mod float64;
 pub mod fp8;
 pub mod half;
+pub mod mma;
 mod round;
 mod scalar;
 
 pub use convert::{Convert, pack_saturated};
 pub use half::HalfMode;
+pub use mma::{Arch, Mma, MmaMode, MmaShape};
 pub use scalar::{Rounding, ScalarType};

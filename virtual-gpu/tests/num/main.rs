@@ -6,4 +6,6 @@ mod float32;
 mod float64;
 mod fp8;
 mod half;
+mod matrix;
+mod mma;
 mod reference;

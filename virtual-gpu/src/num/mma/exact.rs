@@ -11,7 +11,6 @@ use super::fragment::{Accumulators, MAX_K, Operands};
 use super::{Arch, Mma};
 use crate::num::half::{f16_to_f32, f32_to_f16, narrow_to_odd};
 use crate::num::{Rounding, ScalarType, float32};
-use std::ops::Range;
 
 /// The first number beyond single precision.
 const TWO_TO_128: f64 = f64::from_bits((1023 + 128) << 52);
@@ -19,7 +18,7 @@ const TWO_TO_128: f64 = f64::from_bits((1023 + 128) << 52);
 /// What distinguishes the adders of the chips.
 struct Adder {
     /// Bits below the largest exponent that an addend keeps.
-    fraction: i32,
+    fraction: f32,
     /// Whether the products are added in two groups, one after the other.
     halved: bool,
     /// Bits of a single-precision result that are kept.
@@ -39,9 +38,9 @@ impl Adder {
         let half = mma.d == ScalarType::F16;
         Self {
             fraction: match older {
-                _ if short => 13,
-                true => 24,
-                false => 25,
+                _ if short => 13.0,
+                true => 24.0,
+                false => 25.0,
             },
             // A group is 16 bytes of a row: 16, 8 or 4 products.
             halved: older && mma.shape.k * bytes == 32,
@@ -51,23 +50,25 @@ impl Adder {
         }
     }
 
-    /// A sum rounded to the type of the result.
+    /// Sums rounded to the type of the result.
     #[inline(always)]
-    fn round(&self, x: f64) -> f32 {
-        let result = if self.half {
-            f16_to_f32(f32_to_f16(narrow_to_odd(x, 0.0), Rounding::Nearest))
+    fn round(&self, sums: [f64; 8]) -> [f32; 8] {
+        let results = if self.half {
+            sums.map(|x| f16_to_f32(f32_to_f16(narrow_to_odd(x, 0.0), Rounding::Nearest)))
         } else {
-            let bits = float32::from_f64(x, Rounding::Zero).to_bits() & self.mask;
-            // Truncation stops at the largest number, the adder does not.
-            let overflow = x.abs() >= TWO_TO_128;
-            f32::from_bits(if overflow {
-                (bits & 0x8000_0000) | 0x7f80_0000
-            } else {
-                bits
+            sums.map(|x| {
+                let bits = float32::from_f64(x, Rounding::Zero).to_bits() & self.mask;
+                // Truncation stops at the largest number, the adder does not.
+                let overflow = x.abs() >= TWO_TO_128;
+                f32::from_bits(if overflow {
+                    (bits & 0x8000_0000) | 0x7f80_0000
+                } else {
+                    bits
+                })
             })
         };
         // A negative zero becomes a positive one.
-        result + 0.0
+        results.map(|x| x + 0.0)
     }
 }
 
@@ -80,35 +81,31 @@ fn smallest_exponent(ty: ScalarType) -> i32 {
     }
 }
 
-/// The exponent that the adder sees: of a subnormal number that of its type's smallest normal one.
+/// The exponent that the adder sees: of a subnormal number that of its type's smallest normal one. As a single, in which
+/// sums are exact and the compiler keeps maxima in the order of the code.
 #[inline(always)]
-fn exponent(x: f32, smallest: i32) -> i32 {
+fn exponent(x: f32, smallest: i32) -> f32 {
     let field = ((x.to_bits() >> 23) & 0xff) as i32;
     let exponent = (field - 127).max(smallest);
-    if x == 0.0 { -126 } else { exponent }
+    (if x == 0.0 { -126 } else { exponent }) as f32
 }
 
-/// `2^n` for an exponent of normal doubles.
+/// `2^n` for an integer among the exponents of normal doubles.
 #[inline(always)]
-fn power(n: i32) -> f64 {
+fn power(n: f32) -> f64 {
+    // Adding 1.5 * 2^23 puts the integer into the low bits.
+    let n = (n + 12_582_912.0).to_bits() as i32 - 12_582_912f32.to_bits() as i32;
     f64::from_bits(((1023 + n) as u64) << 52)
 }
 
 #[inline(always)]
-fn any_special(row: &[f32]) -> bool {
-    row.iter().fold(false, |any, x| {
-        any | (x.to_bits() & 0x7f80_0000 == 0x7f80_0000)
-    })
+fn is_special(x: f32) -> bool {
+    x.to_bits() & 0x7f80_0000 == 0x7f80_0000
 }
 
-/// Operands with what alignment needs to know of them.
-struct Aligned<'a> {
-    a: &'a [[f32; MAX_K]; 16],
-    a_exponents: [[i32; MAX_K]; 16],
-    b: [[f64; 8]; MAX_K],
-    b_exponents: [[i32; 8]; MAX_K],
-    /// Whether infinities or NaN are among them.
-    special: bool,
+#[inline(always)]
+fn any_special(row: &[f32; 8]) -> bool {
+    row.iter().fold(false, |any, x| any | is_special(*x))
 }
 
 /// Adds the products to the accumulators as `arch` does.
@@ -116,102 +113,89 @@ struct Aligned<'a> {
 pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mut Accumulators) {
     let adder = Adder::new(mma, arch);
     let (a_min, b_min) = (smallest_exponent(mma.a), smallest_exponent(mma.b));
-    let mut aligned = Aligned {
-        a: &operands.a,
-        a_exponents: [[0; MAX_K]; 16],
-        b: [[0.0; 8]; MAX_K],
-        b_exponents: [[0; 8]; MAX_K],
-        special: any_special(operands.a.as_flattened()) | any_special(operands.b.as_flattened()),
-    };
-    for (to, from) in aligned
-        .a_exponents
-        .as_flattened_mut()
-        .iter_mut()
-        .zip(operands.a.as_flattened())
-    {
-        *to = exponent(*from, a_min);
-    }
-    for (to, from) in aligned
-        .b_exponents
-        .as_flattened_mut()
-        .iter_mut()
-        .zip(operands.b.as_flattened())
-    {
-        *to = exponent(*from, b_min);
-    }
-    for (to, from) in aligned
-        .b
-        .as_flattened_mut()
-        .iter_mut()
-        .zip(operands.b.as_flattened())
-    {
-        *to = f64::from(*from);
-    }
     let k = (mma.shape.k as usize).min(MAX_K);
     let first = if adder.halved { k / 2 } else { k };
-    for (i, row) in sums.0.iter_mut().enumerate() {
-        *row = add_group(&adder, &aligned, i, 0..first, row);
-        if adder.halved {
-            *row = add_group(&adder, &aligned, i, first..k, row);
+    let (mut b, mut b_exponents, mut b_special) = ([[0.0; 8]; MAX_K], [[0.0; 8]; MAX_K], false);
+    for (l, row) in operands.b[..k].iter().enumerate() {
+        b[l] = row.map(f64::from);
+        b_exponents[l] = row.map(|x| exponent(x, b_min));
+        b_special |= any_special(row);
+    }
+    for (row, c) in operands.a.iter().zip(&mut sums.0) {
+        let (mut a_exponents, mut special) = ([0.0; MAX_K], b_special);
+        let (to, _) = a_exponents.as_chunks_mut::<8>();
+        let (from, _) = row.as_chunks::<8>();
+        for (to, from) in to.iter_mut().zip(from).take(k.div_ceil(8)) {
+            *to = from.map(|x| exponent(x, a_min));
+            special |= any_special(from);
+        }
+        // A loop and not a closure: what is called twice may miss the caller's instruction set.
+        for range in [0..first, first..k] {
+            if range.is_empty() {
+                continue;
+            }
+            let group = Group {
+                a: &row[range.clone()],
+                a_exponents: &a_exponents[range.clone()],
+                b: &b[range.clone()],
+                b_exponents: &b_exponents[range],
+            };
+            let sum = group.add_to(c, &adder);
+            *c = if special | any_special(c) {
+                group.with_special(c, sum)
+            } else {
+                sum
+            };
         }
     }
 }
 
-/// One group of products of row `i` added to a row of accumulators.
-#[inline(always)]
-fn add_group(
-    adder: &Adder,
-    operands: &Aligned,
-    i: usize,
-    group: Range<usize>,
-    c: &[f32; 8],
-) -> [f32; 8] {
-    let a = &operands.a[i][group.clone()];
-    let a_exponents = &operands.a_exponents[i][group.clone()];
-    let mut largest = c.map(|c| exponent(c, adder.c_min));
-    for (a, b) in a_exponents.iter().zip(&operands.b_exponents[group.clone()]) {
-        for (largest, b) in largest.iter_mut().zip(b) {
-            *largest = (*largest).max(a + b);
-        }
-    }
-    let scale = largest.map(|e| power(adder.fraction - e));
-    let mut sum = [0.0; 8];
-    for j in 0..8 {
-        sum[j] += (f64::from(c[j]) * scale[j]).trunc();
-    }
-    for (a, b) in a.iter().zip(&operands.b[group.clone()]) {
-        let a = f64::from(*a);
-        for j in 0..8 {
-            sum[j] += (a * b[j] * scale[j]).trunc();
-        }
-    }
-    let mut result = [0.0; 8];
-    for j in 0..8 {
-        result[j] = adder.round(sum[j] * power(largest[j] - adder.fraction));
-    }
-    if operands.special | any_special(c) {
-        replace_special(operands, i, group, c, &mut result);
-    }
-    result
+/// Operands of the products that a row of accumulators takes at once, with their exponents.
+struct Group<'a> {
+    a: &'a [f32],
+    a_exponents: &'a [f32],
+    b: &'a [[f64; 8]],
+    b_exponents: &'a [[f32; 8]],
 }
 
-/// Puts infinities and NaN where the operands make them.
-#[cold]
-#[inline(never)]
-fn replace_special(
-    operands: &Aligned,
-    i: usize,
-    group: Range<usize>,
-    c: &[f32; 8],
-    result: &mut [f32; 8],
-) {
-    for j in 0..8 {
-        let products = group
-            .clone()
-            .map(|l| f64::from(operands.a[i][l]) * operands.b[l][j]);
-        let plain = products.fold(f64::from(c[j]), |sum, product| sum + product);
-        if !plain.is_finite() {
-            result[j] = plain as f32;
+impl Group<'_> {
+    /// The products and finite accumulators added and rounded.
+    #[inline(always)]
+    fn add_to(&self, c: &[f32; 8], adder: &Adder) -> [f32; 8] {
+        let mut largest = c.map(|c| exponent(c, adder.c_min));
+        for (a, b) in self.a_exponents.iter().zip(self.b_exponents) {
+            for (largest, b) in largest.iter_mut().zip(b) {
+                *largest = if a + b > *largest { a + b } else { *largest };
+            }
         }
+        let scale = largest.map(|e| power(adder.fraction - e));
+        let mut sum = [0.0; 8];
+        for ((sum, c), scale) in sum.iter_mut().zip(c).zip(scale) {
+            *sum += (f64::from(*c) * scale).trunc();
+        }
+        for (a, b) in self.a.iter().zip(self.b) {
+            let a = f64::from(*a);
+            for ((sum, b), scale) in sum.iter_mut().zip(b).zip(scale) {
+                *sum += (a * b * scale).trunc();
+            }
+        }
+        for (sum, largest) in sum.iter_mut().zip(largest) {
+            *sum *= power(largest - adder.fraction);
+        }
+        adder.round(sum)
+    }
+
+    /// `sums` with infinities and NaN where the operands make them.
+    #[cold]
+    #[inline(never)]
+    fn with_special(&self, c: &[f32; 8], mut sums: [f32; 8]) -> [f32; 8] {
+        for (j, sum) in sums.iter_mut().enumerate() {
+            let products = self.a.iter().zip(self.b).map(|(a, b)| f64::from(*a) * b[j]);
+            let plain = products.fold(f64::from(c[j]), |sum, product| sum + product);
+            if !plain.is_finite() {
+                *sum = plain as f32;
+            }
+        }
+        sums
     }
 }

@@ -5,19 +5,23 @@ use super::fragment::{Accumulators, MAX_K, Operands};
 /// Adds the products to the accumulators in ascending k. A product of two 8-bit, 16-bit or `.tf32` numbers is exact unless
 /// it leaves the range of a single, so that fused operations would give the same sums.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Loops over indices are the ones that the compiler keeps in registers.
 pub(super) fn add_products(operands: &Operands, k: usize, sums: &mut Accumulators) {
     let k = k.min(MAX_K);
-    // Four rows at a time are enough independent sums to hide the latency of an addition.
-    for (rows, sums) in operands.a.chunks_exact(4).zip(sums.0.chunks_exact_mut(4)) {
-        let mut four = [sums[0], sums[1], sums[2], sums[3]];
-        for (l, b) in operands.b[..k].iter().enumerate() {
-            for (sum, row) in four.iter_mut().zip(rows) {
-                let a = row[l];
-                for (s, b) in sum.iter_mut().zip(b) {
-                    *s += a * b;
+    // Eight rows at a time are enough independent sums to hide the latency of an addition.
+    let (rows, _) = operands.a.as_chunks::<8>();
+    let (sums, _) = sums.0.as_chunks_mut::<8>();
+    for (rows, sums) in rows.iter().zip(sums) {
+        let mut eight = *sums;
+        for l in 0..k {
+            let b = operands.b[l];
+            for i in 0..8 {
+                let a = rows[i][l];
+                for j in 0..8 {
+                    eight[i][j] += a * b[j];
                 }
             }
         }
-        sums.copy_from_slice(&four);
+        *sums = eight;
     }
 }

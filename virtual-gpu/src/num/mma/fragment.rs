@@ -84,13 +84,19 @@ impl Operands {
         decode: impl Fn(u32) -> [f32; E],
     ) {
         for (r, register) in registers.iter().enumerate() {
-            let rows = &mut self.b[4 * E * r..4 * E * (r + 1)];
-            for t in 0..4 {
-                for g in 0..8 {
-                    let values = decode(register[4 * g + t]);
-                    for (i, value) in values.into_iter().enumerate() {
-                        rows[E * t + i][g] = value;
-                    }
+            let mut words = [[0; 8]; 4];
+            for g in 0..8 {
+                for t in 0..4 {
+                    words[t][g] = register[4 * g + t];
+                }
+            }
+            for (rows, words) in self.b[4 * E * r..4 * E * (r + 1)]
+                .chunks_exact_mut(E)
+                .zip(&words)
+            {
+                let values = words.map(&decode);
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = values.map(|value| value[i]);
                 }
             }
         }

@@ -79,7 +79,7 @@ fn exp2_parts(x: f64) -> (f64, f64) {
 }
 
 /// `ex2.approx`: 2 to the power of x.
-#[inline]
+#[inline(always)]
 pub fn ex2(x: f32) -> f32 {
     // Below -200 the result is zero and above 200 infinite; NaN passes the comparisons.
     let wide = f64::from(x);
@@ -90,7 +90,7 @@ pub fn ex2(x: f32) -> f32 {
 }
 
 /// `lg2.approx`: logarithm to base 2; of zero -infinity, of a negative number NaN.
-#[inline]
+#[inline(always)]
 pub fn lg2(x: f32) -> f32 {
     // As doubles all singles but zero are normal. The mantissa is taken between sqrt(1/2) and sqrt(2).
     let bits = f64::from(x).to_bits();
@@ -142,7 +142,7 @@ fn quarter_turns(x: f32, turns: u64) -> f32 {
 }
 
 /// `tanh.approx`: hyperbolic tangent.
-#[inline]
+#[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let wide = f64::from(x).abs();
     // tanh(20) is 1 in single precision; NaN passes the comparison.
@@ -154,25 +154,25 @@ pub fn tanh(x: f32) -> f32 {
 }
 
 /// `rcp.approx`: one over x.
-#[inline]
+#[inline(always)]
 pub fn rcp(x: f32) -> f32 {
     float32::rcp(x, Rounding::Nearest)
 }
 
 /// `sqrt.approx`: square root.
-#[inline]
+#[inline(always)]
 pub fn sqrt(x: f32) -> f32 {
     float32::sqrt(x, Rounding::Nearest)
 }
 
 /// `rsqrt.approx`: one over the square root; of -0 -infinity, of a negative number NaN.
-#[inline]
+#[inline(always)]
 pub fn rsqrt(x: f32) -> f32 {
     canonical((1.0 / f64::from(x).sqrt()) as f32)
 }
 
 /// `div.approx`: the quotient; for 2^126 < |b| < 2^128 zero (NaN if a is infinite), where the reciprocal is lost.
-#[inline]
+#[inline(always)]
 pub fn div_approx(a: f32, b: f32) -> f32 {
     const EDGE: f32 = f32::from_bits((126 + 127) << 23);
     let lost = (b.abs() > EDGE) & (b.abs() < f32::INFINITY);
@@ -184,7 +184,7 @@ pub fn div_approx(a: f32, b: f32) -> f32 {
 }
 
 /// `div.full`: the quotient over the full range.
-#[inline]
+#[inline(always)]
 pub fn div_full(a: f32, b: f32) -> f32 {
     float32::div(a, b, Rounding::Nearest)
 }

@@ -340,12 +340,24 @@ impl Convert {
 
     #[inline]
     fn float_of_integer(&self, value: i128, format: Format, rounding: Rounding) -> u64 {
-        let parts = Parts::Finite {
-            negative: value < 0,
-            significand: value.unsigned_abs(),
-            exponent: 0,
+        let bits = match (self.to, rounding) {
+            // Every integer type fits one of the two, from which the host rounds to nearest.
+            (ScalarType::F32, Rounding::Nearest) if value < 0 => {
+                (value as i64 as f32).to_bits().into()
+            }
+            (ScalarType::F32, Rounding::Nearest) => (value as u64 as f32).to_bits().into(),
+            _ => {
+                let (negative, significand) = (value < 0, value.unsigned_abs());
+                format.encode(
+                    Parts::Finite {
+                        negative,
+                        significand,
+                        exponent: 0,
+                    },
+                    rounding,
+                )
+            }
         };
-        let bits = format.encode(parts, rounding);
         match self.to {
             _ if !self.saturate => bits,
             ScalarType::F16 => half::f16_saturate(bits as u16).into(),

@@ -13,7 +13,7 @@ pub const NAN_BITS: u32 = 0x7fff_ffff;
 const SIGN: u32 = 0x8000_0000;
 
 /// Replaces a subnormal number by zero of the same sign.
-#[inline]
+#[inline(always)]
 pub fn ftz(x: f32) -> f32 {
     let bits = x.to_bits();
     f32::from_bits(if bits & 0x7f80_0000 == 0 {
@@ -24,7 +24,7 @@ pub fn ftz(x: f32) -> f32 {
 }
 
 /// Replaces every NaN by the canonical one.
-#[inline]
+#[inline(always)]
 pub fn canonical(x: f32) -> f32 {
     // The test is one of integers: to the compiler any two NaN of arithmetic are the same, and it did fold
     // `is_nan() ? NAN : x` to the NaN of the host's operation.
@@ -32,13 +32,13 @@ pub fn canonical(x: f32) -> f32 {
 }
 
 /// The canonical NaN if `nan`, else `x`.
-#[inline]
+#[inline(always)]
 pub(crate) fn nan_if(nan: bool, x: f32) -> f32 {
     f32::from_bits(if nan { NAN_BITS } else { x.to_bits() })
 }
 
 /// `a + b`.
-#[inline]
+#[inline(always)]
 pub fn add(a: f32, b: f32, rounding: Rounding) -> f32 {
     canonical(match rounding {
         Rounding::Nearest => a + b,
@@ -47,7 +47,7 @@ pub fn add(a: f32, b: f32, rounding: Rounding) -> f32 {
 }
 
 /// `a * b`.
-#[inline]
+#[inline(always)]
 pub fn mul(a: f32, b: f32, rounding: Rounding) -> f32 {
     canonical(match rounding {
         Rounding::Nearest => a * b,
@@ -57,7 +57,7 @@ pub fn mul(a: f32, b: f32, rounding: Rounding) -> f32 {
 }
 
 /// `a * b + c`, rounded once.
-#[inline]
+#[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
     canonical(match rounding {
         Rounding::Nearest => a.mul_add(b, c),
@@ -66,7 +66,7 @@ pub fn fma(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
 }
 
 /// `a / b`.
-#[inline]
+#[inline(always)]
 pub fn div(a: f32, b: f32, rounding: Rounding) -> f32 {
     if rounding == Rounding::Nearest {
         return canonical(a / b);
@@ -78,7 +78,7 @@ pub fn div(a: f32, b: f32, rounding: Rounding) -> f32 {
 }
 
 /// Square root; of a negative number other than zero: NaN.
-#[inline]
+#[inline(always)]
 pub fn sqrt(x: f32, rounding: Rounding) -> f32 {
     if rounding == Rounding::Nearest {
         return canonical(x.sqrt());
@@ -89,13 +89,13 @@ pub fn sqrt(x: f32, rounding: Rounding) -> f32 {
 }
 
 /// `1 / x`.
-#[inline]
+#[inline(always)]
 pub fn rcp(x: f32, rounding: Rounding) -> f32 {
     div(1.0, x, rounding)
 }
 
 /// The smaller operand; a NaN loses against a number, and -0 is less than +0 (`min`).
-#[inline]
+#[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
     let smaller = if order(b) < order(a) { b } else { a };
     let number = if a.is_nan() { b } else { smaller };
@@ -103,7 +103,7 @@ pub fn min(a: f32, b: f32) -> f32 {
 }
 
 /// The larger operand; a NaN loses against a number, and -0 is less than +0 (`max`).
-#[inline]
+#[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
     let larger = if order(b) > order(a) { b } else { a };
     let number = if a.is_nan() { b } else { larger };
@@ -111,34 +111,34 @@ pub fn max(a: f32, b: f32) -> f32 {
 }
 
 /// The smaller operand, or NaN if one is (`min.NaN`).
-#[inline]
+#[inline(always)]
 pub fn min_nan(a: f32, b: f32) -> f32 {
     let smaller = if order(b) < order(a) { b } else { a };
     nan_if(a.is_nan() | b.is_nan(), smaller)
 }
 
 /// The larger operand, or NaN if one is (`max.NaN`).
-#[inline]
+#[inline(always)]
 pub fn max_nan(a: f32, b: f32) -> f32 {
     let larger = if order(b) > order(a) { b } else { a };
     nan_if(a.is_nan() | b.is_nan(), larger)
 }
 
 /// Clamps to [0, 1]; NaN and -0 become +0 (`.sat`).
-#[inline]
+#[inline(always)]
 pub fn saturate(x: f32) -> f32 {
     let positive = if x > 0.0 { x } else { 0.0 };
     if positive > 1.0 { 1.0 } else { positive }
 }
 
 /// `magnitude` with the sign of `sign`, which is also the first operand of the PTX instruction.
-#[inline]
+#[inline(always)]
 pub fn copysign(sign: f32, magnitude: f32) -> f32 {
     f32::from_bits(sign.to_bits() & SIGN | magnitude.to_bits() & !SIGN)
 }
 
 /// Gives `x`, the minimum or maximum of the magnitudes of `a` and `b`, the product of their signs (`.xorsign.abs`).
-#[inline]
+#[inline(always)]
 pub fn xor_sign(x: f32, a: f32, b: f32) -> f32 {
     canonical(f32::from_bits(
         x.to_bits() & !SIGN | (a.to_bits() ^ b.to_bits()) & SIGN,
@@ -146,7 +146,7 @@ pub fn xor_sign(x: f32, a: f32, b: f32) -> f32 {
 }
 
 /// A double rounded to single precision (`cvt.f32.f64`).
-#[inline]
+#[inline(always)]
 pub fn from_f64(x: f64, rounding: Rounding) -> f32 {
     let nearest = x as f32;
     let back = f64::from(nearest);
@@ -167,14 +167,14 @@ pub fn from_f64(x: f64, rounding: Rounding) -> f32 {
 }
 
 /// Integers in the order of the numbers whose bits they are made of, -0 before +0.
-#[inline]
+#[inline(always)]
 fn order(x: f32) -> i32 {
     let bits = x.to_bits() as i32;
     bits ^ ((bits >> 31) & i32::MAX)
 }
 
 /// `p + c` in a directed mode; `p` may be an exact product.
-#[inline]
+#[inline(always)]
 fn directed_sum(p: f64, c: f64, rounding: Rounding) -> f32 {
     let sum = p + c;
     let virtual_c = sum - p;
@@ -188,7 +188,7 @@ fn directed_sum(p: f64, c: f64, rounding: Rounding) -> f32 {
 
 /// `sum + error` rounded to odd, where `sum` is already the double nearest to it. An error of NaN (the sum is not
 /// finite) counts as none.
-#[inline]
+#[inline(always)]
 pub(crate) fn to_odd(sum: f64, error: f64) -> f64 {
     let bits = sum.to_bits();
     let outwards = (error > 0.0) == (sum > 0.0);

@@ -54,31 +54,31 @@ fn encode<const FRACTION: u32, const BIAS: u32, const MAX: u32>(x: f32, relu: bo
 }
 
 /// `.rn.satfinite.e4m3` of a single; `relu` replaces negative results by +0.
-#[inline]
+#[inline(always)]
 pub fn f32_to_e4m3(x: f32, relu: bool) -> u8 {
     encode::<3, 7, 0x7e>(x, relu)
 }
 
 /// `.rn.satfinite.e5m2` of a single; `relu` replaces negative results by +0.
-#[inline]
+#[inline(always)]
 pub fn f32_to_e5m2(x: f32, relu: bool) -> u8 {
     encode::<2, 15, 0x7b>(x, relu)
 }
 
 /// `.rn.satfinite.e4m3` of a half; `relu` replaces negative results by +0.
-#[inline]
+#[inline(always)]
 pub fn f16_to_e4m3(bits: u16, relu: bool) -> u8 {
     f32_to_e4m3(f16_to_f32(bits), relu)
 }
 
 /// `.rn.satfinite.e5m2` of a half; `relu` replaces negative results by +0.
-#[inline]
+#[inline(always)]
 pub fn f16_to_e5m2(bits: u16, relu: bool) -> u8 {
     f32_to_e5m2(f16_to_f32(bits), relu)
 }
 
 /// The value of an `.e4m3` number.
-#[inline]
+#[inline(always)]
 pub fn e4m3_to_f32(bits: u8) -> f32 {
     let sign = u32::from(bits & 0x80) << 24;
     let magnitude = bits & 0x7f;
@@ -92,19 +92,19 @@ pub fn e4m3_to_f32(bits: u8) -> f32 {
 }
 
 /// The value of an `.e5m2` number.
-#[inline]
+#[inline(always)]
 pub fn e5m2_to_f32(bits: u8) -> f32 {
     f16_to_f32(u16::from(bits) << 8)
 }
 
 /// The value of an `.e4m3` number as a half, which holds all of them.
-#[inline]
+#[inline(always)]
 pub fn e4m3_to_f16(bits: u8) -> u16 {
     f32_to_f16(e4m3_to_f32(bits), Rounding::Nearest)
 }
 
 /// The value of an `.e5m2` number as a half, which holds all of them.
-#[inline]
+#[inline(always)]
 pub fn e5m2_to_f16(bits: u8) -> u16 {
     let wide = u16::from(bits) << 8;
     if wide & 0x7fff > 0x7c00 {
@@ -116,7 +116,7 @@ pub fn e5m2_to_f16(bits: u8) -> u16 {
 
 /// A single with 10 bits of fraction left, the others zero (`cvt.tf32.f32`). `satfinite` stops at the largest finite
 /// number, `relu` replaces negative results by +0.
-#[inline]
+#[inline(always)]
 pub fn f32_to_tf32(x: f32, rounding: Tf32Rounding, relu: bool, satfinite: bool) -> f32 {
     const KEPT: u32 = !0x1fff;
     let bits = x.to_bits();

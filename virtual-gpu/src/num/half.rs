@@ -28,25 +28,19 @@ pub struct HalfMode {
 }
 
 /// The value of a half; NaN becomes the canonical one of `f32`.
-#[inline]
+#[inline(always)]
 pub fn f16_to_f32(bits: u16) -> f32 {
+    // With its exponent in a single's field the number is 2^-112 of itself, subnormal ones too.
+    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
     let sign = u32::from(bits & SIGN) << 16;
     let magnitude = u32::from(bits & !SIGN) << 13;
-    let normal = magnitude + ((127 - 15) << 23);
-    // A subnormal gets an exponent, whose hidden bit is then subtracted.
-    let subnormal =
-        (f32::from_bits((127 - 14) << 23 | magnitude) - f32::from_bits((127 - 14) << 23)).to_bits();
     let infinity = u32::from(F16_INFINITY) << 13;
+    let finite = (f32::from_bits(magnitude) * SCALE).to_bits() | sign;
     let special = if magnitude == infinity {
         0x7f80_0000 | sign
     } else {
         float32::NAN_BITS
     };
-    let finite = if magnitude < 1 << 23 {
-        subnormal
-    } else {
-        normal
-    } | sign;
     f32::from_bits(if magnitude >= infinity {
         special
     } else {
@@ -55,7 +49,7 @@ pub fn f16_to_f32(bits: u16) -> f32 {
 }
 
 /// The half nearest to `x` in the sense of `rounding`.
-#[inline]
+#[inline(always)]
 pub fn f32_to_f16(x: f32, rounding: Rounding) -> u16 {
     if rounding != Rounding::Nearest {
         return F16.encode(F32.decode(x.to_bits().into()), rounding) as u16;
@@ -92,13 +86,13 @@ pub fn f32_to_f16(x: f32, rounding: Rounding) -> u16 {
 }
 
 /// The value of a brain float. A NaN keeps its bits (PTX leaves them unspecified, and compilers emit a shift).
-#[inline]
+#[inline(always)]
 pub fn bf16_to_f32(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
 /// The brain float nearest to `x` in the sense of `rounding`.
-#[inline]
+#[inline(always)]
 pub fn f32_to_bf16(x: f32, rounding: Rounding) -> u16 {
     let bits = x.to_bits();
     let kept = bits >> 16;
@@ -124,7 +118,7 @@ pub fn f64_to_bf16(x: f64, rounding: Rounding) -> u16 {
 }
 
 /// Replaces a subnormal half by zero of the same sign.
-#[inline]
+#[inline(always)]
 pub fn f16_ftz(bits: u16) -> u16 {
     if bits & F16_INFINITY == 0 {
         bits & SIGN
@@ -134,7 +128,7 @@ pub fn f16_ftz(bits: u16) -> u16 {
 }
 
 /// Replaces a subnormal brain float by zero of the same sign.
-#[inline]
+#[inline(always)]
 pub fn bf16_ftz(bits: u16) -> u16 {
     if bits & BF16_INFINITY == 0 {
         bits & SIGN
@@ -144,7 +138,7 @@ pub fn bf16_ftz(bits: u16) -> u16 {
 }
 
 /// Clamps a half to [0, 1]; NaN and -0 become +0 (`.sat`).
-#[inline]
+#[inline(always)]
 pub fn f16_saturate(bits: u16) -> u16 {
     clamp(
         bits,
@@ -157,17 +151,17 @@ pub fn f16_saturate(bits: u16) -> u16 {
     )
 }
 
-#[inline]
+#[inline(always)]
 fn f16_operand(bits: u16, mode: HalfMode) -> f32 {
     f16_to_f32(if mode.ftz { f16_ftz(bits) } else { bits })
 }
 
-#[inline]
+#[inline(always)]
 fn bf16_operand(bits: u16, mode: HalfMode) -> f32 {
     bf16_to_f32(if mode.ftz { bf16_ftz(bits) } else { bits })
 }
 
-#[inline]
+#[inline(always)]
 fn f16_result(bits: u16, mode: HalfMode) -> u16 {
     clamp(
         if mode.ftz { f16_ftz(bits) } else { bits },
@@ -177,7 +171,7 @@ fn f16_result(bits: u16, mode: HalfMode) -> u16 {
     )
 }
 
-#[inline]
+#[inline(always)]
 fn bf16_result(bits: u16, mode: HalfMode) -> u16 {
     clamp(
         if mode.ftz { bf16_ftz(bits) } else { bits },
@@ -187,7 +181,7 @@ fn bf16_result(bits: u16, mode: HalfMode) -> u16 {
     )
 }
 
-#[inline]
+#[inline(always)]
 fn clamp(bits: u16, infinity: u16, one: u16, mode: HalfMode) -> u16 {
     let negative = bits & SIGN != 0;
     let nan = bits & !SIGN > infinity;
@@ -197,7 +191,7 @@ fn clamp(bits: u16, infinity: u16, one: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a + b`.
-#[inline]
+#[inline(always)]
 pub fn f16_add(a: u16, b: u16, mode: HalfMode) -> u16 {
     // Rounding 24 bits to 11 is innocuous after one addition (Figueroa: 24 >= 2 * 11 + 2).
     f16_result(
@@ -210,13 +204,13 @@ pub fn f16_add(a: u16, b: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a - b`.
-#[inline]
+#[inline(always)]
 pub fn f16_sub(a: u16, b: u16, mode: HalfMode) -> u16 {
     f16_add(a, b ^ SIGN, mode)
 }
 
 /// `a * b`.
-#[inline]
+#[inline(always)]
 pub fn f16_mul(a: u16, b: u16, mode: HalfMode) -> u16 {
     f16_result(
         f32_to_f16(
@@ -228,7 +222,7 @@ pub fn f16_mul(a: u16, b: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a * b + c`, rounded once.
-#[inline]
+#[inline(always)]
 pub fn f16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
     let product = f16_operand(a, mode) * f16_operand(b, mode);
     let c = f16_operand(c, mode);
@@ -239,7 +233,7 @@ pub fn f16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a + b`.
-#[inline]
+#[inline(always)]
 pub fn bf16_add(a: u16, b: u16, mode: HalfMode) -> u16 {
     bf16_result(
         f32_to_bf16(
@@ -251,13 +245,13 @@ pub fn bf16_add(a: u16, b: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a - b`.
-#[inline]
+#[inline(always)]
 pub fn bf16_sub(a: u16, b: u16, mode: HalfMode) -> u16 {
     bf16_add(a, b ^ SIGN, mode)
 }
 
 /// `a * b`.
-#[inline]
+#[inline(always)]
 pub fn bf16_mul(a: u16, b: u16, mode: HalfMode) -> u16 {
     // A single would round a subnormal product before its time.
     let product = f64::from(bf16_operand(a, mode)) * f64::from(bf16_operand(b, mode));
@@ -268,7 +262,7 @@ pub fn bf16_mul(a: u16, b: u16, mode: HalfMode) -> u16 {
 }
 
 /// `a * b + c`, rounded once.
-#[inline]
+#[inline(always)]
 pub fn bf16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
     let product = f64::from(bf16_operand(a, mode)) * f64::from(bf16_operand(b, mode));
     let c = f64::from(bf16_operand(c, mode));
@@ -282,7 +276,7 @@ pub fn bf16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
 }
 
 /// `sum + error` rounded to odd in single precision, where `sum` is already the single nearest to it.
-#[inline]
+#[inline(always)]
 fn odd32(sum: f32, error: f32) -> f32 {
     let bits = sum.to_bits();
     let outwards = (error > 0.0) == (sum > 0.0);
@@ -296,7 +290,7 @@ fn odd32(sum: f32, error: f32) -> f32 {
 }
 
 /// `sum + error` rounded to odd in single precision, where `sum` is the double nearest to it.
-#[inline]
+#[inline(always)]
 pub(crate) fn narrow_to_odd(sum: f64, error: f64) -> f32 {
     let nearest = sum as f32;
     let rest = (sum - f64::from(nearest)) + error;
@@ -312,7 +306,7 @@ pub(crate) fn narrow_to_odd(sum: f64, error: f64) -> f32 {
 }
 
 /// Integers in the order of the numbers whose bits they are made of, -0 before +0.
-#[inline]
+#[inline(always)]
 fn order(bits: u16) -> i16 {
     let bits = bits as i16;
     bits ^ ((bits >> 15) & i16::MAX)
@@ -322,7 +316,7 @@ fn order(bits: u16) -> i16 {
 macro_rules! extrema {
     ($infinity:expr, $result:ident, $ftz:ident, $min:ident, $max:ident, $min_nan:ident, $max_nan:ident) => {
         /// The smaller operand; a NaN loses against a number, and -0 is less than +0 (`min`).
-        #[inline]
+        #[inline(always)]
         pub fn $min(a: u16, b: u16, mode: HalfMode) -> u16 {
             let (a, b) = if mode.ftz { ($ftz(a), $ftz(b)) } else { (a, b) };
             let smaller = if order(b) < order(a) { b } else { a };
@@ -330,7 +324,7 @@ macro_rules! extrema {
         }
 
         /// The larger operand; a NaN loses against a number, and -0 is less than +0 (`max`).
-        #[inline]
+        #[inline(always)]
         pub fn $max(a: u16, b: u16, mode: HalfMode) -> u16 {
             let (a, b) = if mode.ftz { ($ftz(a), $ftz(b)) } else { (a, b) };
             let larger = if order(b) > order(a) { b } else { a };
@@ -338,7 +332,7 @@ macro_rules! extrema {
         }
 
         /// The smaller operand, or NaN if one is (`min.NaN`).
-        #[inline]
+        #[inline(always)]
         pub fn $min_nan(a: u16, b: u16, mode: HalfMode) -> u16 {
             let nan = (a & !SIGN > $infinity) | (b & !SIGN > $infinity);
             let result = $min(a, b, mode);
@@ -346,7 +340,7 @@ macro_rules! extrema {
         }
 
         /// The larger operand, or NaN if one is (`max.NaN`).
-        #[inline]
+        #[inline(always)]
         pub fn $max_nan(a: u16, b: u16, mode: HalfMode) -> u16 {
             let nan = (a & !SIGN > $infinity) | (b & !SIGN > $infinity);
             let result = $max(a, b, mode);
@@ -375,7 +369,7 @@ extrema!(
 );
 
 /// `chosen` of two numbers, or the one that is a number, or the canonical NaN.
-#[inline]
+#[inline(always)]
 fn number(a: u16, b: u16, chosen: u16, infinity: u16) -> u16 {
     let (a_nan, b_nan) = (a & !SIGN > infinity, b & !SIGN > infinity);
     let result = if a_nan { b } else { chosen };
@@ -384,20 +378,20 @@ fn number(a: u16, b: u16, chosen: u16, infinity: u16) -> u16 {
 }
 
 /// Absolute value: clears the sign, of a NaN too, like the hardware.
-#[inline]
+#[inline(always)]
 pub fn abs(bits: u16) -> u16 {
     bits & !SIGN
 }
 
 /// Negation: flips the sign, of a NaN too, like the hardware.
-#[inline]
+#[inline(always)]
 pub fn neg(bits: u16) -> u16 {
     bits ^ SIGN
 }
 
 /// Gives `x`, the minimum or maximum of the magnitudes of `a` and `b`, the product of their signs (`.xorsign.abs`).
 /// A canonical NaN stays one.
-#[inline]
+#[inline(always)]
 pub fn xor_sign(x: u16, a: u16, b: u16) -> u16 {
     if x == NAN_BITS {
         x
@@ -407,19 +401,19 @@ pub fn xor_sign(x: u16, a: u16, b: u16) -> u16 {
 }
 
 /// `ex2.approx.f16`: 2 to the power of a half; the nearest half.
-#[inline]
+#[inline(always)]
 pub fn ex2_f16(bits: u16) -> u16 {
     f32_to_f16(approx::ex2(f16_to_f32(bits)), Rounding::Nearest)
 }
 
 /// `tanh.approx.f16`: the half nearest to the hyperbolic tangent.
-#[inline]
+#[inline(always)]
 pub fn tanh_f16(bits: u16) -> u16 {
     f32_to_f16(approx::tanh(f16_to_f32(bits)), Rounding::Nearest)
 }
 
 /// `ex2.approx.ftz.bf16`: 2 to the power of a brain float; subnormal results become zero.
-#[inline]
+#[inline(always)]
 pub fn ex2_bf16(bits: u16) -> u16 {
     bf16_ftz(f32_to_bf16(
         approx::ex2(bf16_to_f32(bf16_ftz(bits))),
@@ -428,26 +422,45 @@ pub fn ex2_bf16(bits: u16) -> u16 {
 }
 
 /// `tanh.approx.bf16`: the brain float nearest to the hyperbolic tangent.
-#[inline]
+#[inline(always)]
 pub fn tanh_bf16(bits: u16) -> u16 {
     f32_to_bf16(approx::tanh(bf16_to_f32(bits)), Rounding::Nearest)
 }
 
+/// Shifts of the halves of a word. A loop over them calls an operation in one place, which the compiler then inlines.
+const HALVES: [u32; 2] = [0, 16];
+
 /// Applies `op` to both halves of a word.
-#[inline]
+#[inline(always)]
 pub fn packed1(a: u32, op: impl Fn(u16) -> u16) -> u32 {
-    u32::from(op(a as u16)) | u32::from(op((a >> 16) as u16)) << 16
+    let mut result = 0;
+    for shift in HALVES {
+        result |= u32::from(op((a >> shift) as u16)) << shift;
+    }
+    result
 }
 
 /// Applies `op` to the lower halves of two words and to the upper ones.
-#[inline]
+#[inline(always)]
 pub fn packed2(a: u32, b: u32, op: impl Fn(u16, u16) -> u16) -> u32 {
-    u32::from(op(a as u16, b as u16)) | u32::from(op((a >> 16) as u16, (b >> 16) as u16)) << 16
+    let mut result = 0;
+    for shift in HALVES {
+        result |= u32::from(op((a >> shift) as u16, (b >> shift) as u16)) << shift;
+    }
+    result
 }
 
 /// Applies `op` to the lower halves of three words and to the upper ones.
-#[inline]
+#[inline(always)]
 pub fn packed3(a: u32, b: u32, c: u32, op: impl Fn(u16, u16, u16) -> u16) -> u32 {
-    let upper = op((a >> 16) as u16, (b >> 16) as u16, (c >> 16) as u16);
-    u32::from(op(a as u16, b as u16, c as u16)) | u32::from(upper) << 16
+    let mut result = 0;
+    for shift in HALVES {
+        let half = op(
+            (a >> shift) as u16,
+            (b >> shift) as u16,
+            (c >> shift) as u16,
+        );
+        result |= u32::from(half) << shift;
+    }
+    result
 }

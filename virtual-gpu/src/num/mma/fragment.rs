@@ -67,12 +67,13 @@ impl Operands {
         decode: impl Fn(u32) -> [f32; E],
     ) {
         for (r, register) in registers.iter().enumerate() {
-            let (first_row, first_column) = (8 * (r % 2), 4 * E * (r / 2));
-            for g in 0..8 {
-                let row = &mut self.a[first_row + g][first_column..first_column + 4 * E];
-                for t in 0..4 {
-                    row[E * t..E * (t + 1)].copy_from_slice(&decode(register[4 * g + t]));
-                }
+            let mut values = [[0.0; E]; 32];
+            for (value, word) in values.iter_mut().zip(register) {
+                *value = decode(*word);
+            }
+            let (groups, _) = values.as_chunks::<4>();
+            for (row, group) in self.a[8 * (r % 2)..][..8].iter_mut().zip(groups) {
+                row[4 * E * (r / 2)..][..4 * E].copy_from_slice(group.as_flattened());
             }
         }
     }

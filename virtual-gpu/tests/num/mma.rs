@@ -206,7 +206,7 @@ fn addends_lose_what_lies_below_the_adder() {
         element(Arch::Hopper),
         u64::from((1f32 + 2f32.powi(-21)).to_bits())
     );
-    // 3 * 2^-24 beside 1, eight times over: the sum of a group keeps them, the result drops its last bit.
+    // One product of 3 * 2^-24 beside 1: the adder keeps it, the result drops its last bit.
     let three = u64::from(half::f32_to_bf16(3.0 * 2f32.powi(-24), Rounding::Nearest));
     let mut a = vec![vec![0; 16]; 16];
     a[0][0] = three;

@@ -52,24 +52,38 @@ impl Adder {
 
     /// Sums rounded to the type of the result.
     #[inline(always)]
-    fn round(&self, sums: [f64; 8]) -> [f32; 8] {
-        let results = if self.half {
-            sums.map(|x| f16_to_f32(f32_to_f16(narrow_to_odd(x, 0.0), Rounding::Nearest)))
-        } else {
-            sums.map(|x| {
-                let bits = float32::from_f64(x, Rounding::Zero).to_bits() & self.mask;
-                // Truncation stops at the largest number, the adder does not.
-                let overflow = x.abs() >= TWO_TO_128;
-                f32::from_bits(if overflow {
-                    (bits & 0x8000_0000) | 0x7f80_0000
+    fn round(&self, sums: &[f64; 8]) -> [f32; 8] {
+        let mut results = [0.0; 8];
+        for (result, sum) in results.iter_mut().zip(sums) {
+            // Adding zero turns a negative one into a positive one.
+            *result = 0.0
+                + if self.half {
+                    round_to_half(*sum)
                 } else {
-                    bits
-                })
-            })
-        };
-        // A negative zero becomes a positive one.
-        results.map(|x| x + 0.0)
+                    truncate(*sum, self.mask)
+                };
+        }
+        results
     }
+}
+
+/// The half nearest to a number.
+#[inline(always)]
+fn round_to_half(x: f64) -> f32 {
+    f16_to_f32(f32_to_f16(narrow_to_odd(x, 0.0), Rounding::Nearest))
+}
+
+/// A number truncated to the bits of a single that `mask` keeps.
+#[inline(always)]
+fn truncate(x: f64, mask: u32) -> f32 {
+    let bits = float32::from_f64(x, Rounding::Zero).to_bits() & mask;
+    // Truncation stops at the largest number, the adder does not.
+    let overflow = x.abs() >= TWO_TO_128;
+    f32::from_bits(if overflow {
+        (bits & 0x8000_0000) | 0x7f80_0000
+    } else {
+        bits
+    })
 }
 
 /// Exponent of the smallest normal number of a type.
@@ -99,16 +113,18 @@ fn power(n: f32) -> f64 {
 }
 
 #[inline(always)]
-fn is_special(x: f32) -> bool {
-    x.to_bits() & 0x7f80_0000 == 0x7f80_0000
-}
-
-#[inline(always)]
 fn any_special(row: &[f32; 8]) -> bool {
-    row.iter().fold(false, |any, x| any | is_special(*x))
+    let mut any = false;
+    for x in row {
+        any |= x.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+    }
+    any
 }
 
 /// Adds the products to the accumulators as `arch` does.
+///
+/// Loops instead of closures and `array::map` throughout: a function that is called, and not inlined, would miss the
+/// instruction set of the caller.
 #[inline(always)]
 pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mut Accumulators) {
     let adder = Adder::new(mma, arch);
@@ -117,8 +133,10 @@ pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mu
     let first = if adder.halved { k / 2 } else { k };
     let (mut b, mut b_exponents, mut b_special) = ([[0.0; 8]; MAX_K], [[0.0; 8]; MAX_K], false);
     for (l, row) in operands.b[..k].iter().enumerate() {
-        b[l] = row.map(f64::from);
-        b_exponents[l] = row.map(|x| exponent(x, b_min));
+        for (j, x) in row.iter().enumerate() {
+            b[l][j] = f64::from(*x);
+            b_exponents[l][j] = exponent(*x, b_min);
+        }
         b_special |= any_special(row);
     }
     for (row, c) in operands.a.iter().zip(&mut sums.0) {
@@ -126,10 +144,11 @@ pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mu
         let (to, _) = a_exponents.as_chunks_mut::<8>();
         let (from, _) = row.as_chunks::<8>();
         for (to, from) in to.iter_mut().zip(from).take(k.div_ceil(8)) {
-            *to = from.map(|x| exponent(x, a_min));
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = exponent(*from, a_min);
+            }
             special |= any_special(from);
         }
-        // A loop and not a closure: what is called twice may miss the caller's instruction set.
         for range in [0..first, first..k] {
             if range.is_empty() {
                 continue;
@@ -162,27 +181,30 @@ impl Group<'_> {
     /// The products and finite accumulators added and rounded.
     #[inline(always)]
     fn add_to(&self, c: &[f32; 8], adder: &Adder) -> [f32; 8] {
-        let mut largest = c.map(|c| exponent(c, adder.c_min));
+        let mut largest = [0.0; 8];
+        for (largest, c) in largest.iter_mut().zip(c) {
+            *largest = exponent(*c, adder.c_min);
+        }
         for (a, b) in self.a_exponents.iter().zip(self.b_exponents) {
             for (largest, b) in largest.iter_mut().zip(b) {
                 *largest = if a + b > *largest { a + b } else { *largest };
             }
         }
-        let scale = largest.map(|e| power(adder.fraction - e));
-        let mut sum = [0.0; 8];
-        for ((sum, c), scale) in sum.iter_mut().zip(c).zip(scale) {
-            *sum += (f64::from(*c) * scale).trunc();
+        let (mut scale, mut sum) = ([0.0; 8], [0.0; 8]);
+        for j in 0..8 {
+            scale[j] = power(adder.fraction - largest[j]);
+            sum[j] += (f64::from(c[j]) * scale[j]).trunc();
         }
         for (a, b) in self.a.iter().zip(self.b) {
             let a = f64::from(*a);
-            for ((sum, b), scale) in sum.iter_mut().zip(b).zip(scale) {
+            for ((sum, b), scale) in sum.iter_mut().zip(b).zip(&scale) {
                 *sum += (a * b * scale).trunc();
             }
         }
         for (sum, largest) in sum.iter_mut().zip(largest) {
             *sum *= power(largest - adder.fraction);
         }
-        adder.round(sum)
+        adder.round(&sum)
     }
 
     /// `sums` with infinities and NaN where the operands make them.

@@ -30,31 +30,19 @@ impl Operands {
         match mma.a {
             ScalarType::F16 => operands.unpack_a(a, halves),
             ScalarType::BF16 => operands.unpack_a(a, brain_floats),
-            ScalarType::E4M3 => {
-                operands.unpack_a(a, |word| word.to_le_bytes().map(fp8::e4m3_to_f32))
-            }
-            ScalarType::E5M2 => {
-                operands.unpack_a(a, |word| word.to_le_bytes().map(fp8::e5m2_to_f32))
-            }
-            ScalarType::S8 => operands.unpack_a(a, |word| {
-                word.to_le_bytes().map(|byte| f32::from(byte as i8))
-            }),
-            ScalarType::U8 => operands.unpack_a(a, |word| word.to_le_bytes().map(f32::from)),
+            ScalarType::E4M3 => operands.unpack_a(a, e4m3),
+            ScalarType::E5M2 => operands.unpack_a(a, e5m2),
+            ScalarType::S8 => operands.unpack_a(a, signed),
+            ScalarType::U8 => operands.unpack_a(a, unsigned),
             _ => operands.unpack_a(a, truncated),
         }
         match mma.b {
             ScalarType::F16 => operands.unpack_b(b, halves),
             ScalarType::BF16 => operands.unpack_b(b, brain_floats),
-            ScalarType::E4M3 => {
-                operands.unpack_b(b, |word| word.to_le_bytes().map(fp8::e4m3_to_f32))
-            }
-            ScalarType::E5M2 => {
-                operands.unpack_b(b, |word| word.to_le_bytes().map(fp8::e5m2_to_f32))
-            }
-            ScalarType::S8 => operands.unpack_b(b, |word| {
-                word.to_le_bytes().map(|byte| f32::from(byte as i8))
-            }),
-            ScalarType::U8 => operands.unpack_b(b, |word| word.to_le_bytes().map(f32::from)),
+            ScalarType::E4M3 => operands.unpack_b(b, e4m3),
+            ScalarType::E5M2 => operands.unpack_b(b, e5m2),
+            ScalarType::S8 => operands.unpack_b(b, signed),
+            ScalarType::U8 => operands.unpack_b(b, unsigned),
             _ => operands.unpack_b(b, truncated),
         }
         operands
@@ -95,9 +83,11 @@ impl Operands {
                 .chunks_exact_mut(E)
                 .zip(&words)
             {
-                let values = words.map(&decode);
-                for (i, row) in rows.iter_mut().enumerate() {
-                    *row = values.map(|value| value[i]);
+                for (g, word) in words.iter().enumerate() {
+                    let values = decode(*word);
+                    for (i, value) in values.into_iter().enumerate() {
+                        rows[i][g] = value;
+                    }
                 }
             }
         }
@@ -115,6 +105,45 @@ fn brain_floats(word: u32) -> [f32; 2] {
         f32::from_bits(word << 16),
         f32::from_bits(word & 0xffff_0000),
     ]
+}
+
+#[inline(always)]
+fn e4m3(word: u32) -> [f32; 4] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [
+        fp8::e4m3_to_f32(a),
+        fp8::e4m3_to_f32(b),
+        fp8::e4m3_to_f32(c),
+        fp8::e4m3_to_f32(d),
+    ]
+}
+
+#[inline(always)]
+fn e5m2(word: u32) -> [f32; 4] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [
+        fp8::e5m2_to_f32(a),
+        fp8::e5m2_to_f32(b),
+        fp8::e5m2_to_f32(c),
+        fp8::e5m2_to_f32(d),
+    ]
+}
+
+#[inline(always)]
+fn signed(word: u32) -> [f32; 4] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [
+        a as i8 as f32,
+        b as i8 as f32,
+        c as i8 as f32,
+        d as i8 as f32,
+    ]
+}
+
+#[inline(always)]
+fn unsigned(word: u32) -> [f32; 4] {
+    let [a, b, c, d] = word.to_le_bytes();
+    [a as f32, b as f32, c as f32, d as f32]
 }
 
 /// `.tf32` ignores the low 13 bits of a single.
@@ -136,9 +165,13 @@ impl Accumulators {
             for g in 0..8 {
                 let row = &mut matrix[8 * half + g];
                 for t in 0..4 {
+                    let lane = 4 * g + t;
                     let pair = match ty {
-                        ScalarType::F16 => halves(registers[half][4 * g + t]),
-                        _ => [0, 1].map(|i| f32::from_bits(registers[2 * half + i][4 * g + t])),
+                        ScalarType::F16 => halves(registers[half][lane]),
+                        _ => [
+                            f32::from_bits(registers[2 * half][lane]),
+                            f32::from_bits(registers[2 * half + 1][lane]),
+                        ],
                     };
                     row[2 * t..2 * t + 2].copy_from_slice(&pair);
                 }
@@ -157,8 +190,8 @@ impl Accumulators {
                     let lane = 4 * g + t;
                     match ty {
                         ScalarType::F16 => {
-                            let [low, high] = [row[2 * t], row[2 * t + 1]]
-                                .map(|x| f32_to_f16(x, Rounding::Nearest));
+                            let low = f32_to_f16(row[2 * t], Rounding::Nearest);
+                            let high = f32_to_f16(row[2 * t + 1], Rounding::Nearest);
                             registers[half][lane] = u32::from(high) << 16 | u32::from(low);
                         }
                         _ => {

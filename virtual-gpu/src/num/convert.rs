@@ -1,4 +1,5 @@
-//! `cvt` and `cvt.pack`: conversions between all scalar types (PTX ISA, "Data Movement and Conversion Instructions: cvt").
+//! `cvt` and `cvt.pack`: conversions between all scalar types (PTX ISA, "Data Movement and Conversion Instructions:
+//! cvt").
 
 use super::float32::{self, canonical};
 use super::fp8::{self, Tf32Rounding};

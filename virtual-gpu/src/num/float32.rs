@@ -1,9 +1,9 @@
 //! Single precision (`.f32`) with every rounding mode of PTX.
 //!
-//! Results are canonical. Flushing of subnormal operands and results (`.ftz`) is the caller's: it knows the instruction.
-//! Directed rounding goes through `f64`: the exact result is a double and an error term, the pair is rounded to odd,
-//! which keeps enough to round once more in any direction (Boldo and Melquiond, "Emulation of FMA and correctly rounded
-//! sums: proved algorithms using rounding to odd").
+//! Results are canonical. Flushing of subnormal operands and results (`.ftz`) is the caller's: it knows the
+//! instruction. Directed rounding goes through `f64`: the exact result is a double and an error term, the pair is
+//! rounded to odd, which keeps enough to round once more in any direction (Boldo and Melquiond, "Emulation of FMA and
+//! correctly rounded sums: proved algorithms using rounding to odd").
 
 use super::Rounding;
 

@@ -1,8 +1,8 @@
 //! Double precision (`.f64`) with every rounding mode of PTX.
 //!
-//! To nearest is the host's arithmetic. The directed modes, rare in kernels, take the operands apart and compute in 128-bit
-//! integers, so that overflow and underflow need no cases of their own. PTX leaves the payload of an `.f64` NaN open;
-//! here every result that is not a number is the quiet NaN that CUDA's headers name (`0xfff8000000000000`).
+//! To nearest is the host's arithmetic. The directed modes, rare in kernels, take the operands apart and compute in
+//! 128-bit integers, so that overflow and underflow need no cases of their own. PTX leaves the payload of an `.f64`
+//! NaN open; here every result that is not a number is the quiet NaN that CUDA's headers name (`0xfff8000000000000`).
 
 use super::Rounding;
 use super::round::{F64, Parts};

@@ -1,7 +1,7 @@
 //! The 8-bit formats `.e4m3` and `.e5m2`, and `.tf32`.
 //!
-//! PTX converts to 8 bits with `.rn.satfinite` only: what is too large becomes the largest finite number, an infinity too.
-//! NaN becomes `0x7f` in both formats. `.e4m3` has no infinities; its only NaN are `0x7f` and `0xff`.
+//! PTX converts to 8 bits with `.rn.satfinite` only: what is too large becomes the largest finite number, an infinity
+//! too. NaN becomes `0x7f` in both formats. `.e4m3` has no infinities; its only NaN are `0x7f` and `0xff`.
 
 use super::half::{self, f16_to_f32, f32_to_f16};
 use super::{Rounding, float32};

@@ -1,7 +1,7 @@
 //! Half precision (`.f16`) and brain floats (`.bf16`), as bits, one value at a time and two in a word.
 //!
-//! Arithmetic rounds once: products are exact in a wider type, sums carry their error term into a round-to-odd, and only
-//! then comes the rounding to 16 bits. Comparisons are those of the values as `f32`.
+//! Arithmetic rounds once: products are exact in a wider type, sums carry their error term into a round-to-odd, and
+//! only then comes the rounding to 16 bits. Comparisons are those of the values as `f32`.
 
 use super::float32;
 use super::round::{BF16, F16, F32, F64};
@@ -312,7 +312,8 @@ fn order(bits: u16) -> i16 {
     bits ^ ((bits >> 15) & i16::MAX)
 }
 
-/// Minimum and maximum of one format: a NaN loses against a number unless the name says that it wins; -0 is less than +0.
+/// Minimum and maximum of one format: a NaN loses against a number unless the name says that it wins; -0 is less than
+/// +0.
 macro_rules! extrema {
     ($infinity:expr, $result:ident, $ftz:ident, $min:ident, $max:ident, $min_nan:ident, $max_nan:ident) => {
         /// The smaller operand; a NaN loses against a number, and -0 is less than +0 (`min`).

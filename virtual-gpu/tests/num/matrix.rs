@@ -28,7 +28,8 @@ pub fn form(m: u32, k: u32, a: ScalarType, b: ScalarType, c: ScalarType) -> Mma 
     mma
 }
 
-/// Row and column of element `i` that a lane holds of A (PTX ISA, "Matrix Fragments for mma.m16n8k4" and the following).
+/// Row and column of element `i` that a lane holds of A (PTX ISA, "Matrix Fragments for mma.m16n8k4" and the
+/// following).
 fn place_a(mma: &Mma, lane: usize, i: usize) -> (usize, usize) {
     let (group, thread) = (lane >> 2, lane % 4);
     match (mma.a.bytes(), mma.shape.m, mma.shape.k) {

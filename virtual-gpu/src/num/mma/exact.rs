@@ -1,11 +1,12 @@
 //! Sums with the bits of tensor cores.
 //!
 //! A group of products and the accumulator are aligned to the largest exponent among them, truncated to a number of
-//! fractional bits that depends on the chip, added exactly, and the sum is truncated to single precision or rounded to half
-//! precision. Exponents are those of the operands: a product is not normalised first, and a zero has the exponent -126.
+//! fractional bits that depends on the chip, added exactly, and the sum is truncated to single precision or rounded
+//! to half precision. Exponents are those of the operands: a product is not normalised first, and a zero has the
+//! exponent -126.
 //!
-//! A product of two operands is exact in double precision, scaling by a power of two too, and so is the sum of at most 33
-//! integers below 2^28, which makes doubles do for the fixed-point adder.
+//! A product of two operands is exact in double precision, scaling by a power of two too, and so is the sum of at
+//! most 33 integers below 2^28, which makes doubles do for the fixed-point adder.
 
 use super::fragment::{Accumulators, MAX_K, Operands};
 use super::{Arch, Mma};
@@ -95,8 +96,8 @@ fn smallest_exponent(ty: ScalarType) -> i32 {
     }
 }
 
-/// The exponent that the adder sees: of a subnormal number that of its type's smallest normal one. As a single, in which
-/// sums are exact and the compiler keeps maxima in the order of the code.
+/// The exponent that the adder sees: of a subnormal number that of its type's smallest normal one. As a single, in
+/// which sums are exact and the compiler keeps maxima in the order of the code.
 #[inline(always)]
 fn exponent(x: f32, smallest: i32) -> f32 {
     let field = ((x.to_bits() >> 23) & 0xff) as i32;

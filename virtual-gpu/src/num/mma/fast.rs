@@ -2,8 +2,8 @@
 
 use super::fragment::{Accumulators, MAX_K, Operands};
 
-/// Adds the products to the accumulators in ascending k. A product of two 8-bit, 16-bit or `.tf32` numbers is exact unless
-/// it leaves the range of a single, so that fused operations would give the same sums.
+/// Adds the products to the accumulators in ascending k. A product of two 8-bit, 16-bit or `.tf32` numbers is exact
+/// unless it leaves the range of a single, so that fused operations would give the same sums.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // Loops over indices are the ones that the compiler keeps in registers.
 pub(super) fn add_products(operands: &Operands, k: usize, sums: &mut Accumulators) {

@@ -1,9 +1,9 @@
 //! Between registers and matrices.
 //!
-//! All layouts of `m16n8` are one (PTX ISA, "Matrix Fragments for mma"): with g = lane / 4, t = lane % 4 and e elements in a
-//! register, register 2 q + h of A holds row g + 8 h and columns 4 e q + e t onwards, register q of B holds column g and
-//! rows 4 e q + e t onwards, and C holds rows g and g + 8, columns 2 t and 2 t + 1. Four neighbouring lanes thus hold
-//! 4 e neighbouring elements.
+//! All layouts of `m16n8` are one (PTX ISA, "Matrix Fragments for mma"): with g = lane / 4, t = lane % 4 and e
+//! elements in a register, register 2 q + h of A holds row g + 8 h and columns 4 e q + e t onwards, register q of B
+//! holds column g and rows 4 e q + e t onwards, and C holds rows g and g + 8, columns 2 t and 2 t + 1. Four
+//! neighbouring lanes thus hold 4 e neighbouring elements.
 
 use super::Mma;
 use crate::num::half::{f16_to_f32, f32_to_f16};

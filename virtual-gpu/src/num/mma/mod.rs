@@ -1,12 +1,12 @@
 //! `mma.sync`: fragment layouts and sums of the dense warp-level matrix instructions (PTX ISA, "Multiply-and-Accumulate
 //! Instruction: mma").
 //!
-//! A fragment is a slice of registers, each an array over the 32 lanes of a warp. An `.f64` register is two of them, whose
-//! 64 words in order are the 32 lanes' values, low word first.
+//! A fragment is a slice of registers, each an array over the 32 lanes of a warp. An `.f64` register is two of them,
+//! whose 64 words in order are the 32 lanes' values, low word first.
 //!
 //! Two kinds of sums: [`MmaMode::Exact`] models the bits of the hardware (Xie et al., "MMA-Sim", arXiv 2511.10909),
-//! [`MmaMode::Fast`] adds single-precision products one after the other. Integer and double-precision forms are the same in
-//! both.
+//! [`MmaMode::Fast`] adds single-precision products one after the other. Integer and double-precision forms are the
+//! same in both.
 
 mod double;
 mod exact;
@@ -41,8 +41,8 @@ pub enum Arch {
 /// How to add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MmaMode {
-    /// The bits of the hardware. Measurements behind the model cover every form but 8-bit floats on Ampere, which does not
-    /// have them and counts as Ada, and on Hopper, which counts as Blackwell.
+    /// The bits of the hardware. Measurements behind the model cover every form but 8-bit floats on Ampere, which
+    /// does not have them and counts as Ada, and on Hopper, which counts as Blackwell.
     Exact(Arch),
     /// Single-precision products, added in ascending k to the accumulator.
     Fast,

@@ -43,11 +43,9 @@ impl Expect {
                     return Err(format!("{} elements instead of {}", got.len(), want.len()));
                 }
                 let got: Vec<f64> = got.map(|element| dtype.decode(element)).collect();
-                // Not `>`: a NaN is never near.
-                let far = |(number, tolerance): (f64, f64), got: f64| {
-                    !((got - number).abs() <= tolerance)
-                };
-                let wrong: Vec<usize> = (0..got.len()).filter(|&i| far(want[i], got[i])).collect();
+                // A NaN is never near.
+                let near = |i: usize| (got[i] - want[i].0).abs() <= want[i].1;
+                let wrong: Vec<usize> = (0..got.len()).filter(|&i| !near(i)).collect();
                 match wrong.first() {
                     None => Ok(()),
                     Some(&i) => Err(format!(

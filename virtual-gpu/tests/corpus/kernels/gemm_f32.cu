@@ -6,8 +6,8 @@ constexpr int TILE = 64, DEPTH = 16, PER_THREAD = 4;
 extern "C" __global__ void __launch_bounds__(256)
 gemm_f32(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, int m, int n, int k) {
     // A's tile is stored transposed: the threads of a warp then read it as a broadcast along m.
-    __shared__ float a_tile[DEPTH][TILE + 4];
-    __shared__ float b_tile[DEPTH][TILE];
+    __shared__ __align__(16) float a_tile[DEPTH][TILE + 4];
+    __shared__ __align__(16) float b_tile[DEPTH][TILE];
     const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
     const int thread_row = threadIdx.x / 16 * PER_THREAD, thread_col = threadIdx.x % 16 * PER_THREAD;
 

@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 radix_sort(const unsigned* __restrict__ keys_in, const unsigned* __restrict__ values_in, unsigned* __restrict__ keys_out,
            unsigned* __restrict__ values_out, unsigned n) {
     __shared__ uint2 pairs[2][SEGMENT];
-    __shared__ unsigned offsets[DIGITS][WARPS]; // in the order of the output: by digit, then by warp
+    __shared__ __align__(16) unsigned offsets[DIGITS][WARPS]; // in the order of the output: by digit, then by warp
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * SEGMENT;
 
     for (unsigned i = threadIdx.x; i < SEGMENT; i += THREADS)

@@ -78,7 +78,7 @@ tree_attention(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf1
                const unsigned* __restrict__ ancestors, bf16* __restrict__ out, int nodes, int heads, int kv_heads,
                int context, float scale_log2) {
     __shared__ __align__(16) Stage stages[WARPS];
-    __shared__ float warp_out[WARPS][ROWS][DIM];
+    __shared__ __align__(8) float warp_out[WARPS][ROWS][DIM];
     __shared__ float warp_max[WARPS][ROWS], warp_total[WARPS][ROWS];
     const int head = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane / 4, t = lane % 4;
     const int keys = context + nodes;

@@ -1,5 +1,5 @@
-//! A corpus of CUDA kernels with their inputs and CPU references. `kernels/` holds the sources, a case file for each and
-//! the registers that NVRTC gives them; `table()` is the same corpus with its expected results.
+//! A corpus of CUDA kernels with their inputs and CPU references. `kernels/` holds the sources, a case file for each
+//! and the registers that NVRTC gives them; `table()` is the same corpus with its expected results.
 
 mod attention;
 mod case;

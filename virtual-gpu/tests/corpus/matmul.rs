@@ -5,7 +5,7 @@ use crate::data::{Dtype, Init, Values, bytes_of, e4m3_number, f16_number, round_
 use crate::expect::Expect;
 use crate::reduce::{BF16_ROUNDING, F32_UNIT};
 
-/// Result and sum of magnitudes of every dot product of `a`'s rows (k each) with `b`'s columns, given by `b(depth, col)`.
+/// Result and sum of magnitudes of every dot product of `a`'s rows (k each) with the columns that `b(depth, col)` gives.
 fn product(a: &[f64], b: impl Fn(usize, usize) -> f64, n: usize, k: usize) -> Vec<(f64, f64)> {
     let dot = |row: &[f64], col: usize| {
         row.iter()
@@ -20,8 +20,8 @@ fn product(a: &[f64], b: impl Fn(usize, usize) -> f64, n: usize, k: usize) -> Ve
         .collect()
 }
 
-/// Error of a tensor-core sum of k terms relative to the sum of their magnitudes: terms are aligned to the largest and cut
-/// to 24 bits, 8 at a time, and the running sum is cut with them.
+/// Error of a tensor-core sum of k terms relative to the sum of their magnitudes: terms are aligned to the largest
+/// and cut to 24 bits, 8 at a time, and the running sum is cut with them.
 fn mma_error(k: usize) -> f64 {
     1.25 * k as f64 * F32_UNIT
 }

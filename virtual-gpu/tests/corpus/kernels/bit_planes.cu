@@ -5,7 +5,8 @@
 constexpr int W_BITS = 3, X_BITS = 4;
 
 extern "C" __global__ void __launch_bounds__(128)
-bit_planes(const unsigned* __restrict__ w, const unsigned* __restrict__ x, int* __restrict__ y, unsigned rows, unsigned words) {
+bit_planes(const unsigned* __restrict__ w, const unsigned* __restrict__ x, int* __restrict__ y, unsigned rows,
+           unsigned words) {
     const unsigned lane = threadIdx.x % 32;
     const unsigned row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (row >= rows) return;

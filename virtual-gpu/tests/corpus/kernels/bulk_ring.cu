@@ -1,7 +1,7 @@
-// A ring of 4 stages between one producer thread and three consumer warps (compute_90 and later): 1-D bulk copies fill a
-// stage, an mbarrier that counts their bytes says that it is full, another that all consumer warps have left it.
-// x (gridDim.x, tiles, 96, 4) words; out (gridDim.x, 96): each consumer thread folds its 4 words of every tile, in order,
-// as h = rotl(h, 5) ^ (x0 + x1 + x2 + x3). Block: 128.
+// A ring of 4 stages between one producer thread and three consumer warps (compute_90 and later): 1-D bulk copies
+// fill a stage, an mbarrier that counts their bytes says that it is full, another that all consumer warps left it.
+// x (gridDim.x, tiles, 96, 4) words; out (gridDim.x, 96): each consumer thread folds its 4 words of every tile, in
+// order, as h = rotl(h, 5) ^ (x0 + x1 + x2 + x3). Block: 128.
 
 typedef unsigned long long u64;
 

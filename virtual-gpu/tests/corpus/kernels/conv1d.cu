@@ -1,6 +1,7 @@
-// Correlation of each channel with its own taps, zero padding, same length: y[c][i] = sum_k w[c][k] x[c][i + k - taps/2].
-// x, y (channels, length), w (channels, taps), taps odd and at most 31. The block's stretch and its halo pass through
-// shared memory. Grid: (ceil(length/256), channels). Block: 256.
+// Correlation of each channel with its own taps, zero padding, same length:
+// y[c][i] = sum_k w[c][k] x[c][i + k - taps/2].
+// x, y (channels, length), w (channels, taps), taps odd and at most 31. The block's stretch and its halo
+// pass through shared memory. Grid: (ceil(length/256), channels). Block: 256.
 
 constexpr int BLOCK = 256, MAX_TAPS = 31;
 

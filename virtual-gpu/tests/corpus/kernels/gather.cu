@@ -2,7 +2,8 @@
 // table (vocabulary, dim) bf16, ids (tokens,), out (tokens, dim); dim a multiple of 8. Block: a multiple of 32.
 
 extern "C" __global__ void __launch_bounds__(256)
-gather(const uint4* __restrict__ table, const int* __restrict__ ids, uint4* __restrict__ out, unsigned tokens, unsigned dim) {
+gather(const uint4* __restrict__ table, const int* __restrict__ ids, uint4* __restrict__ out, unsigned tokens,
+       unsigned dim) {
     const unsigned vectors = dim / 8;
     const unsigned token = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (token >= tokens) return;

@@ -1,7 +1,7 @@
 // C = A B on tensor cores, bf16 in and out, f32 sums (mma m16n8k16).
-// A (m, k), B (k, n), C (m, n) bf16, row-major; m any, k and n multiples of 8 (16-byte copies). B is read by columns out
-// of row-major tiles with ldmatrix.trans. Tiles of 64x64x32 pass through a ring of 4 stages in dynamic shared memory,
-// filled by cp.async; 2x2 warps of 32x32.
+// A (m, k), B (k, n), C (m, n) bf16, row-major; m any, k and n multiples of 8 (16-byte copies). B is read by columns
+// out of row-major tiles with ldmatrix.trans. Tiles of 64x64x32 pass through a ring of 4 stages in dynamic shared
+// memory, filled by cp.async; 2x2 warps of 32x32.
 // Grid: (ceil(n/64), ceil(m/64)). Block: 128. Dynamic shared memory: 4 * 9728 bytes.
 
 typedef unsigned short bf16;
@@ -15,7 +15,8 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
 }
 
 __device__ __forceinline__ void copy16_async(bf16* to, const bf16* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(valid ? 16 : 0)
                  : "memory");
 }
 
@@ -34,7 +35,8 @@ __device__ __forceinline__ void load_columns(unsigned (&r)[4], const bf16* from)
 }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -62,13 +64,15 @@ gemm_bf16(const bf16* __restrict__ a, const bf16* __restrict__ b, bf16* __restri
             for (int i = threadIdx.x; i < TILE * DEPTH / 8; i += 128) {
                 const int row = i / (DEPTH / 8), depth = i % (DEPTH / 8) * 8;
                 const bool valid = row0 + row < m && k0 + depth < k;
-                copy16_async(a_tile + row * A_PITCH + depth, valid ? a + (size_t)(row0 + row) * k + k0 + depth : a, valid);
+                const bf16* source = valid ? a + (size_t)(row0 + row) * k + k0 + depth : a;
+                copy16_async(a_tile + row * A_PITCH + depth, source, valid);
             }
 #pragma unroll
             for (int i = threadIdx.x; i < DEPTH * TILE / 8; i += 128) {
                 const int depth = i / (TILE / 8), col = i % (TILE / 8) * 8;
                 const bool valid = k0 + depth < k && col0 + col < n;
-                copy16_async(b_tile + depth * B_PITCH + col, valid ? b + (size_t)(k0 + depth) * n + col0 + col : b, valid);
+                const bf16* source = valid ? b + (size_t)(k0 + depth) * n + col0 + col : b;
+                copy16_async(b_tile + depth * B_PITCH + col, source, valid);
             }
         }
         asm volatile("cp.async.commit_group;" ::: "memory");

@@ -21,18 +21,21 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[4], unsigned from) {
 }
 
 __device__ __forceinline__ void multiply(int (&c)[4], const unsigned (&a)[4], const unsigned* b) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // One stage's tile of 64 rows; rows past the end and bytes past k become zeros.
-__device__ __forceinline__ void load_tile(unsigned to, const char* from, int row0, int rows, int offset, int row_bytes) {
+__device__ __forceinline__ void load_tile(unsigned to, const char* from, int row0, int rows, int offset,
+                                          int row_bytes) {
 #pragma unroll
     for (int i = threadIdx.x; i < TILE * ROW_BYTES / 16; i += 128) {
         const int row = i / (ROW_BYTES / 16), byte = i % (ROW_BYTES / 16) * 16;
         const bool valid = row0 + row < rows && offset + byte < row_bytes;
-        copy16_async(to + row * PITCH + byte, valid ? from + (size_t)(row0 + row) * row_bytes + offset + byte : from, valid);
+        const char* source = valid ? from + (size_t)(row0 + row) * row_bytes + offset + byte : from;
+        copy16_async(to + row * PITCH + byte, source, valid);
     }
 }
 

@@ -1,6 +1,6 @@
 // y = W x: the block's 4 warps split each row's columns among them, 16 bytes of W a load.
-// W (rows, cols) bf16, x (cols,) bf16, y (rows,) f32; cols a multiple of 8. A block does 4 rows. Grid: (ceil(rows/4)).
-// Block: 128.
+// W (rows, cols) bf16, x (cols,) bf16, y (rows,) f32; cols a multiple of 8. A block does 4 rows.
+// Grid: (ceil(rows/4)). Block: 128.
 
 constexpr unsigned ROWS = 4, WARPS = 4;
 
@@ -18,7 +18,8 @@ __device__ __forceinline__ float warp_sum(float value) {
 }
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
-gemv_bf16(const uint4* __restrict__ w, const uint4* __restrict__ x, float* __restrict__ y, unsigned rows, unsigned cols) {
+gemv_bf16(const uint4* __restrict__ w, const uint4* __restrict__ x, float* __restrict__ y, unsigned rows,
+          unsigned cols) {
     __shared__ float parts[WARPS][ROWS];
     const unsigned vectors = cols / 8, row0 = blockIdx.x * ROWS;
 

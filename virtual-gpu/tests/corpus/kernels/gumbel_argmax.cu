@@ -1,5 +1,5 @@
-// Samples each row from softmax(logits / temperature) by the Gumbel trick: the largest of logit / temperature + noise,
-// noise = -log(-log(u)), u from Philox at counter (column / 4, row, step). One block a row.
+// Samples each row from softmax(logits / temperature) by the Gumbel trick: the largest of logit / temperature +
+// noise, noise = -log(-log(u)), u from Philox at counter (column / 4, row, step). One block a row.
 // logits (rows, cols), token (rows,). Block: a multiple of 32 up to 256.
 
 typedef unsigned long long u64;

@@ -1,4 +1,5 @@
-// Sum of n floats in one launch: every block leaves a partial sum, and the block that takes the last ticket adds them.
+// Sum of n floats in one launch: every block leaves a partial sum, and the block that takes the last ticket adds
+// them.
 // The order of the additions is fixed, so the bits do not depend on which block is last.
 // x (n,), partial (gridDim.x,) scratch, ticket (1,) zero at the start and at the end, out (1,). Block: 256.
 

@@ -1,12 +1,15 @@
-// A ring of 3 stages between one producer warp and three consumer warps: cp.async fills a stage, named barriers hand it
-// over. Barrier 1 + s says that stage s is full, 4 + s that it is empty; the side that waits uses bar.sync, the other
-// side bar.arrive and goes on.
-// x (gridDim.x, tiles, 96, 4) words; out (gridDim.x, 96): each consumer thread folds its 4 words of every tile, in order,
-// as h = rotl(h, 5) ^ (x0 + x1 + x2 + x3). Block: 128.
+// A ring of 3 stages between one producer warp and three consumer warps: cp.async fills a stage, named barriers hand
+// it over. Barrier 1 + s says that stage s is full, 4 + s that it is empty; the side that waits uses bar.sync, the
+// other side bar.arrive and goes on.
+// x (gridDim.x, tiles, 96, 4) words; out (gridDim.x, 96): each consumer thread folds its 4 words of every tile, in
+// order, as h = rotl(h, 5) ^ (x0 + x1 + x2 + x3). Block: 128.
 
 constexpr int STAGES = 3, CONSUMERS = 96, THREADS = 128;
 
-__device__ __forceinline__ void barrier_sync(int id) { asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(THREADS) : "memory"); }
+__device__ __forceinline__ void barrier_sync(int id) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(THREADS) : "memory");
+}
+
 __device__ __forceinline__ void barrier_arrive(int id) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "n"(THREADS) : "memory");
 }
@@ -26,8 +29,8 @@ named_ring(const uint4* __restrict__ x, unsigned* __restrict__ out, int tiles) {
 #pragma unroll
             for (int i = lane; i < CONSUMERS; i += 32) {
                 const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(&ring[tile % STAGES][i]));
-                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(x + (size_t)tile * CONSUMERS + i)
-                             : "memory");
+                const uint4* from = x + (size_t)tile * CONSUMERS + i;
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
             }
             asm volatile("cp.async.commit_group;" ::: "memory");
             // One copy stays in flight while the tile before it is handed over.

@@ -1,8 +1,8 @@
 // A persistent cooperative grid: phases of y[i] = 1664525 x[i] + x[(i + shift) % n] + 1013904223, the buffers swapped
 // after each, with a grid barrier between phases. The barrier is one counter that only grows: a block adds 1 with
 // release, then waits with acquire until phase * gridDim.x have arrived; nothing is ever reset.
-// a, b (n,): a holds the input; the result is in a after an even number of phases, else in b. arrivals (1,) zero at the
-// start. All blocks must be resident. Any block.
+// a, b (n,): a holds the input; the result is in a after an even number of phases, else in b. arrivals (1,) zero at
+// the start. All blocks must be resident. Any block.
 
 __device__ __forceinline__ void grid_barrier(unsigned* arrivals, unsigned phase) {
     __syncthreads();

@@ -20,8 +20,8 @@ extern "C" __global__ void __launch_bounds__(256)
 philox_fill(unsigned* __restrict__ out, u64 seed, u64 stream, u64 n) {
     const u64 stride = (u64)gridDim.x * blockDim.x;
     for (u64 block = (u64)blockIdx.x * blockDim.x + threadIdx.x; 4 * block < n; block += stride) {
-        const uint4 word = philox({(unsigned)block, (unsigned)(block >> 32), (unsigned)stream, (unsigned)(stream >> 32)},
-                                  {(unsigned)seed, (unsigned)(seed >> 32)});
+        const uint4 counter = {(unsigned)block, (unsigned)(block >> 32), (unsigned)stream, (unsigned)(stream >> 32)};
+        const uint4 word = philox(counter, {(unsigned)seed, (unsigned)(seed >> 32)});
         if (4 * block + 4 <= n) {
             reinterpret_cast<uint4*>(out)[block] = word;
         } else {

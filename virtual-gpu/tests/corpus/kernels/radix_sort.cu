@@ -1,5 +1,5 @@
-// Stable ascending sort of (u32 key, u32 value) pairs within segments of 2048, one segment a block: 8 passes of a 4-bit
-// least-significant-digit radix sort in shared memory.
+// Stable ascending sort of (u32 key, u32 value) pairs within segments of 2048, one segment a block: 8 passes of a
+// 4-bit least-significant-digit radix sort in shared memory.
 // keys_in, values_in, keys_out, values_out (n,), any n: the last segment is padded with the largest key. Block: 256.
 // In a pass a warp owns 256 consecutive pairs, 32 at a time; lanes with the same digit find each other by match_any.
 
@@ -13,8 +13,8 @@ __device__ __forceinline__ unsigned lanes_below() {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-radix_sort(const unsigned* __restrict__ keys_in, const unsigned* __restrict__ values_in, unsigned* __restrict__ keys_out,
-           unsigned* __restrict__ values_out, unsigned n) {
+radix_sort(const unsigned* __restrict__ keys_in, const unsigned* __restrict__ values_in,
+           unsigned* __restrict__ keys_out, unsigned* __restrict__ values_out, unsigned n) {
     __shared__ uint2 pairs[2][SEGMENT];
     __shared__ __align__(16) unsigned offsets[DIGITS][WARPS]; // in the order of the output: by digit, then by warp
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.x * SEGMENT;

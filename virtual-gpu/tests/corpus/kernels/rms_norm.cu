@@ -26,7 +26,8 @@ __device__ __forceinline__ unsigned scaled(unsigned pair, unsigned weight, float
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm(const uint4* __restrict__ x, const uint4* __restrict__ weight, uint4* __restrict__ y, unsigned dim, float epsilon) {
+rms_norm(const uint4* __restrict__ x, const uint4* __restrict__ weight, uint4* __restrict__ y, unsigned dim,
+         float epsilon) {
     __shared__ float warp_sums[8];
     const unsigned vectors = dim / 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     x += (size_t)blockIdx.x * vectors;

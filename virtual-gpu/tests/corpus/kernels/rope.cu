@@ -1,4 +1,5 @@
-// Rotary position embedding in place, halves layout: pair (i, i + dim/2) of each head turns by position * theta^(-2i/dim).
+// Rotary position embedding in place, halves layout: pair (i, i + dim/2) of each head turns by
+// position * theta^(-2i/dim).
 // x (tokens, heads, dim) bf16, positions (tokens,). Grid: (tokens, heads). Block: dim/2 threads.
 
 __device__ __forceinline__ float load_bf16(const unsigned short* p) { return __uint_as_float((unsigned)*p << 16); }

@@ -1,7 +1,7 @@
 // Inclusive prefix sum of u32 over the whole device in one pass: each tile publishes its own sum, then looks back
 // over its predecessors until it meets one that knows its whole prefix.
-// x (n,), y (n,); state (tiles,) and ticket (1,) zero at the start. A tile is blockDim.x elements. Tiles are handed out
-// by a ticket, so that every predecessor of a running tile has started, whatever the order of the blocks.
+// x (n,), y (n,); state (tiles,) and ticket (1,) zero at the start. A tile is blockDim.x elements. Tiles are handed
+// out by a ticket, so that every predecessor of a running tile has started, whatever the order of the blocks.
 // Block: a multiple of 32.
 
 typedef unsigned long long u64;

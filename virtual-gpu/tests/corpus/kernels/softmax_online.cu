@@ -23,7 +23,8 @@ softmax_online(const float* __restrict__ x, float* __restrict__ y, unsigned rows
     for (unsigned c = lane; c < cols; c += 32) state = merge(state, {x[c], 1.0f});
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) {
-        Running other = {__shfl_xor_sync(0xffffffffu, state.max, offset), __shfl_xor_sync(0xffffffffu, state.sum, offset)};
+        Running other = {__shfl_xor_sync(0xffffffffu, state.max, offset),
+                         __shfl_xor_sync(0xffffffffu, state.sum, offset)};
         state = merge(state, other);
     }
 

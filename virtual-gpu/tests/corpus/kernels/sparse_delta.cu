@@ -1,7 +1,8 @@
 // Rebuilds a row from a base and a sparse delta: a bit says whether an element changed, changed elements' words are
 // packed in order, and an element's place among them is the number of set bits before it.
-// base, out (rows, 32 * words) u16; mask (rows, words); packed (rows, 32 * words) u16, of which a row uses as many as its
-// mask has bits; out = base ^ packed where set. One block a row. Block: a multiple of 32 up to 256, at least words.
+// base, out (rows, 32 * words) u16; mask (rows, words); packed (rows, 32 * words) u16, of which a row uses as many
+// as its mask has bits; out = base ^ packed where set. One block a row. Block: a multiple of 32 up to 256, at least
+// words.
 
 typedef unsigned short u16;
 

@@ -1,8 +1,8 @@
-// C = A B^T in bf16 with specialised warps (an architecture of the 9.0a, 10.0a or 12.0a family): one warpgroup gives its
-// registers away and copies, two take them and multiply (mma m16n8k16).
+// C = A B^T in bf16 with specialised warps (an architecture of the 9.0a, 10.0a or 12.0a family): one warpgroup gives
+// its registers away and copies, two take them and multiply (mma m16n8k16).
 // A (m, k), B (n, k) bf16, C (m, n) f32, row-major; m and n any, k a multiple of 64.
-// Stages of 128 rows of A and 64 rows of B, 64 deep: one bulk copy a row, which leaves room for padding between rows, all
-// counted by one mbarrier. A row past the end is a copy of the last one; its results are not stored.
+// Stages of 128 rows of A and 64 rows of B, 64 deep: one bulk copy a row, which leaves room for padding between
+// rows, all counted by one mbarrier. A row past the end is a copy of the last one; its results are not stored.
 // Grid: (ceil(n/64), ceil(m/128)). Block: 384. Dynamic shared memory: 3 * 27648 + 64 bytes.
 
 typedef unsigned long long u64;
@@ -55,7 +55,8 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const bf16* from
 }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], const unsigned* b) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -87,11 +88,14 @@ specialised_gemm(const bf16* __restrict__ a, const bf16* __restrict__ b, float* 
             if (round > 0) barrier_wait(&empty[stage], (round - 1) & 1);
             if (lane == 0) barrier_expect(&full[stage], (ROWS_A + ROWS_B) * ROW_BYTES);
             __syncwarp(); // no byte may arrive before it is expected
-            for (int row = lane; row < ROWS_A; row += 32)
-                copy_bulk(tile + row * PITCH, a + (size_t)min(row0 + row, m - 1) * k + step * DEPTH, ROW_BYTES, &full[stage]);
-            for (int row = lane; row < ROWS_B; row += 32)
-                copy_bulk(tile + (ROWS_A + row) * PITCH, b + (size_t)min(col0 + row, n - 1) * k + step * DEPTH, ROW_BYTES,
-                          &full[stage]);
+            for (int row = lane; row < ROWS_A; row += 32) {
+                const bf16* source = a + (size_t)min(row0 + row, m - 1) * k + step * DEPTH;
+                copy_bulk(tile + row * PITCH, source, ROW_BYTES, &full[stage]);
+            }
+            for (int row = lane; row < ROWS_B; row += 32) {
+                const bf16* source = b + (size_t)min(col0 + row, n - 1) * k + step * DEPTH;
+                copy_bulk(tile + (ROWS_A + row) * PITCH, source, ROW_BYTES, &full[stage]);
+            }
         }
         return;
     }

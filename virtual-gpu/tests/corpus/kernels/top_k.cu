@@ -1,6 +1,7 @@
 // The 8 largest values of each row and their indices, largest first, lower index first among equals. One block a row.
 // x (rows, cols), values, indices (rows, 8); cols at least 8. Block: a multiple of 32 up to 256.
-// Each thread keeps its best 8 sorted in registers; a warp takes its lanes' heads 8 times; warp 0 does so for the warps.
+// Each thread keeps its best 8 sorted in registers; a warp takes its lanes' heads 8 times; warp 0 does so for the
+// warps.
 
 typedef unsigned long long u64;
 

@@ -1,8 +1,8 @@
-// Samples each row from its nucleus: the likeliest values whose probability reaches p. Weights are fixed-point and sums
-// are integers, so the choice does not depend on the order of the atomics. One block a row.
+// Samples each row from its nucleus: the likeliest values whose probability reaches p. Weights are fixed-point and
+// sums are integers, so the choice does not depend on the order of the atomics. One block a row.
 // Values fall into 256 bins below the row's maximum, 16 to a factor of two in probability; a bin's members have the
-// weight of its upper edge. The nucleus is the shortest run of bins from the top with p of the weight, 0 < p <= 1. The
-// token is the first, in order of index, at which the running weight of the nucleus exceeds u of its total.
+// weight of its upper edge. The nucleus is the shortest run of bins from the top with p of the weight, 0 < p <= 1.
+// The token is the first, in order of index, at which the running weight of the nucleus exceeds u of its total.
 // logits (rows, cols), uniform (rows,) in [-1, 1) and mapped to [0, 1), token (rows,), mass (rows, 2): weight of the
 // nucleus, of the whole row. Block: 256. A row's weight must stay below 2^32.
 
@@ -42,8 +42,8 @@ __device__ unsigned block_inclusive_scan(unsigned value, unsigned* scratch) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-top_p(const float* __restrict__ logits, const float* __restrict__ uniform, int* __restrict__ token, u64* __restrict__ mass,
-      unsigned cols, float p) {
+top_p(const float* __restrict__ logits, const float* __restrict__ uniform, int* __restrict__ token,
+      u64* __restrict__ mass, unsigned cols, float p) {
     __shared__ float warp_tops[THREADS / 32];
     __shared__ unsigned scratch[THREADS / 32];
     __shared__ unsigned bin_weight[BINS];

@@ -33,7 +33,8 @@ __device__ __forceinline__ void load_columns(unsigned (&r)[4], const bf16* from)
 }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -173,7 +174,8 @@ tree_attention(const bf16* __restrict__ q, const bf16* __restrict__ k, const bf1
         }
 #pragma unroll
         for (int tile = 0; tile < DIM / 8; tile++)
-            *reinterpret_cast<float2*>(&warp_out[warp][row][tile * 8 + t * 2]) = {sum[tile][half * 2], sum[tile][half * 2 + 1]};
+            *reinterpret_cast<float2*>(&warp_out[warp][row][tile * 8 + t * 2]) = {sum[tile][half * 2],
+                                                                                  sum[tile][half * 2 + 1]};
     }
     __syncthreads();
 

@@ -21,14 +21,15 @@ __device__ __forceinline__ unsigned decode(unsigned word, int i) {
 }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 extern "C" __global__ void __launch_bounds__(128)
-w4a16(const bf16* __restrict__ x, const unsigned* __restrict__ w, const bf16* __restrict__ scales, float* __restrict__ y,
-      int m, int n, int k) {
+w4a16(const bf16* __restrict__ x, const unsigned* __restrict__ w, const bf16* __restrict__ scales,
+      float* __restrict__ y, int m, int n, int k) {
     extern __shared__ __align__(16) bf16 rows[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, quad = lane / 4, t = lane % 4;
     const int row0 = blockIdx.y * 16, col0 = blockIdx.x * 64 + warp * 16;

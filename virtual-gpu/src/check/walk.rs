@@ -1,0 +1,187 @@
+//! One access on its way over the shadow of a memory.
+
+use std::ops::Range;
+
+use super::granule::Shadow;
+use super::log::{Found, Log};
+use super::pattern::{LaneAccess, Lanes, Pattern};
+use super::race::{Conflict, Footprint};
+use super::record::{Access, Agent, ConflictKind, Context, Record};
+
+pub(crate) struct Walk<'a> {
+    log: &'a mut Log,
+    shadow: &'a mut Shadow,
+    context: Context<'a>,
+    record: Record,
+    found: Option<Conflict>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        log: &'a mut Log,
+        shadow: &'a mut Shadow,
+        context: Context<'a>,
+        record: Record,
+    ) -> Self {
+        Self {
+            log,
+            shadow,
+            context,
+            record,
+            found: None,
+        }
+    }
+
+    /// Makes the access at all of its footprint; the first conflict, if any.
+    pub fn over(mut self, footprint: &Footprint) -> Option<Conflict> {
+        match *footprint {
+            Footprint::Bytes { lane, start, bytes } => {
+                self.range(
+                    start..start.saturating_add(bytes),
+                    Lanes::Mask(1 << (lane & 31)),
+                );
+            }
+            Footprint::Lanes(access) => match Pattern::of(access) {
+                Pattern::Row { start, end, lanes } => self.range(start..end, lanes),
+                Pattern::Strided {
+                    start,
+                    stride,
+                    count,
+                    lanes,
+                } => {
+                    for lane in 0..count as u64 {
+                        let address = start + lane * stride;
+                        self.range(address..address + access.bytes as u64, lanes);
+                    }
+                }
+                Pattern::Same { start } => self.group(access, access.mask, start),
+                Pattern::Scatter if access.collective => {
+                    for lane in bits(access.mask) {
+                        let start = access.addresses[lane as usize];
+                        self.range(start..start + access.bytes as u64, Lanes::Mask(u32::MAX));
+                    }
+                }
+                Pattern::Scatter => self.scatter(access),
+            },
+        }
+        self.found
+    }
+
+    /// Lanes with the same address make one access.
+    fn scatter(&mut self, access: &LaneAccess) {
+        let mut rest = access.mask;
+        while rest != 0 {
+            let start = access.addresses[rest.trailing_zeros() as usize];
+            let mut group = 0;
+            for (lane, address) in access.addresses.iter().enumerate() {
+                group |= ((*address == start) as u32) << lane;
+            }
+            group &= rest;
+            rest &= !group;
+            self.group(access, group, start);
+        }
+    }
+
+    fn group(&mut self, access: &LaneAccess, group: u32, start: u64) {
+        let lanes = if access.collective { u32::MAX } else { group };
+        let bytes = access.bytes as u64;
+        if self.record.access == Access::Write
+            && !group.is_power_of_two()
+            && let Some(values) = access.values
+        {
+            let first = group.trailing_zeros();
+            let odd = bits(group).find(|lane| values[*lane as usize] != values[first as usize]);
+            if let Some(lane) = odd {
+                self.found.get_or_insert(Conflict {
+                    kind: ConflictKind::Race,
+                    start,
+                    bytes,
+                    lane,
+                    same_warp: true,
+                    other_pc: self.record.pc,
+                    other_block: self.record.block,
+                    other_warp: self.record.warp as u32,
+                    other_lane: first,
+                    other_access: self.record.access,
+                    other_async: self.record.agent != Agent::Warp,
+                });
+            }
+        }
+        self.range(start..start.saturating_add(bytes), Lanes::Mask(lanes));
+    }
+
+    fn range(&mut self, range: Range<u64>, lanes: Lanes) {
+        if range.is_empty() {
+            return;
+        }
+        self.record.lanes = lanes;
+        let number = self.log.number(&self.record);
+        let mut found = None;
+        let (mut at, end) = (range.start, range.end);
+        while at < end {
+            if !at.is_multiple_of(4) || end - at < 4 {
+                let word = at & !3;
+                let stop = end.min(word + 4);
+                let granule = &mut self.shadow.words(word / 4, 1)[0];
+                self.log.bytes(
+                    granule,
+                    word,
+                    at - word..stop - word,
+                    number,
+                    &self.context,
+                    &mut found,
+                );
+                at = stop;
+            } else {
+                let words = self.shadow.words(at / 4, (end - at) / 4);
+                let count = words.len() as u64;
+                self.log
+                    .sweep(words, at / 4, number, &self.context, &mut found);
+                at += 4 * count;
+            }
+        }
+        if let Some(found) = found {
+            self.report(&found);
+        }
+    }
+
+    fn report(&mut self, found: &Found) {
+        let earlier = &found.earlier;
+        let same_warp = (earlier.block, earlier.warp) == (self.record.block, self.record.warp);
+        let bytes = found.address..found.address + found.bytes;
+        // Among the bytes of a word the one whose lanes really conflict is the one to name.
+        let pairs = bytes.map(|byte| (earlier.lanes.at(byte), self.record.lanes.at(byte)));
+        let (before, after) = pairs
+            .max_by_key(|(a, b)| same_warp && (a | b).count_ones() > 1)
+            .unwrap_or((1, 1));
+        let other_lane = before.trailing_zeros();
+        let apart = if same_warp {
+            after & !(1 << other_lane)
+        } else {
+            after
+        };
+        let lane = if apart == 0 { after } else { apart }.trailing_zeros();
+        let other_lane = if same_warp && lane == other_lane && before.count_ones() > 1 {
+            (before & (before - 1)).trailing_zeros()
+        } else {
+            other_lane
+        };
+        self.found.get_or_insert(Conflict {
+            kind: found.kind,
+            start: found.address,
+            bytes: found.bytes,
+            lane,
+            same_warp,
+            other_pc: earlier.pc,
+            other_block: earlier.block,
+            other_warp: earlier.warp as u32,
+            other_lane,
+            other_access: earlier.access,
+            other_async: matches!(earlier.agent, Agent::Group(_) | Agent::Mbarrier),
+        });
+    }
+}
+
+fn bits(mask: u32) -> impl Iterator<Item = u32> {
+    (0..32).filter(move |lane| mask >> lane & 1 == 1)
+}

@@ -262,6 +262,10 @@ impl WarpClock {
     /// Writes the warp's own progress into a copy of its block's vector.
     fn progress(&self, into: &mut Vector, time: u32) {
         raise(into, self.layout.of(PerWarp::Time, self.warp), time);
+        self.progress_of_copies(into);
+    }
+
+    fn progress_of_copies(&self, into: &mut Vector) {
         for (kind, waited) in [PerWarp::Copies, PerWarp::Bulk, PerWarp::BulkRead]
             .into_iter()
             .zip(self.waited)
@@ -286,6 +290,10 @@ impl WarpClock {
             return self.seal();
         }
         let time = self.tick();
+        // Waits are not told apart by lane: those of any lane count for all from here on.
+        let mut local = std::mem::take(&mut self.local);
+        self.progress_of_copies(&mut local);
+        self.local = local;
         let lanes = || (0..32).filter(|lane| mask >> lane & 1 == 1);
         let table = self.partial.get_or_insert_with(|| Box::new([[0; 32]; 32]));
         let mut both = [0; 32];

@@ -96,10 +96,6 @@ impl World {
         entry.and_then(|vector| vector.as_deref()).unwrap_or(&[])
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// Adds what `other` knows; true if that was news.
     pub fn join(&mut self, other: &World) -> bool {
         if self.same(other) {
@@ -321,8 +317,9 @@ impl WarpClock {
         if self.changed {
             let mut local = self.local.clone();
             self.progress(&mut local, time);
-            self.world.join_block(self.block, &local);
+            // Not into the own world: what the lanes did is no news to others of the warp by having been published.
             self.published = self.world.clone();
+            self.published.join_block(self.block, &local);
             self.changed = false;
         }
         self.published.clone()

@@ -207,8 +207,12 @@ pub(crate) fn absorbed(earlier: &Record, record: Record) -> Record {
 
 /// True if whatever races with `earlier` from now on also races with `record`, so that `earlier` can be forgotten.
 pub(crate) fn stands_for(record: &Record, earlier: &Record, context: &Context) -> bool {
-    if is_same_but_lanes(record, earlier) && absorbed(earlier, *record).lanes == record.lanes {
-        return earlier.lanes == record.lanes || matches!(record.lanes, Lanes::Mask(_));
+    let includes = match (record.lanes, earlier.lanes) {
+        (Lanes::Mask(new), Lanes::Mask(old)) => old & !new == 0,
+        (new, old) => new == old,
+    };
+    if includes && is_same_but_lanes(record, earlier) {
+        return true;
     }
     let covered = match (record.access.scope(), earlier.access.scope()) {
         (None, _) => true,

@@ -209,9 +209,6 @@ impl Races {
     pub fn relaxed_store(&mut self, who: Actor, loc: u64, scope: Scope, rmw: bool) {
         let mut worlds = self.clock(who).fenced.clone();
         worlds[scope.level() + 1..].fill(World::default());
-        if rmw && worlds.iter().all(World::is_empty) {
-            return;
-        }
         self.post(who, loc, rmw, worlds);
     }
 

@@ -301,7 +301,7 @@ fn exited_lanes_are_not_waited_for() {
     races.warp_sync(warp(0, 0), 0xff);
     assert_eq!(
         races.lanes(warp(0, 0), SHARED, Access::Read, 0xff, 4, |lane| 4
-            * (7 - lane)),
+            * (lane ^ 7)),
         None
     );
 }

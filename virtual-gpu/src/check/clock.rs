@@ -367,6 +367,7 @@ impl WarpClock {
 pub(crate) struct Parcel {
     local: Vector,
     world: World,
+    last: World,
     fenced: [World; LEVELS],
     heard: [World; LEVELS],
 }
@@ -378,7 +379,11 @@ impl Parcel {
             let time = clock.tick();
             join(&mut self.local, &clock.local);
             clock.progress(&mut self.local, time);
-            self.world.join(&clock.world);
+            // The warps of a block often share one world.
+            if !self.last.same(&clock.world) {
+                self.world.join(&clock.world);
+                self.last = clock.world.clone();
+            }
         } else {
             let all = clock.publish();
             join(&mut self.local, all.block(home));
@@ -404,6 +409,15 @@ impl Parcel {
     /// Adds progress of something that is not a warp.
     pub fn raise(&mut self, component: u16, to: u32) {
         raise(&mut self.local, component, to);
+    }
+
+    /// Hands the contents to a warp of the own block that has deposited what it knows.
+    pub fn replace(&self, clock: &mut WarpClock) {
+        clock.local.clone_from(&self.local);
+        clock.world = self.world.clone();
+        clock.fenced = self.fenced.clone();
+        clock.heard = self.heard.clone();
+        clock.changed = true;
     }
 
     /// Hands the contents to a warp.

@@ -8,9 +8,7 @@ use std::ops::Range;
 
 use super::pattern::Lanes;
 use super::proxy;
-use super::record::{
-    Access, Agent, ConflictKind, Context, Record, absorbed, is_same_but_lanes, stands_for,
-};
+use super::record::{Access, Agent, ConflictKind, Context, Record, absorbed, includes, stands_for};
 
 /// State of four bytes, or of one: the last write, and the accesses that it does not stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +69,7 @@ pub(crate) struct Log {
     free_splits: Vec<u32>,
     recent: Vec<u32>,
     memo: Vec<Memo>,
+    scratch: Vec<u32>,
     /// Size at which what is no longer referred to is thrown away.
     limit: usize,
 }
@@ -107,6 +106,7 @@ impl Log {
                 };
                 CACHE
             ],
+            scratch: Vec::new(),
             limit: 1 << 20,
         }
     }
@@ -225,15 +225,17 @@ impl Log {
                 others: 0,
             };
         }
-        if from.writer == number {
-            return from;
-        }
         let old = self.records[from.writer as usize];
-        let merged = self.absorb(from.others, *record);
         let merged = if from.writer == 0 {
-            merged
+            *record
         } else {
-            absorbed(&old, merged)
+            absorbed(&old, *record)
+        };
+        let Some(merged) = self
+            .absorb(from.others, merged)
+            .filter(|_| from.writer == 0 || !includes(&old, record))
+        else {
+            return from;
         };
         let number = if merged == *record {
             number
@@ -251,18 +253,9 @@ impl Log {
     }
 
     fn add_read(&mut self, list: u32, number: u32, record: &Record, context: &Context) -> u32 {
-        let merged = self.absorb(list, *record);
-        let mut at = list;
-        while at != 0 {
-            let node = self.nodes[at as usize];
-            let earlier = &self.records[node.record as usize];
-            if node.record == number
-                || (is_same_but_lanes(earlier, record) && earlier.lanes == merged.lanes)
-            {
-                return list;
-            }
-            at = node.next;
-        }
+        let Some(merged) = self.absorb(list, *record) else {
+            return list;
+        };
         let number = if merged == *record {
             number
         } else {
@@ -272,42 +265,50 @@ impl Log {
         self.cons(number, rest)
     }
 
-    /// `record` with the lanes of those accesses in the list that differ from it in nothing else. A loop that gathers
-    /// with other lanes each time would otherwise make the list as long as the loop.
-    fn absorb(&self, list: u32, record: Record) -> Record {
+    /// `record` with the lanes of those accesses in the list that differ from it in nothing else; nothing if one of
+    /// them has those lanes already. A loop that gathers with other lanes each time would otherwise make the list as
+    /// long as the loop.
+    fn absorb(&self, list: u32, record: Record) -> Option<Record> {
         let mut merged = record;
         let mut at = list;
         while at != 0 {
             let node = self.nodes[at as usize];
-            merged = absorbed(&self.records[node.record as usize], merged);
+            let earlier = &self.records[node.record as usize];
+            if includes(earlier, &record) {
+                return None;
+            }
+            merged = absorbed(earlier, merged);
             at = node.next;
         }
-        merged
+        Some(merged)
     }
 
     /// The list without the accesses that `record` stands for.
     fn without_stale(&mut self, list: u32, record: &Record, context: &Context) -> u32 {
-        let mut kept = Vec::new();
-        let mut unchanged_tail = list;
+        let mut tail = list;
         let mut at = list;
         while at != 0 {
             let node = self.nodes[at as usize];
             if stands_for(record, &self.records[node.record as usize], context) {
-                unchanged_tail = node.next;
-            } else {
-                kept.push((at, node.record));
+                tail = node.next;
             }
             at = node.next;
         }
-        // Nodes are newest first, so a node's number tells whether it lies in the tail.
-        let mut rest = unchanged_tail;
-        for (_, record) in kept
-            .into_iter()
-            .rev()
-            .filter(|(node, _)| *node > unchanged_tail)
-        {
-            rest = self.cons(record, rest);
+        // Nodes are newest first, so what has a number above that of the tail lies before it.
+        let mut kept = std::mem::take(&mut self.scratch);
+        at = list;
+        while at > tail {
+            let node = self.nodes[at as usize];
+            if !stands_for(record, &self.records[node.record as usize], context) {
+                kept.push(node.record);
+            }
+            at = node.next;
         }
+        let rest = kept
+            .drain(..)
+            .rev()
+            .fold(tail, |rest, record| self.cons(record, rest));
+        self.scratch = kept;
         rest
     }
 

@@ -189,7 +189,7 @@ pub enum ConflictKind {
     MissingProxyFence,
 }
 
-pub(crate) fn is_same_but_lanes(a: &Record, b: &Record) -> bool {
+fn is_same_but_lanes(a: &Record, b: &Record) -> bool {
     (a.block, a.warp, a.home, a.component, a.value)
         == (b.block, b.warp, b.home, b.component, b.value)
         && (a.access, a.agent) == (b.access, b.agent)
@@ -205,13 +205,18 @@ pub(crate) fn absorbed(earlier: &Record, record: Record) -> Record {
     }
 }
 
-/// True if whatever races with `earlier` from now on also races with `record`, so that `earlier` can be forgotten.
-pub(crate) fn stands_for(record: &Record, earlier: &Record, context: &Context) -> bool {
-    let includes = match (record.lanes, earlier.lanes) {
+/// True if `record` differs from `earlier` at most by having more lanes.
+pub(crate) fn includes(record: &Record, earlier: &Record) -> bool {
+    let lanes = match (record.lanes, earlier.lanes) {
         (Lanes::Mask(new), Lanes::Mask(old)) => old & !new == 0,
         (new, old) => new == old,
     };
-    if includes && is_same_but_lanes(record, earlier) {
+    lanes && is_same_but_lanes(record, earlier)
+}
+
+/// True if whatever races with `earlier` from now on also races with `record`, so that `earlier` can be forgotten.
+pub(crate) fn stands_for(record: &Record, earlier: &Record, context: &Context) -> bool {
+    if includes(record, earlier) {
         return true;
     }
     let covered = match (record.access.scope(), earlier.access.scope()) {

@@ -114,7 +114,7 @@ impl Races {
             parcel.deposit(self.clock(Actor { block, warp }), block);
         }
         for &warp in warps {
-            parcel.collect(self.clock(Actor { block, warp }), block);
+            parcel.replace(self.clock(Actor { block, warp }));
         }
     }
 
@@ -163,12 +163,10 @@ impl Races {
         location.own = own;
         let [narrow, middle, wide] = &location.own;
         let own = location.blocks.entry(who.block).or_default();
-        for world in [wide, middle, narrow] {
-            own.join(world);
-        }
+        // Whoever has published something at a level has published at least that below it.
+        own.join(narrow);
         if let Some(cluster) = cluster {
             let own = location.clusters.entry(cluster).or_default();
-            own.join(wide);
             own.join(middle);
         }
         location.device.join(wide);

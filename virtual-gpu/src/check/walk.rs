@@ -70,13 +70,24 @@ impl<'a> Walk<'a> {
     /// Lanes with the same address make one access.
     fn scatter(&mut self, access: &LaneAccess) {
         let mut rest = access.mask;
+        // Bit n is set if the low bits of an address that is still to come may be n: most gathers have no duplicates.
+        let slot = |address: u64| 1u64 << (address / access.bytes.max(1) as u64 & 63);
+        let (mut once, mut twice) = (0, 0);
+        for lane in bits(rest) {
+            let bit = slot(access.addresses[lane as usize]);
+            twice |= once & bit;
+            once |= bit;
+        }
         while rest != 0 {
-            let start = access.addresses[rest.trailing_zeros() as usize];
-            let mut group = 0;
-            for (lane, address) in access.addresses.iter().enumerate() {
-                group |= ((*address == start) as u32) << lane;
+            let lane = rest.trailing_zeros();
+            let start = access.addresses[lane as usize];
+            let mut group = 1 << lane;
+            if twice & slot(start) != 0 {
+                for (lane, address) in access.addresses.iter().enumerate() {
+                    group |= ((*address == start) as u32) << lane;
+                }
+                group &= rest;
             }
-            group &= rest;
             rest &= !group;
             self.group(access, group, start);
         }

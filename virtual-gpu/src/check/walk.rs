@@ -71,7 +71,7 @@ impl<'a> Walk<'a> {
     fn scatter(&mut self, access: &LaneAccess) {
         let mut rest = access.mask;
         // Bit n is set if the low bits of an address that is still to come may be n: most gathers have no duplicates.
-        let slot = |address: u64| 1u64 << (address / access.bytes.max(1) as u64 & 63);
+        let slot = |address: u64| 1u64 << ((address / access.bytes.max(1) as u64) & 63);
         let (mut once, mut twice) = (0, 0);
         for lane in bits(rest) {
             let bit = slot(access.addresses[lane as usize]);

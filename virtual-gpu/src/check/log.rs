@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::pattern::Lanes;
 use super::proxy;
-use super::record::{Access, Agent, ConflictKind, Context, Record, absorbed, includes, stands_for};
+use super::record::{Access, Agent, ConflictKind, Context, Record, absorb, includes, stands_for};
+use super::table::Tables;
 
 /// State of four bytes, or of one: the last write, and the accesses that it does not stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,20 @@ pub(crate) struct Found {
     pub earlier: Record,
     pub address: u64,
     pub bytes: u64,
+}
+
+/// The last step that an access has taken, which is the same for equal granules.
+#[derive(Clone, Copy)]
+pub(crate) struct Last {
+    from: Granule,
+    to: Granule,
+}
+
+impl Last {
+    pub const NONE: Self = Self {
+        from: Granule::NEVER,
+        to: Granule::NEVER,
+    };
 }
 
 /// Result of taking a granule one access further.
@@ -116,6 +131,7 @@ impl Log {
         let lanes = match record.lanes {
             Lanes::Mask(mask) => mask.wrapping_mul(0x9E37_79B1),
             Lanes::Linear { shift, turn } => (shift as u32) << 8 | turn as u32,
+            Lanes::Table(number) => number.wrapping_mul(0xC2B2_AE35),
         };
         let key =
             record.pc.wrapping_mul(0x85EB_CA6B) ^ lanes ^ record.block << 5 ^ record.warp as u32;
@@ -151,8 +167,9 @@ impl Log {
         }
         let record = self.records[number as usize];
         let (conflict, uniform) = self.check(from, &record, context, address..address + width);
-        let next = self.advance(from, number, &record, context);
-        let uniform = uniform && conflict.is_none();
+        let mut local = false;
+        let next = self.advance(from, number, &record, context, address, &mut local);
+        let uniform = uniform && !local && conflict.is_none();
         if uniform {
             self.memo[slot] = Memo {
                 from,
@@ -206,44 +223,55 @@ impl Log {
         (None, uniform)
     }
 
+    /// The state after an access; `local` is set if equal granules elsewhere may become something else.
     fn advance(
         &mut self,
         from: Granule,
         number: u32,
         record: &Record,
         context: &Context,
+        address: u64,
+        local: &mut bool,
     ) -> Granule {
-        if !record.access.writes() {
-            return Granule {
-                others: self.add_read(from.others, number, record, context),
-                ..from
-            };
-        }
         if record.access == Access::Write {
             return Granule {
                 writer: number,
                 others: 0,
             };
         }
+        let writes = record.access.writes();
         let old = self.records[from.writer as usize];
-        let merged = if from.writer == 0 {
-            *record
-        } else {
-            absorbed(&old, *record)
-        };
-        let Some(merged) = self
-            .absorb(from.others, merged)
-            .filter(|_| from.writer == 0 || !includes(&old, record))
-        else {
-            return from;
-        };
+        let mut merged = *record;
+        if writes && from.writer != 0 {
+            if from.writer == number || includes(&old, record, context, address, local) {
+                return from;
+            }
+            absorb(&old, &mut merged, context, address, local);
+        }
+        // A loop that gathers with other lanes each time would make the list as long as the loop.
+        let mut at = from.others;
+        while at != 0 {
+            let node = self.nodes[at as usize];
+            let earlier = &self.records[node.record as usize];
+            if includes(earlier, record, context, address, local) {
+                return from;
+            }
+            absorb(earlier, &mut merged, context, address, local);
+            at = node.next;
+        }
         let number = if merged == *record {
             number
         } else {
             self.number(&merged)
         };
-        let mut others = self.without_stale(from.others, &merged, context);
-        if from.writer != 0 && !stands_for(&merged, &old, context) {
+        let mut others = self.without_stale(from.others, &merged, context, address, local);
+        if !writes {
+            return Granule {
+                others: self.cons(number, others),
+                ..from
+            };
+        }
+        if from.writer != 0 && !stands_for(&merged, &old, context, address, local) {
             others = self.cons(from.writer, others);
         }
         Granule {
@@ -252,44 +280,26 @@ impl Log {
         }
     }
 
-    fn add_read(&mut self, list: u32, number: u32, record: &Record, context: &Context) -> u32 {
-        let Some(merged) = self.absorb(list, *record) else {
-            return list;
-        };
-        let number = if merged == *record {
-            number
-        } else {
-            self.number(&merged)
-        };
-        let rest = self.without_stale(list, &merged, context);
-        self.cons(number, rest)
-    }
-
-    /// `record` with the lanes of those accesses in the list that differ from it in nothing else; nothing if one of
-    /// them has those lanes already. A loop that gathers with other lanes each time would otherwise make the list as
-    /// long as the loop.
-    fn absorb(&self, list: u32, record: Record) -> Option<Record> {
-        let mut merged = record;
-        let mut at = list;
-        while at != 0 {
-            let node = self.nodes[at as usize];
-            let earlier = &self.records[node.record as usize];
-            if includes(earlier, &record) {
-                return None;
-            }
-            merged = absorbed(earlier, merged);
-            at = node.next;
-        }
-        Some(merged)
-    }
-
     /// The list without the accesses that `record` stands for.
-    fn without_stale(&mut self, list: u32, record: &Record, context: &Context) -> u32 {
+    fn without_stale(
+        &mut self,
+        list: u32,
+        record: &Record,
+        context: &Context,
+        address: u64,
+        local: &mut bool,
+    ) -> u32 {
         let mut tail = list;
         let mut at = list;
         while at != 0 {
             let node = self.nodes[at as usize];
-            if stands_for(record, &self.records[node.record as usize], context) {
+            if stands_for(
+                record,
+                &self.records[node.record as usize],
+                context,
+                address,
+                local,
+            ) {
                 tail = node.next;
             }
             at = node.next;
@@ -299,7 +309,13 @@ impl Log {
         at = list;
         while at > tail {
             let node = self.nodes[at as usize];
-            if !stands_for(record, &self.records[node.record as usize], context) {
+            if !stands_for(
+                record,
+                &self.records[node.record as usize],
+                context,
+                address,
+                local,
+            ) {
                 kept.push(node.record);
             }
             at = node.next;
@@ -330,9 +346,10 @@ impl Log {
         first: u64,
         number: u32,
         context: &Context,
+        last: &mut Last,
         found: &mut Option<Found>,
     ) {
-        let (mut from, mut to) = (Granule::NEVER, Granule::NEVER);
+        let Last { mut from, mut to } = *last;
         for (at, granule) in words.iter_mut().enumerate() {
             if *granule == from {
                 *granule = to;
@@ -348,15 +365,16 @@ impl Log {
                 (from, to) = (*granule, step.next);
             }
             *granule = step.next;
-            if let Some((kind, record)) = step.conflict {
+            if let Some((kind, earlier)) = step.conflict {
                 found.get_or_insert(Found {
                     kind,
-                    earlier: record,
+                    earlier,
                     address,
                     bytes: 4,
                 });
             }
         }
+        *last = Last { from, to };
     }
 
     /// Makes access `number` at some bytes of the word at `address`.
@@ -407,7 +425,11 @@ impl Log {
     }
 
     /// Throws away what no granule refers to. `all` calls its argument with every granule there is, twice the same.
-    pub fn compact(&mut self, mut all: impl FnMut(&mut dyn FnMut(&mut Granule))) {
+    pub fn compact(
+        &mut self,
+        tables: &mut Tables,
+        mut all: impl FnMut(&mut dyn FnMut(&mut Granule)),
+    ) {
         let mut record_number = vec![0u32; self.records.len()];
         let mut node_number = vec![0u32; self.nodes.len()];
         let mut splits = Vec::new();
@@ -435,6 +457,7 @@ impl Log {
         record_number[0] = 1;
         node_number[0] = 1;
         self.records = renumber(&self.records, &mut record_number);
+        tables.compact(self.records.iter_mut().map(|record| &mut record.lanes));
         let mut nodes = renumber(&self.nodes, &mut node_number);
         for node in &mut nodes {
             node.record = record_number[node.record as usize];

@@ -16,4 +16,5 @@ pub mod race;
 mod record;
 pub mod shadow;
 mod sync;
+mod table;
 mod walk;

@@ -16,6 +16,17 @@ pub struct LaneAccess<'a> {
     pub values: Option<&'a [u64; 32]>,
 }
 
+impl LaneAccess<'_> {
+    /// True if the lanes access whole words each on their own.
+    pub(crate) fn is_of_words(&self) -> bool {
+        let mut low = self.bytes as u64;
+        for (lane, address) in self.addresses.iter().enumerate() {
+            low |= address * ((self.mask >> lane) & 1) as u64;
+        }
+        low & 3 == 0 && !self.collective
+    }
+}
+
 /// Which lane of a warp touched a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Lanes {
@@ -23,19 +34,11 @@ pub(crate) enum Lanes {
     Mask(u32),
     /// Lane `(address >> shift) - turn` (modulo 32).
     Linear { shift: u8, turn: u8 },
+    /// As this table says.
+    Table(u32),
 }
 
 impl Lanes {
-    /// The lanes that touched the byte at `address`.
-    pub fn at(self, address: u64) -> u32 {
-        match self {
-            Self::Mask(mask) => mask,
-            Self::Linear { shift, turn } => {
-                1 << ((address >> shift).wrapping_sub(turn as u64) & 31)
-            }
-        }
-    }
-
     /// True if the lanes depend on the byte within a word of four.
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Linear { shift: 0 | 1, .. })
@@ -56,6 +59,8 @@ pub(crate) enum Pattern {
     },
     /// All active lanes at one address.
     Same { start: u64 },
+    /// Any addresses of whole words, with a table of them.
+    Table(Lanes),
     /// Anything else.
     Scatter,
 }
@@ -131,7 +136,12 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Tables;
     use super::*;
+
+    fn at(lanes: Lanes, address: u64) -> u32 {
+        Tables::new().at(lanes, address)
+    }
 
     fn pattern(mask: u32, bytes: u32, address: impl Fn(u64) -> u64) -> Pattern {
         let addresses = std::array::from_fn(|lane| address(lane as u64));
@@ -152,14 +162,14 @@ mod tests {
         };
         assert_eq!((start, end), (1004, 1132));
         assert_eq!(
-            (lanes.at(1004), lanes.at(1011), lanes.at(1131)),
+            (at(lanes, 1004), at(lanes, 1011), at(lanes, 1131)),
             (1, 2, 1 << 31)
         );
         let Pattern::Row { start, end, lanes } = pattern(0xff00, 16, |lane| 512 + 16 * lane) else {
             panic!()
         };
         assert_eq!((start, end), (640, 768));
-        assert_eq!((lanes.at(640), lanes.at(767)), (1 << 8, 1 << 15));
+        assert_eq!((at(lanes, 640), at(lanes, 767)), (1 << 8, 1 << 15));
     }
 
     #[test]
@@ -168,7 +178,7 @@ mod tests {
             panic!()
         };
         assert_eq!(
-            (count, lanes.at(12 + 16 * 4), lanes.at(15 + 16 * 7)),
+            (count, at(lanes, 12 + 16 * 4), at(lanes, 15 + 16 * 7)),
             (4, 1 << 4, 1 << 7)
         );
     }

@@ -17,11 +17,12 @@ use super::clock::{Layout, Parcel, PerWarp, WarpClock};
 use super::granule::Shadow;
 use super::log::Log;
 pub use super::pattern::LaneAccess;
-use super::pattern::Lanes;
+use super::pattern::{Lanes, Pattern};
 pub use super::record::{Access, ConflictKind, Scope};
 use super::record::{Agent, Context, Record};
 pub use super::sync::Bar;
 use super::sync::{Groups, Location, Mbarrier, Rendezvous};
+use super::table::Tables;
 use super::walk::Walk;
 
 /// A warp.
@@ -114,6 +115,7 @@ pub struct Races {
     shared: Vec<Shadow>,
     global: Vec<Shadow>,
     log: Log,
+    tables: Tables,
 }
 
 impl Races {
@@ -134,6 +136,7 @@ impl Races {
             shared: Vec::new(),
             global: Vec::new(),
             log: Log::new(),
+            tables: Tables::new(),
         }
     }
 
@@ -260,9 +263,9 @@ impl Races {
         record: Record,
         footprint: &Footprint,
     ) -> Option<Conflict> {
-        if self.log.is_full() {
+        if self.log.is_full() || self.tables.is_full() {
             let shadows = (&mut self.shared, &mut self.global);
-            self.log.compact(|visit| {
+            self.log.compact(&mut self.tables, |visit| {
                 shadows
                     .0
                     .iter_mut()
@@ -273,6 +276,20 @@ impl Races {
                     .for_each(|shadow| shadow.for_each(visit));
             });
         }
+        let pattern = match *footprint {
+            Footprint::Lanes(access) => Pattern::of(access),
+            Footprint::Bytes { lane, start, bytes } => Pattern::Row {
+                start,
+                end: start.saturating_add(bytes),
+                lanes: Lanes::Mask(1 << (lane & 31)),
+            },
+        };
+        let pattern = match (pattern, footprint) {
+            (Pattern::Scatter, Footprint::Lanes(access)) if access.is_of_words() => {
+                Pattern::Table(self.tables.intern(access))
+            }
+            (pattern, _) => pattern,
+        };
         let clock = self
             .blocks
             .get(who.block as usize)?
@@ -291,7 +308,8 @@ impl Races {
             clock,
             layout: self.layout,
             clusters: &self.clusters,
+            tables: &self.tables,
         };
-        Walk::new(&mut self.log, &mut shadows[at], context, record).over(footprint)
+        Walk::new(&mut self.log, &mut shadows[at], context, record).over(pattern, footprint)
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::clock::{Layout, PerWarp, WarpClock};
 use super::pattern::Lanes;
+use super::table::Tables;
 
 /// How far a memory operation or fence reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +106,7 @@ pub(crate) struct Record {
 pub(crate) struct Context<'a> {
     pub clock: &'a WarpClock,
     pub layout: Layout,
+    pub tables: &'a Tables,
     /// Cluster of each block; empty if the grid has none.
     pub clusters: &'a [u32],
 }
@@ -145,8 +147,8 @@ impl Context<'_> {
         }
         let ((a, b), end) = ((earlier.lanes, record.lanes), bytes.end);
         match (a, b) {
-            (Lanes::Linear { .. }, Lanes::Linear { .. }) if a == b => (true, true),
             (Lanes::Mask(a), Lanes::Mask(b)) => (self.lanes_ordered(a, b, earlier), true),
+            _ if a == b && self.tables.is_distinct(a) => (true, true),
             _ => {
                 let end = if a.is_fine() || b.is_fine() {
                     end
@@ -154,7 +156,13 @@ impl Context<'_> {
                     bytes.start + 1
                 };
                 (bytes.start..end)
-                    .map(|byte| self.lanes_ordered(a.at(byte), b.at(byte), earlier))
+                    .map(|byte| {
+                        self.lanes_ordered(
+                            self.tables.at(a, byte),
+                            self.tables.at(b, byte),
+                            earlier,
+                        )
+                    })
                     .fold((true, false), |(all, uniform), ordered| {
                         (all && ordered, uniform)
                     })
@@ -195,28 +203,76 @@ fn is_same_but_lanes(a: &Record, b: &Record) -> bool {
         && (a.access, a.agent) == (b.access, b.agent)
 }
 
-pub(crate) fn absorbed(earlier: &Record, record: Record) -> Record {
-    match (earlier.lanes, record.lanes) {
-        (Lanes::Mask(old), Lanes::Mask(new)) if is_same_but_lanes(earlier, &record) => Record {
-            lanes: Lanes::Mask(old | new),
-            ..record
-        },
-        _ => record,
+/// Adds the lanes of an access that differs from `record` in nothing else. Tables are looked up at `address`; the
+/// result holds only there if `local` is set.
+pub(crate) fn absorb(
+    earlier: &Record,
+    record: &mut Record,
+    context: &Context,
+    address: u64,
+    local: &mut bool,
+) {
+    if earlier.lanes == record.lanes || !is_same_but_lanes(earlier, record) {
+        return;
+    }
+    if let Some((old, new)) = masks(earlier.lanes, record.lanes, context, address, local) {
+        record.lanes = Lanes::Mask(old | new);
     }
 }
 
-/// True if `record` differs from `earlier` at most by having more lanes.
-pub(crate) fn includes(record: &Record, earlier: &Record) -> bool {
-    let lanes = match (record.lanes, earlier.lanes) {
-        (Lanes::Mask(new), Lanes::Mask(old)) => old & !new == 0,
-        (new, old) => new == old,
-    };
-    lanes && is_same_but_lanes(record, earlier)
+/// True if `record` differs from `earlier` at most by having more lanes, at `address` if `local` is set.
+pub(crate) fn includes(
+    record: &Record,
+    earlier: &Record,
+    context: &Context,
+    address: u64,
+    local: &mut bool,
+) -> bool {
+    if !is_same_but_lanes(record, earlier) {
+        return false;
+    }
+    match (record.lanes, earlier.lanes) {
+        (new, old) if new == old => true,
+        (Lanes::Mask(new), Lanes::Table(_)) if context.tables.all(earlier.lanes) & !new == 0 => {
+            true
+        }
+        (new, old) => {
+            masks(old, new, context, address, local).is_some_and(|(old, new)| old & !new == 0)
+        }
+    }
 }
 
-/// True if whatever races with `earlier` from now on also races with `record`, so that `earlier` can be forgotten.
-pub(crate) fn stands_for(record: &Record, earlier: &Record, context: &Context) -> bool {
-    if includes(record, earlier) {
+/// Both as masks, unless that would make what holds for a row hold for a word.
+fn masks(
+    old: Lanes,
+    new: Lanes,
+    context: &Context,
+    address: u64,
+    local: &mut bool,
+) -> Option<(u32, u32)> {
+    match (old, new) {
+        (Lanes::Mask(old), Lanes::Mask(new)) => Some((old, new)),
+        (Lanes::Table(_), other) | (other, Lanes::Table(_)) if !other.is_fine() => {
+            *local = true;
+            Some((
+                context.tables.at(old, address),
+                context.tables.at(new, address),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// True if whatever races with `earlier` from now on also races with `record`, so that `earlier` can be forgotten; at
+/// the granule at `address` only if `local` is set.
+pub(crate) fn stands_for(
+    record: &Record,
+    earlier: &Record,
+    context: &Context,
+    address: u64,
+    local: &mut bool,
+) -> bool {
+    if includes(record, earlier, context, address, local) {
         return true;
     }
     let covered = match (record.access.scope(), earlier.access.scope()) {

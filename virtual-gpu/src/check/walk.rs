@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::granule::Shadow;
-use super::log::{Found, Log};
+use super::log::{Found, Last, Log};
 use super::pattern::{LaneAccess, Lanes, Pattern};
 use super::race::{Conflict, Footprint};
 use super::record::{Access, Agent, ConflictKind, Context, Record};
@@ -33,42 +33,54 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes the access at all of its footprint; the first conflict, if any.
-    pub fn over(mut self, footprint: &Footprint) -> Option<Conflict> {
-        match *footprint {
-            Footprint::Bytes { lane, start, bytes } => {
-                self.range(
-                    start..start.saturating_add(bytes),
-                    Lanes::Mask(1 << (lane & 31)),
-                );
-            }
-            Footprint::Lanes(access) => match Pattern::of(access) {
-                Pattern::Row { start, end, lanes } => self.range(start..end, lanes),
+    pub fn over(mut self, pattern: Pattern, footprint: &Footprint) -> Option<Conflict> {
+        match (pattern, footprint) {
+            (Pattern::Row { start, end, lanes }, _) => self.range(start..end, lanes),
+            (
                 Pattern::Strided {
                     start,
                     stride,
                     count,
                     lanes,
-                } => {
-                    for lane in 0..count as u64 {
-                        let address = start + lane * stride;
-                        self.range(address..address + access.bytes as u64, lanes);
-                    }
+                },
+                Footprint::Lanes(access),
+            ) => {
+                let starts = (0..count as u64).map(|lane| start + lane * stride);
+                self.pieces(starts, access.bytes, lanes);
+            }
+            (Pattern::Same { start }, Footprint::Lanes(access)) => {
+                self.group(access, access.mask, start)
+            }
+            (Pattern::Table(lanes), Footprint::Lanes(access)) => {
+                if self.context.tables.is_distinct(lanes) {
+                    let starts = bits(access.mask).map(|lane| access.addresses[lane as usize]);
+                    self.pieces(starts, access.bytes, lanes);
+                } else {
+                    let mut starts = Vec::new();
+                    self.groups(access, |walk, group, start| {
+                        walk.compare(access, group, start);
+                        starts.push(start);
+                    });
+                    self.pieces(starts.into_iter(), access.bytes, lanes);
                 }
-                Pattern::Same { start } => self.group(access, access.mask, start),
-                Pattern::Scatter if access.collective => {
-                    for lane in bits(access.mask) {
-                        let start = access.addresses[lane as usize];
-                        self.range(start..start + access.bytes as u64, Lanes::Mask(u32::MAX));
-                    }
-                }
-                Pattern::Scatter => self.scatter(access),
-            },
+            }
+            (Pattern::Scatter, Footprint::Lanes(access)) if access.collective => {
+                let starts = bits(access.mask).map(|lane| access.addresses[lane as usize]);
+                self.pieces(starts, access.bytes, Lanes::Mask(u32::MAX));
+            }
+            (Pattern::Scatter, Footprint::Lanes(access)) => {
+                self.groups(access, |walk, group, start| {
+                    walk.group(access, group, start)
+                });
+            }
+            // Only lanes come in these shapes.
+            (_, Footprint::Bytes { .. }) => {}
         }
         self.found
     }
 
     /// Lanes with the same address make one access.
-    fn scatter(&mut self, access: &LaneAccess) {
+    fn groups(&mut self, access: &LaneAccess, mut visit: impl FnMut(&mut Self, u32, u64)) {
         let mut rest = access.mask;
         // Bit n is set if the low bits of an address that is still to come may be n: most gathers have no duplicates.
         let slot = |address: u64| 1u64 << ((address / access.bytes.max(1) as u64) & 63);
@@ -89,12 +101,21 @@ impl<'a> Walk<'a> {
                 group &= rest;
             }
             rest &= !group;
-            self.group(access, group, start);
+            visit(&mut *self, group, start);
         }
     }
 
     fn group(&mut self, access: &LaneAccess, group: u32, start: u64) {
+        self.compare(access, group, start);
         let lanes = if access.collective { u32::MAX } else { group };
+        self.range(
+            start..start.saturating_add(access.bytes as u64),
+            Lanes::Mask(lanes),
+        );
+    }
+
+    /// Lanes that write to one address must write one value.
+    fn compare(&mut self, access: &LaneAccess, group: u32, start: u64) {
         let bytes = access.bytes as u64;
         if self.record.access == Access::Write
             && !group.is_power_of_two()
@@ -118,17 +139,29 @@ impl<'a> Walk<'a> {
                 });
             }
         }
-        self.range(start..start.saturating_add(bytes), Lanes::Mask(lanes));
     }
 
     fn range(&mut self, range: Range<u64>, lanes: Lanes) {
-        if range.is_empty() {
-            return;
-        }
+        let bytes = range.end - range.start;
         self.record.lanes = lanes;
         let number = self.log.number(&self.record);
+        let mut last = Last::NONE;
+        self.piece(range.start, bytes, number, &mut last);
+    }
+
+    /// One access at many places.
+    fn pieces(&mut self, starts: impl Iterator<Item = u64>, bytes: u32, lanes: Lanes) {
+        self.record.lanes = lanes;
+        let number = self.log.number(&self.record);
+        let mut last = Last::NONE;
+        for start in starts {
+            self.piece(start, bytes as u64, number, &mut last);
+        }
+    }
+
+    fn piece(&mut self, start: u64, bytes: u64, number: u32, last: &mut Last) {
         let mut found = None;
-        let (mut at, end) = (range.start, range.end);
+        let (mut at, end) = (start, start.saturating_add(bytes));
         while at < end {
             if !at.is_multiple_of(4) || end - at < 4 {
                 let word = at & !3;
@@ -147,7 +180,7 @@ impl<'a> Walk<'a> {
                 let words = self.shadow.words(at / 4, (end - at) / 4);
                 let count = words.len() as u64;
                 self.log
-                    .sweep(words, at / 4, number, &self.context, &mut found);
+                    .sweep(words, at / 4, number, &self.context, last, &mut found);
                 at += 4 * count;
             }
         }
@@ -159,9 +192,15 @@ impl<'a> Walk<'a> {
     fn report(&mut self, found: &Found) {
         let earlier = &found.earlier;
         let same_warp = (earlier.block, earlier.warp) == (self.record.block, self.record.warp);
+        let tables = self.context.tables;
         let bytes = found.address..found.address + found.bytes;
         // Among the bytes of a word the one whose lanes really conflict is the one to name.
-        let pairs = bytes.map(|byte| (earlier.lanes.at(byte), self.record.lanes.at(byte)));
+        let pairs = bytes.map(|byte| {
+            (
+                tables.at(earlier.lanes, byte),
+                tables.at(self.record.lanes, byte),
+            )
+        });
         let (before, after) = pairs
             .max_by_key(|(a, b)| same_warp && (a | b).count_ones() > 1)
             .unwrap_or((1, 1));

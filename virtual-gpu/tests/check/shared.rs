@@ -375,10 +375,20 @@ fn forgetting_what_is_over_changes_nothing() {
     races.one(warp(0, 0), 3, SHARED, Access::Write, 40_000);
     races.lanes(warp(0, 0), SHARED, Access::Write, 1, 1, |_| 40_005);
     races.row(warp(0, 1), SHARED, Access::Read, 50_000);
+    let gather = |step: u64| move |lane: u64| 60_000 + 4 * ((lane * 37 + step) % 512);
+    races.lanes(warp(0, 0), SHARED, Access::Write, u32::MAX, 4, gather(5));
+    // Enough accesses at new times to fill the log several times.
     // Enough accesses at new times to fill the log several times.
     for step in 0..1_500_000u64 {
         let found = races.row(warp(0, 0), SHARED, Access::Read, 128 * (step % 64));
         assert_eq!(found, None);
+        if step % 8 == 0 {
+            assert_eq!(
+                races.lanes(warp(0, 0), SHARED, Access::Read, u32::MAX, 4, |lane| 4
+                    * ((lane * 37 + step) % 512)),
+                None
+            );
+        }
         races.warp_sync(warp(0, 0), u32::MAX);
     }
     let found = races
@@ -401,4 +411,39 @@ fn forgetting_what_is_over_changes_nothing() {
             .map(|found| found.other_warp),
         Some(1)
     );
+    let found = races
+        .lanes(warp(0, 1), SHARED, Access::Read, u32::MAX, 4, gather(5))
+        .unwrap();
+    assert_eq!(
+        (found.lane, found.other_lane, found.other_access),
+        (0, 0, Access::Write)
+    );
+}
+
+#[test]
+fn a_swizzled_row_knows_its_lanes() {
+    let mut races = Races::new(1, 1);
+    let who = warp(0, 0);
+    let swizzled = |lane: u64| 16 * (lane ^ (lane / 8));
+    assert_eq!(
+        races.lanes(who, SHARED, Access::Write, u32::MAX, 16, swizzled),
+        None
+    );
+    assert_eq!(
+        races.lanes(who, SHARED, Access::Read, u32::MAX, 16, swizzled),
+        None,
+        "every lane its own"
+    );
+    assert_eq!(
+        races.one(who, 9, SHARED, Access::Write, 16 * 8 + 4),
+        None,
+        "lane 9 holds piece 8"
+    );
+    let found = races.one(who, 9, SHARED, Access::Read, 16 * 9 + 4).unwrap();
+    assert_eq!(
+        (found.lane, found.other_lane, found.same_warp),
+        (9, 8, true)
+    );
+    races.warp_sync(who, u32::MAX);
+    assert_eq!(races.one(who, 9, SHARED, Access::Read, 16 * 9 + 4), None);
 }

@@ -7,9 +7,11 @@
 //! (Flanagan and Freund, 2009) with the warp as the unit of concurrency; inside a warp, lanes are ordered by what
 //! synchronises them, so that a missing `__syncwarp` is found too.
 //!
-//! Two deliberate simplifications make the detector miss some defects, never invent one: a release or fence by one
-//! lane publishes what the whole warp did before, and every fence counts as `fence.sc` (a fence before a barrier
-//! serves a relaxed store after it).
+//! Some simplifications make the detector miss defects, none makes it invent one: a release, a fence or a wait for
+//! copies by one lane counts for the whole warp; every fence counts as `fence.sc` (a fence before a barrier serves a
+//! relaxed store after it); whoever starts a copy hands what it knows on to those who wait for the copy at an mbarrier;
+//! after two ordered atomics of device scope the older one is forgotten, even for a later one of block scope. Strong
+//! accesses of different sizes to one location count as morally strong.
 
 use std::collections::HashMap;
 

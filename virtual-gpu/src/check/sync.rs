@@ -303,7 +303,7 @@ impl Races {
     /// for `.relaxed`.
     pub fn mbarrier_observe(&mut self, who: Actor, bar: Bar, phase: u32, acquire: bool) {
         let state = self.mbarrier(bar);
-        let phase = state.base + phase + 1;
+        let phase = state.base.wrapping_add(phase).wrapping_add(1);
         let done = std::mem::take(&mut state.done);
         if let Some((_, parcel)) = done.iter().find(|(complete, _)| *complete == phase) {
             let clock = self.clock(who);

@@ -1,7 +1,14 @@
 //! A GPU for machines that have none: loads the PTX that NVRTC produced and executes it on the CPU, exactly, with the
 //! checks of a sanitizer and the counters of a profiler.
 
+pub mod case;
 pub mod check;
+mod device;
+mod exec;
+pub mod launch;
+mod lower;
+mod memory;
+mod module;
 pub mod num;
 pub mod profile;
 pub mod ptx;

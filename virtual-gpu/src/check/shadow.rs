@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Initialised and pending bits of one allocation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ByteState {
     len: usize,
     initialised: Bits,
@@ -95,7 +95,7 @@ impl ByteState {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Bits(Vec<u64>);
 
 impl Bits {

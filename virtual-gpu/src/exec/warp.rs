@@ -91,7 +91,7 @@ impl Fragment {
 pub struct Warp {
     /// Index in its block.
     pub index: u32,
-    /// Registers.
+    /// Constants of the program, then registers.
     pub registers: Vec<Row>,
     /// Predicates, one bit a lane.
     pub predicates: Vec<u32>,
@@ -116,9 +116,11 @@ pub struct Warp {
 }
 
 impl Warp {
-    /// A warp of `launched` lanes about to run `entry`.
+    /// A warp of `launched` lanes about to run `entry`; `constants` are copied before its registers.
+    #[allow(clippy::too_many_arguments)] // Sizes of one program, told once a warp.
     pub fn start(
         &mut self,
+        constants: &[Row],
         index: u32,
         launched: u32,
         entry: u32,
@@ -128,7 +130,8 @@ impl Warp {
     ) {
         self.index = index;
         self.registers.clear();
-        self.registers.resize(rows, Row::ZERO);
+        self.registers.extend_from_slice(constants);
+        self.registers.resize(constants.len() + rows, Row::ZERO);
         self.predicates.clear();
         self.predicates.resize(predicates, 0);
         self.predicates[0] = u32::MAX;

@@ -157,6 +157,7 @@ impl<'a> Lowering<'a> {
             q: Predicate::TRUE,
             r: Predicate::TRUE,
             negate: self.guard.1,
+            guarded: self.guard != (Predicate::TRUE, false),
             flags: 0,
         }
     }
@@ -182,9 +183,14 @@ impl<'a> Lowering<'a> {
         if let Some(slot) = self.known.get(&constant) {
             return *slot;
         }
-        let slot = Slot::constant(self.constants.len() as u32);
+        let rows = if matches!(constant, Constant::Narrow(_) | Constant::Launch(_)) {
+            1
+        } else {
+            2
+        };
+        let slot = Slot::constant(self.constants.len() as u32, rows);
         self.constants.push(constant);
-        if !matches!(constant, Constant::Narrow(_) | Constant::Launch(_)) {
+        if rows == 2 {
             self.constants.push(Constant::Rest);
         }
         self.known.insert(constant, slot);

@@ -71,7 +71,7 @@ pub fn end(lowering: &mut Lowering<'_>) {
         handler::<ops::control::Return>()
     };
     let mut inst = lowering.inst(run);
-    (inst.guard, inst.negate) = (crate::exec::Predicate::TRUE, false);
+    (inst.guard, inst.negate, inst.guarded) = (crate::exec::Predicate::TRUE, false, false);
     lowering.emit(Class::Branch, inst);
 }
 

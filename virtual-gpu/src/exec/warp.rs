@@ -1,5 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::copies::Copies;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
 
@@ -110,6 +111,8 @@ pub struct Warp {
     pub stores: u64,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
+    /// `cp.async` of its lanes.
+    pub copies: Copies,
 }
 
 impl Warp {
@@ -132,6 +135,7 @@ impl Warp {
         self.local.clear();
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
+        self.copies.clear();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

@@ -34,7 +34,9 @@ fn mma(
     let Some(shape) = modifiers.pick(shape) else {
         return Err(lowering.unsupported(modifiers, "it has no shape"));
     };
-    if !modifiers.take("row") || !modifiers.take("col") {
+    let layout = |part: &&&str| matches!(**part, "row" | "col");
+    let layouts: Vec<&&str> = modifiers.rest().iter().filter(layout).collect();
+    if layouts != [&"row", &"col"] || !modifiers.take("row") || !modifiers.take("col") {
         return Err(lowering.unsupported(modifiers, "only .row.col is"));
     }
     let satfinite = modifiers.take("satfinite");

@@ -275,7 +275,7 @@ fn what_is_stored_as_matrices_is_loaded_again() {
 
 #[test]
 fn generic_addresses_of_matrices_must_be_shared() {
-    let body = "cvt.u64.u32 %x0, %s;\ncvta.shared.u64 %x1, %x0;\nst.shared.b32 [%s], 5;\n\
+    let body = "cvt.u64.u32 %x0, %s;\ncvta.shared.u64 %x1, %x0;\n\
         mul.wide.u32 %x2, %lane, 16;\nadd.s64 %x1, %x1, %x2;\nst.v4.b32 [%x1], {%lane, 1, 2, 3};\nbar.warp.sync -1;\n\
         ldmatrix.sync.aligned.m8n8.x1.b16 {%r1}, [%x1];\n\
         mul.wide.u32 %x0, %lane, 4;\nadd.s64 %x1, %p0, %x0;\nst.global.b32 [%x1], %r1;\n";

@@ -322,6 +322,7 @@ impl Grid {
             warps,
             shared: Bytes::new(shared),
             shared_state: ByteState::new(if all_checks { shared } else { 0 }, false),
+            copies: 0,
             barriers: std::array::from_fn(|_| Barrier::default()),
             threads,
             exited: 0,
@@ -374,6 +375,16 @@ impl Grid {
                 return true;
             }
         }
+    }
+
+    /// True once in `times`, at random, in runs with a seed.
+    pub fn chance(&mut self, times: usize) -> bool {
+        self.options.seed != 0 && self.random.below(times) == 0
+    }
+
+    /// A random number below `bound`.
+    pub fn pick(&mut self, bound: usize) -> usize {
+        self.random.below(bound)
     }
 
     /// Records a finding at `site`, with what else it involves.

@@ -161,7 +161,7 @@ impl Machine<'_> {
             let traffic = &mut self.grid.traffic[self.pc as usize];
             traffic.shared_requests += 1;
             traffic.shared_wavefronts += waves;
-            traffic.shared_ideal_wavefronts += ideal_wavefronts(bytes);
+            traffic.shared_ideal_wavefronts += ideal_wavefronts(self.mask, bytes);
             traffic.shared_bytes += moved;
             traffic.atomics += if kind == Use::Atomic {
                 u64::from(self.mask.count_ones())
@@ -312,9 +312,13 @@ fn first_unused(
         .find_map(|byte| find(at + byte..at + byte + 1))
 }
 
-/// Passes that a request of all lanes needs when no two words collide.
-fn ideal_wavefronts(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4).max(1)
+/// Passes that a request needs when no two words collide: one for each group of lanes that takes part.
+fn ideal_wavefronts(mask: u32, bytes: usize) -> u64 {
+    let group = (128 / bytes.max(4)).max(1);
+    let lanes = u32::MAX >> (LANES - group.min(LANES));
+    let groups = (0..LANES).step_by(group);
+    let busy = groups.filter(|first| mask >> first & lanes != 0).count();
+    busy as u64
 }
 
 /// Passes over the 32 banks: lanes go in groups of 128 bytes (all, halves for 8 bytes a lane, quarters for 16), and a

@@ -1,5 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::copies::Copies;
 use super::program::Scope;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
@@ -113,6 +114,8 @@ pub struct Warp {
     pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
+    /// `cp.async` of its lanes.
+    pub copies: Copies,
 }
 
 impl Warp {
@@ -139,6 +142,7 @@ impl Warp {
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
         self.fenced = None;
+        self.copies.clear();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

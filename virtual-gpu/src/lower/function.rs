@@ -3,7 +3,7 @@
 use super::context::{Lowering, Symbol};
 use super::registers::Registers;
 use super::shared::Layout;
-use super::{Result, control, convert, float, half, integer, memory, moves, warp};
+use super::{Result, control, convert, copy, float, half, integer, memory, moves, tensor, warp};
 use crate::exec::{Class, Extra, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
@@ -341,6 +341,10 @@ impl Builder<'_> {
             }
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect"
             | "griddepcontrol" | "setmaxnreg" => warp::lower(lowering, instruction, modifiers)?,
+            "cp" => copy::lower(lowering, instruction, modifiers)?,
+            "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => {
+                tensor::lower(lowering, instruction, modifiers)?
+            }
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "bfe"
             | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "bmsk" | "szext" | "dp4a"
             | "dp2a" | "mul24" | "mad24" | "sad" | "addc" | "subc" | "madc" => {

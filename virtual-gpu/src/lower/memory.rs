@@ -126,6 +126,8 @@ fn load_store(
         order,
         scope,
         used_bytes,
+        collective: false,
+        asynchronous: false,
     };
     let run = if writes {
         store(state_space, ty.bytes())
@@ -259,6 +261,8 @@ fn atomics(
         order,
         scope,
         used_bytes: u32::MAX,
+        collective: false,
+        asynchronous: false,
     };
     inst.ext = lowering.extra(Extra::Access(access));
     lowering.emit(Class::Atomic, inst);

@@ -5,6 +5,7 @@ mod compare;
 mod context;
 mod control;
 mod convert;
+mod copy;
 mod float;
 mod function;
 mod half;
@@ -15,6 +16,7 @@ mod moves;
 mod product;
 mod registers;
 mod shared;
+mod tensor;
 mod warp;
 
 pub use function::kernel;

@@ -52,6 +52,8 @@ pub fn lower(
         }
         "nanosleep" => {
             modifiers.take("u32");
+            lowering.expect_operands(instruction, 1)?;
+            lowering.source32(&instruction.operands[0])?;
             let inst = lowering.inst(handler::<ops::control::Sleep>());
             lowering.emit(Class::Other, inst);
         }

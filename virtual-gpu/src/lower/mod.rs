@@ -13,6 +13,7 @@ mod integer;
 mod memory;
 mod modifiers;
 mod moves;
+mod packed;
 mod product;
 mod registers;
 mod shared;

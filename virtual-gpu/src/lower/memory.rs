@@ -31,6 +31,12 @@ pub fn lower(
             Ok(())
         }
         _ => {
+            if modifiers.rest().contains(&"tensormap") {
+                return Err(lowering.error(format!(
+                    "{} needs tensor maps, which are not supported yet",
+                    modifiers.opcode
+                )));
+            }
             while modifiers.first().is_some() {}
             nothing(lowering);
             Ok(())

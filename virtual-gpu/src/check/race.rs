@@ -212,6 +212,19 @@ impl Races {
         self.make(who, space, record, footprint)
     }
 
+    /// An asynchronous reduction that `who` starts now will combine something with `footprint`, atomically.
+    pub fn async_reduce(
+        &mut self,
+        who: Actor,
+        space: Space,
+        pc: u32,
+        footprint: &Footprint,
+        completion: Completion,
+    ) -> Option<Conflict> {
+        let record = self.copy_record(who, pc, Access::Atomic(Scope::Gpu), completion);
+        self.make(who, space, record, footprint)
+    }
+
     fn copy_record(
         &mut self,
         who: Actor,

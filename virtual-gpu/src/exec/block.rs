@@ -1,5 +1,7 @@
 //! A block: warps, shared memory, barriers.
 
+use super::agent::Agent;
+use super::mbarrier::Mbarriers;
 use super::warp::{State, Warp};
 use crate::check::shadow::ByteState;
 use crate::memory::Bytes;
@@ -35,6 +37,10 @@ pub struct Block {
     pub shared_state: ByteState,
     /// Asynchronous copies started in it so far.
     pub copies: u64,
+    /// Its mbarriers.
+    pub mbarriers: Mbarriers,
+    /// Bulk copies under way.
+    pub agent: Agent,
     /// Its barriers.
     pub barriers: [Barrier; BARRIERS],
     /// Threads of the block.
@@ -46,6 +52,12 @@ pub struct Block {
 }
 
 impl Block {
+    /// A number for an asynchronous copy that no other of the launch has.
+    pub fn next_copy(&mut self) -> u64 {
+        self.copies += 1;
+        u64::from(self.index) << 32 | self.copies
+    }
+
     /// Threads that a barrier without a count waits for: whole warps, as the hardware counts.
     pub fn barrier_threads(&self) -> u32 {
         self.threads.next_multiple_of(32)

@@ -73,7 +73,7 @@ impl Groups {
 /// The copies that one instruction started.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Number of the request in its block.
+    /// Number of the request.
     pub id: u64,
     /// Lanes whose copy nobody has waited for.
     pub lanes: u32,

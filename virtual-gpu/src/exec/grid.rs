@@ -1,7 +1,9 @@
 //! A launch: resident blocks, who runs next, what was found and counted.
 
+use super::agent::{self, Agent};
 use super::block::{Barrier, Block};
 use super::machine::{Machine, Site};
+use super::mbarrier::Mbarriers;
 use super::program::{Constant, LaunchValue, Program};
 use super::row::{LANES, Row};
 use super::run::Stop;
@@ -323,6 +325,8 @@ impl Grid {
             shared: Bytes::new(shared),
             shared_state: ByteState::new(if all_checks { shared } else { 0 }, false),
             copies: 0,
+            mbarriers: Mbarriers::default(),
+            agent: Agent::default(),
             barriers: std::array::from_fn(|_| Barrier::default()),
             threads,
             exited: 0,
@@ -369,10 +373,19 @@ impl Grid {
                     Stop::Done => block.finished += 1,
                     Stop::Quantum | Stop::Parked => {}
                 }
+                if !agent::step(self, block, seeded) {
+                    return false;
+                }
+            }
+            if !ran && !block.agent.is_idle() {
+                if !agent::step(self, block, false) {
+                    return false;
+                }
+                continue;
             }
             turns -= 1;
             if !ran || turns == 0 {
-                return true;
+                return block.finished < block.warps.len() || agent::step(self, block, false);
             }
         }
     }

@@ -88,7 +88,7 @@ impl Mbarrier {
         if drop {
             self.expected -= count;
         }
-        Ok(self.complete_phase())
+        self.complete_phase()
     }
 
     /// The phase will wait for `bytes` more bytes.
@@ -112,16 +112,34 @@ impl Mbarrier {
                 -self.tx
             )));
         }
-        Ok(self.complete_phase())
+        self.complete_phase()
     }
 
-    fn complete_phase(&mut self) -> bool {
+    /// The phase waits for `count` more arrivals, which only it will have.
+    pub fn add_arrivals(&mut self, count: u32) -> Result<(), Misuse> {
+        self.pending += count;
+        if self.pending > MAX_ARRIVALS {
+            return Err(Misuse(format!(
+                "{} arrivals are pending, more than an mbarrier counts",
+                self.pending
+            )));
+        }
+        Ok(())
+    }
+
+    fn complete_phase(&mut self) -> Result<bool, Misuse> {
+        if self.pending == 0 && self.tx < 0 {
+            return Err(Misuse(format!(
+                "everybody has arrived, but {} bytes more have come than were expected",
+                -self.tx
+            )));
+        }
         let done = self.pending == 0 && self.tx == 0;
         if done {
             self.pending = self.expected;
             self.parity ^= 1;
         }
-        done
+        Ok(done)
     }
 
     /// Whether the phase of `parity` is over.
@@ -130,10 +148,154 @@ impl Mbarrier {
     }
 }
 
+/// Pending arrivals in a state that an arrival returned.
+pub fn pending_count(state: u64) -> u32 {
+    (state & COUNT) as u32
+}
+
+/// Parity of the phase in a state that an arrival returned.
+pub fn parity_of(state: u64) -> u32 {
+    u32::from(state & PHASE != 0)
+}
+
+/// An mbarrier of a block, and what is known of it beyond its word.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    address: u32,
+    /// The word that the last operation left.
+    word: u64,
+    /// Whether it has been used since it was initialised.
+    used: bool,
+    /// Phases that are complete.
+    phases: u32,
+}
+
+/// What an operation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The word before it.
+    pub before: u64,
+    /// Phases that were complete before it.
+    pub phases: u32,
+    /// Whether it completed the phase.
+    pub completed: bool,
+}
+
+/// The mbarriers of a block.
+#[derive(Debug, Default)]
+pub struct Mbarriers {
+    known: Vec<Known>,
+}
+
+impl Mbarriers {
+    /// `mbarrier.init` at `address` of `shared`, which is in bounds here and below.
+    pub fn init(&mut self, shared: &mut [u8], address: u32, count: u32) -> Result<(), Misuse> {
+        let barrier = Mbarrier::new(count)?;
+        if let Some(known) = self.known.iter().find(|known| known.address == address)
+            && known.used
+        {
+            return Err(Misuse(
+                "an mbarrier that is in use is initialised again: mbarrier.inval must end its use first".into(),
+            ));
+        }
+        let overlaps = |known: &&Known| known.address.abs_diff(address) < 8;
+        if let Some(other) = self
+            .known
+            .iter()
+            .find(|known| overlaps(known) && known.address != address)
+        {
+            return Err(Misuse(format!(
+                "it overlaps the mbarrier at shared offset {}",
+                other.address
+            )));
+        }
+        self.known.retain(|known| known.address != address);
+        let word = barrier.word();
+        self.known.push(Known {
+            address,
+            word,
+            used: false,
+            phases: 0,
+        });
+        write(shared, address, word);
+        Ok(())
+    }
+
+    /// `mbarrier.inval`.
+    pub fn invalidate(&mut self, shared: &mut [u8], address: u32) -> Result<(), Misuse> {
+        self.find(shared, address)?;
+        self.known.retain(|known| known.address != address);
+        write(shared, address, 0);
+        Ok(())
+    }
+
+    /// Does something to the mbarrier at `address`; `operation` says whether it completed the phase.
+    pub fn change(
+        &mut self,
+        shared: &mut [u8],
+        address: u32,
+        operation: impl FnOnce(&mut Mbarrier) -> Result<bool, Misuse>,
+    ) -> Result<Changed, Misuse> {
+        let known = self.find(shared, address)?;
+        let before = known.word;
+        let mut barrier = Mbarrier::from_word(before)?;
+        let completed = operation(&mut barrier)?;
+        let phases = known.phases;
+        known.word = barrier.word();
+        known.used = true;
+        known.phases += u32::from(completed);
+        write(shared, address, known.word);
+        Ok(Changed {
+            before,
+            phases,
+            completed,
+        })
+    }
+
+    /// The mbarrier at `address`, which from now on counts as used.
+    pub fn look(&mut self, shared: &[u8], address: u32) -> Result<(Mbarrier, u32), Misuse> {
+        let known = self.find(shared, address)?;
+        known.used = true;
+        Ok((Mbarrier::from_word(known.word)?, known.phases))
+    }
+
+    /// The first mbarrier that has bytes in a range.
+    pub fn in_range(&self, start: u64, end: u64) -> Option<u32> {
+        let mut addresses = self.known.iter().map(|known| u64::from(known.address));
+        let hit = addresses.find(|address| *address < end && start < address + 8);
+        hit.map(|address| address as u32)
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn find(&mut self, shared: &[u8], address: u32) -> Result<&mut Known, Misuse> {
+        let Some(known) = self.known.iter_mut().find(|known| known.address == address) else {
+            return Err(Misuse("no mbarrier has been initialised here".into()));
+        };
+        if read(shared, address) != Some(known.word) {
+            return Err(Misuse(
+                "the mbarrier has been written over by something else".into(),
+            ));
+        }
+        Ok(known)
+    }
+}
+
+fn read(shared: &[u8], address: u32) -> Option<u64> {
+    let bytes = shared.get(address as usize..)?.get(..8)?;
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}
+
+fn write(shared: &mut [u8], address: u32, word: u64) {
+    shared[address as usize..][..8].copy_from_slice(&word.to_le_bytes());
+}
+
 /// The word at `address` of a block's shared memory.
 pub fn word_at(block: &Block, address: u32) -> Option<u64> {
-    let bytes = block.shared.as_slice().get(address as usize..)?.get(..8)?;
-    bytes.try_into().ok().map(u64::from_le_bytes)
+    read(block.shared.as_slice(), address)
 }
 
 /// Whether the phase of `parity` of the mbarrier at `address` is over; an mbarrier that is no more holds nobody up.
@@ -194,10 +356,43 @@ mod tests {
     }
 
     #[test]
+    fn an_mbarrier_knows_its_word_and_its_use() {
+        let mut shared = vec![0; 32];
+        let mut barriers = Mbarriers::default();
+        assert!(barriers.look(&shared, 8).is_err());
+        barriers.init(&mut shared, 8, 1).unwrap();
+        barriers.init(&mut shared, 8, 2).unwrap();
+        assert!(barriers.init(&mut shared, 12, 1).is_err());
+        let first = barriers
+            .change(&mut shared, 8, |b| b.arrive(1, false))
+            .unwrap();
+        assert_eq!((pending_count(first.before), first.completed), (2, false));
+        assert!(barriers.init(&mut shared, 8, 2).is_err());
+        let second = barriers
+            .change(&mut shared, 8, |b| b.arrive(1, false))
+            .unwrap();
+        assert_eq!((parity_of(second.before), second.completed), (0, true));
+        assert_eq!(barriers.look(&shared, 8).unwrap().1, 1);
+        assert_eq!(
+            (barriers.in_range(15, 16), barriers.in_range(16, 20)),
+            (Some(8), None)
+        );
+        shared[9] ^= 1;
+        assert!(barriers.look(&shared, 8).is_err());
+        shared[9] ^= 1;
+        barriers.invalidate(&mut shared, 8).unwrap();
+        assert!(barriers.is_empty() && barriers.look(&shared, 8).is_err());
+    }
+
+    #[test]
     fn misuse_is_named() {
         let mut barrier = Mbarrier::new(1).unwrap();
         assert!(barrier.arrive(2, false).is_err());
         assert!(barrier.expect_tx(1 << 20).is_err());
+        let mut barrier = Mbarrier::new(1).unwrap();
+        barrier.expect_tx(16).unwrap();
+        barrier.arrive(1, false).unwrap();
+        assert!(barrier.complete_tx(32).is_err());
         assert!(Mbarrier::new(0).is_err() && Mbarrier::new(1 << 20).is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! at different places are different fragments; the one that is furthest behind runs first.
 
 mod address;
+mod agent;
 mod block;
 mod copies;
 mod grid;
@@ -27,7 +28,8 @@ pub use inst::{Flow, Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, unary};
 pub use program::{
-    Access, AsyncCopy, Call, Class, Constant, CopySource, Extra, LaunchValue, Limits, Order,
-    Origin, ParameterLayout, Program, Scope, SharedVariable,
+    Access, AsyncCopy, BulkCopy, Call, Class, Constant, CopySource, Extra, LaunchValue, Limits,
+    MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program, Scope,
+    SharedVariable,
 };
 pub use row::{LANES, Slot};

@@ -88,8 +88,32 @@ impl Machine<'_> {
             let here = here.fold(0, |lanes, lane| lanes | 1 << lane);
             left &= !here;
             let state = allocation.state_mut();
+            let pending = if state.has_pending() {
+                Lanes(here).find_map(|lane| {
+                    let at = offsets[lane] as usize;
+                    state
+                        .first_pending(at..at + bytes)
+                        .map(|(at, _)| (lane, at))
+                })
+            } else {
+                None
+            };
             let fresh = use_bytes(state, &offsets, here, access, bytes, kind);
             self.mask = here;
+            if let Some((lane, at)) = pending {
+                let label = self.grid.memory.allocation(index).label().to_string();
+                let message = format!(
+                    "{} of byte {at} of the allocation {label}, which an asynchronous copy still writes: wait for the \
+                     copy first",
+                    kind.name()
+                );
+                self.finding(
+                    FindingKind::PendingAsyncRead,
+                    MemorySpace::Global,
+                    lane,
+                    message,
+                );
+            }
             if let Some((lane, at)) = fresh {
                 let label = self.grid.memory.allocation(index).label().to_string();
                 let message = format!(
@@ -184,6 +208,11 @@ impl Machine<'_> {
             None
         };
         let fresh = use_bytes(state, addresses, self.mask, access, bytes, kind);
+        if kind != Use::Read && !self.block.mbarriers.is_empty() {
+            for lane in Lanes(self.mask) {
+                self.check_mbarriers(addresses[lane], addresses[lane] + bytes as u64, lane);
+            }
+        }
         if let Some((lane, at)) = pending {
             let message = format!(
                 "{} of shared byte {at}, which an asynchronous copy still writes: wait for the copy first",

@@ -1,6 +1,7 @@
 //! A kernel, lowered: what every launch of it shares.
 
 use super::inst::Inst;
+use super::ops::atomic::Operation;
 use super::row::Slot;
 use crate::num::ScalarType;
 use crate::ptx::Location;
@@ -153,6 +154,10 @@ pub enum Extra {
     Convert(crate::num::convert::Convert),
     /// A `cp.async`.
     Copy(AsyncCopy),
+    /// An operation on mbarriers.
+    Mbarrier(MbarrierAccess),
+    /// A bulk copy.
+    Bulk(BulkCopy),
     /// A tensor-core product.
     Mma(crate::num::mma::Mma, Vec<Slot>),
 }
@@ -202,6 +207,77 @@ pub struct Access {
     pub collective: bool,
     /// Whether a `cp.async` makes it, now or later.
     pub asynchronous: bool,
+}
+
+/// Where the address of an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// Register of the base.
+    pub base: Slot,
+    /// Whether it is 64 bits wide.
+    pub wide: bool,
+    /// Added to it.
+    pub offset: i64,
+    /// The state space: generic, shared or global.
+    pub space: u8,
+}
+
+/// What is done to an mbarrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MbarrierOperation {
+    /// `init`.
+    Init,
+    /// `inval`.
+    Invalidate,
+    /// `expect_tx`.
+    ExpectTx,
+    /// `complete_tx`.
+    CompleteTx,
+    /// `arrive` and `arrive_drop`.
+    Arrive {
+        /// Whether later phases expect an arrival less.
+        drop: bool,
+        /// Whether the operand is a number of bytes to expect, and one thread arrives.
+        expect: bool,
+        /// Whether the phase must stay incomplete.
+        no_complete: bool,
+    },
+    /// `test_wait` and `try_wait`.
+    Wait {
+        /// Whether the thread may be suspended.
+        suspends: bool,
+        /// Whether the operand is a parity, and not a state.
+        parity: bool,
+    },
+    /// `cp.async.mbarrier.arrive`.
+    ArriveAfterCopies {
+        /// Whether the phase has to count the arrival anyway.
+        no_increment: bool,
+    },
+}
+
+/// An operation on an mbarrier.
+#[derive(Clone, Copy, Debug)]
+pub struct MbarrierAccess {
+    /// What is done.
+    pub operation: MbarrierOperation,
+    /// Where the mbarrier is.
+    pub pointer: Pointer,
+    /// Whether it releases or acquires; `.relaxed` does not.
+    pub ordered: bool,
+}
+
+/// A bulk copy.
+#[derive(Clone, Copy, Debug)]
+pub struct BulkCopy {
+    /// Destination.
+    pub to: Pointer,
+    /// Source.
+    pub from: Pointer,
+    /// The mbarrier that counts the bytes; without one the copy belongs to a group.
+    pub mbarrier: Option<Pointer>,
+    /// How the destination and the source are combined.
+    pub reduce: Option<(Operation, ScalarType)>,
 }
 
 /// Both sides of a `cp.async`.

@@ -1,13 +1,15 @@
 //! What the race detector sees: accesses, barriers, fences and ordered accesses.
 
 use super::address::Use;
+use super::agent::{self, Bulk, Place};
+use super::grid::Grid;
 use super::machine::{Lanes, Machine, Site};
 use super::program::{Access, Order, Scope};
 use super::row::LANES;
 use super::warp::State;
 use crate::check::finding::{FindingKind, MemorySpace, Other};
 use crate::check::race::{
-    self, Actor, Completion, Conflict, ConflictKind, Footprint, LaneAccess, Space,
+    self, Actor, Bar, Completion, Conflict, ConflictKind, Footprint, LaneAccess, Space,
 };
 
 impl From<Scope> for race::Scope {
@@ -17,6 +19,15 @@ impl From<Scope> for race::Scope {
             Scope::Cluster => Self::Cluster,
             Scope::Gpu => Self::Gpu,
             Scope::System => Self::Sys,
+        }
+    }
+}
+
+impl Grid {
+    /// A phase of an mbarrier of `block` is complete, by an arrival or by a copy.
+    pub fn note_mbarrier_phase(&mut self, block: u32, address: u32) {
+        if let Some(races) = &mut self.races {
+            races.mbarrier_phase_complete(Bar { block, address });
         }
     }
 }
@@ -290,6 +301,96 @@ impl Machine<'_> {
         let who = self.actor();
         if let Some(races) = &mut self.grid.races {
             races.async_wait_group(who, groups);
+        }
+    }
+
+    /// A lane starts a bulk copy: it will read its source, then write its destination or combine with it.
+    pub fn note_bulk(&mut self, bulk: &Bulk) {
+        let (who, pc, lane) = (self.actor(), self.pc, bulk.site.lane);
+        let completion = match bulk.completion {
+            agent::Completion::Mbarrier(address) => Completion::Mbarrier(self.bar(address)),
+            agent::Completion::Group(_) => Completion::Bulk,
+        };
+        let place = |machine: &Self, place: Place| match place {
+            Place::Shared(offset) => Some((Space::Shared(who.block), u64::from(offset))),
+            Place::Global(address) => machine
+                .allocation_offset(address)
+                .map(|(index, at)| (Space::Global(index as u32), at as u64)),
+        };
+        let bytes = u64::from(bulk.bytes);
+        let sides = [
+            (place(self, bulk.from), Use::Read),
+            (place(self, bulk.to), Use::Write),
+        ];
+        for (place, kind) in sides {
+            let (Some((space, start)), Some(races)) = (place, &mut self.grid.races) else {
+                continue;
+            };
+            let footprint = Footprint::Bytes { lane, start, bytes };
+            let conflict = match (kind, bulk.reduce) {
+                (Use::Read, _) => races.async_read(who, space, pc, &footprint, completion),
+                (_, None) => races.async_write(who, space, pc, &footprint, completion),
+                (_, Some(_)) => races.async_reduce(who, space, pc, &footprint, completion),
+            };
+            if let Some(conflict) = conflict {
+                self.report_conflict(space, kind, conflict);
+            }
+        }
+    }
+
+    /// The active lanes have closed a group of bulk copies.
+    pub fn note_bulk_commit(&mut self) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.bulk_commit_group(who);
+        }
+    }
+
+    /// The first `groups` groups of bulk copies that the warp has closed are complete, or have only read their
+    /// sources, and their lanes know it.
+    pub fn note_bulk_wait(&mut self, groups: u32, read: bool) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.bulk_wait_group(who, groups, read);
+        }
+    }
+
+    fn bar(&self, address: u32) -> Bar {
+        Bar {
+            block: self.block.index,
+            address,
+        }
+    }
+
+    /// An mbarrier has been initialised.
+    pub fn note_mbarrier_init(&mut self, address: u32) {
+        let bar = self.bar(address);
+        if let Some(races) = &mut self.grid.races {
+            races.mbarrier_init(bar);
+        }
+    }
+
+    /// The warp arrives at an mbarrier: before the arrival is counted.
+    pub fn note_mbarrier_arrive(&mut self, address: u32, release: bool) {
+        let (who, bar) = (self.actor(), self.bar(address));
+        if let Some(races) = &mut self.grid.races {
+            races.mbarrier_arrive(who, bar, release);
+        }
+    }
+
+    /// The `cp.async` that the warp has started will arrive at an mbarrier.
+    pub fn note_copies_arrive(&mut self, address: u32) {
+        let (who, bar) = (self.actor(), self.bar(address));
+        if let Some(races) = &mut self.grid.races {
+            races.cp_async_mbarrier_arrive(who, bar);
+        }
+    }
+
+    /// The warp has seen that the first `phases` phases of an mbarrier are over.
+    pub fn note_mbarrier_observed(&mut self, address: u32, phases: u32, acquire: bool) {
+        let (who, bar) = (self.actor(), self.bar(address));
+        if let (Some(races), Some(phase)) = (&mut self.grid.races, phases.checked_sub(1)) {
+            races.mbarrier_observe(who, bar, phase, acquire);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
-use super::copies::Copies;
+use super::copies::{Copies, Groups};
 use super::program::Scope;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
@@ -116,6 +116,8 @@ pub struct Warp {
     pub free_polls: u32,
     /// `cp.async` of its lanes.
     pub copies: Copies,
+    /// Groups of its bulk copies: complete, and done with their sources.
+    pub bulk: [Groups; 2],
 }
 
 impl Warp {
@@ -143,6 +145,7 @@ impl Warp {
         self.local_state = ByteState::new(local * LANES, false);
         self.fenced = None;
         self.copies.clear();
+        self.bulk.iter_mut().for_each(Groups::clear);
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

@@ -1,6 +1,7 @@
 //! `cp.async`: copies from global to shared memory, a few bytes for each lane.
 
 use super::Result;
+use super::bulk;
 use super::context::Lowering;
 use super::modifiers::Modifiers;
 use super::registers::Place;
@@ -15,8 +16,18 @@ pub fn lower(
     instruction: &Instruction,
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
+    let reduces = modifiers.take("reduce");
     if !modifiers.take("async") {
         return Err(lowering.unsupported(modifiers, "only .async is"));
+    }
+    if modifiers.take("bulk") {
+        return bulk::lower(lowering, instruction, modifiers, reduces);
+    }
+    if reduces {
+        return Err(lowering.unsupported(modifiers, "only .bulk is"));
+    }
+    if modifiers.take("mbarrier") {
+        return bulk::arrive(lowering, instruction, modifiers);
     }
     if modifiers.take("commit_group") {
         lowering.expect_operands(instruction, 0)?;
@@ -40,7 +51,7 @@ pub fn lower(
 }
 
 /// The constant of `wait_group`.
-fn group_count(lowering: &Lowering<'_>, instruction: &Instruction) -> Result<u32> {
+pub fn group_count(lowering: &Lowering<'_>, instruction: &Instruction) -> Result<u32> {
     lowering.expect_operands(instruction, 1)?;
     match instruction.operands[0] {
         Operand::Integer(count) if count <= u64::from(u32::MAX) => Ok(count as u32),

@@ -3,7 +3,9 @@
 use super::context::{Lowering, Symbol};
 use super::registers::Registers;
 use super::shared::Layout;
-use super::{Result, control, convert, copy, float, half, integer, memory, moves, tensor, warp};
+use super::{
+    Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
+};
 use crate::exec::{Class, Extra, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
@@ -347,6 +349,7 @@ impl Builder<'_> {
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect"
             | "griddepcontrol" | "setmaxnreg" => warp::lower(lowering, instruction, modifiers)?,
             "cp" => copy::lower(lowering, instruction, modifiers)?,
+            "mbarrier" => mbarrier::lower(lowering, instruction, modifiers)?,
             "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => {
                 tensor::lower(lowering, instruction, modifiers)?
             }
@@ -359,6 +362,12 @@ impl Builder<'_> {
             | "max" | "rcp" | "sqrt" | "rsqrt" | "ex2" | "lg2" | "sin" | "cos" | "tanh"
             | "copysign" | "testp" | "setp" | "set" => {
                 self.arithmetic(lowering, instruction, modifiers)?;
+            }
+            "wgmma" | "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
+                return Err(lowering.error(format!(
+                    "the instruction {} is not supported yet",
+                    instruction.opcode
+                )));
             }
             _ => {
                 return Err(lowering.error(format!(

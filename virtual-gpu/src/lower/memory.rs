@@ -43,13 +43,13 @@ fn hint(
     state_space(modifiers);
     let (levels, operands): (&[&str], _) = match modifiers.base {
         "prefetch" => {
-            let levels = &[
-                "L1",
-                "L2",
-                "L2::evict_last",
-                "L2::evict_normal",
-                "tensormap",
-            ];
+            let levels = &["L1", "L2", "L2::evict_last", "L2::evict_normal"];
+            if modifiers.rest().contains(&"tensormap") {
+                return Err(lowering.error(format!(
+                    "{} needs tensor maps, which are not supported yet",
+                    modifiers.opcode
+                )));
+            }
             (levels, 1)
         }
         "prefetchu" => (&["L1"], 1),

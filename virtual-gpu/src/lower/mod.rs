@@ -1,6 +1,7 @@
 //! Syntax tree to programs: every opcode is decoded here, and what is not known is refused with its line.
 
 mod bits;
+mod bulk;
 mod compare;
 mod context;
 mod control;
@@ -10,6 +11,7 @@ mod float;
 mod function;
 mod half;
 mod integer;
+mod mbarrier;
 mod memory;
 mod modifiers;
 mod moves;

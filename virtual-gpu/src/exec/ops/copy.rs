@@ -134,10 +134,10 @@ impl Machine<'_> {
             self.grid.traffic[self.pc as usize].async_bytes += moved;
         }
         self.warp.stores += 1;
-        self.block.copies += 1;
+        let id = self.block.next_copy();
         let copies = &mut self.warp.copies;
         let request = Request {
-            id: self.block.copies,
+            id,
             lanes: mask,
             moved: 0,
             bytes,

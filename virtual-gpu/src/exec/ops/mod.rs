@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod barrier;
+pub mod bulk;
 pub mod control;
 pub mod convert;
 pub mod copy;
@@ -9,6 +10,7 @@ pub mod fence;
 pub mod load_store;
 pub mod logic;
 pub mod matrix;
+pub mod mbarrier;
 pub mod mma;
 pub mod pack;
 pub mod param;

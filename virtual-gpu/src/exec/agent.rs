@@ -1,0 +1,355 @@
+//! The asynchronous agent of a block: it performs bulk copies, and arrives at mbarriers for `cp.async`, at times of its
+//! own.
+//!
+//! With seed 0 it works when the turn of a warp ends, in the order in which it was asked; with other seeds at random
+//! times and in any order, as the hardware may. Bytes that it writes stay pending until somebody has waited for them.
+
+use super::block::Block;
+use super::grid::Grid;
+use super::machine::Site;
+use super::mbarrier::{Changed, Mbarrier, Misuse};
+use super::ops::atomic::{Operation, apply};
+use crate::check::finding::{FindingKind, MemorySpace};
+use crate::launch::Checks;
+use crate::memory::DevicePointer;
+use crate::num::ScalarType;
+
+/// Bytes that a bulk copy reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Offset in shared memory.
+    Shared(u32),
+    /// Address of global memory.
+    Global(u64),
+}
+
+/// What tells that a copy is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The bytes that an mbarrier counts.
+    Mbarrier(u32),
+    /// The group of this number of the lane that started the copy.
+    Group(u32),
+}
+
+/// A bulk copy; its places have been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Bulk {
+    /// Number of the copy.
+    pub id: u64,
+    /// Who started it.
+    pub site: Site,
+    /// Source.
+    pub from: Place,
+    /// Destination.
+    pub to: Place,
+    /// Size.
+    pub bytes: u32,
+    /// How destination and source are combined, if they are.
+    pub reduce: Option<(Operation, ScalarType)>,
+    /// What tells that it is complete.
+    pub completion: Completion,
+}
+
+/// An arrival for lanes whose `cp.async` up to some request are done.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Who asked for it.
+    pub site: Site,
+    /// For which lanes.
+    pub lanes: u32,
+    /// The mbarrier.
+    pub address: u32,
+    /// The last request that counts.
+    pub last: u64,
+}
+
+/// Something to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    /// A bulk copy.
+    Bulk(Bulk),
+    /// An arrival.
+    Arrive(Arrival),
+}
+
+/// Bytes that have been written but count as pending.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    id: u64,
+    to: Place,
+    bytes: u32,
+    until: Until,
+}
+
+/// Up to when written bytes count as pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Somebody sees that more phases than these of an mbarrier are over.
+    Phase(u32, u32),
+    /// The lane of the warp waits for its group.
+    Group { warp: u32, lane: u32, group: u32 },
+}
+
+/// The agent of a block.
+#[derive(Debug, Default)]
+pub struct Agent {
+    jobs: Vec<Job>,
+    written: Vec<Written>,
+    /// Bytes on their way.
+    buffer: Vec<u8>,
+}
+
+impl Agent {
+    /// Asks for something.
+    pub fn ask(&mut self, job: Job) {
+        self.jobs.push(job);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+}
+
+/// Performs all jobs, or some of them at random. False if the launch has failed.
+pub fn step(grid: &mut Grid, block: &mut Block, at_random: bool) -> bool {
+    while !block.agent.jobs.is_empty() {
+        let index = if at_random {
+            if grid.chance(3) {
+                return true;
+            }
+            grid.pick(block.agent.jobs.len())
+        } else {
+            0
+        };
+        let job = block.agent.jobs.remove(index);
+        if !perform(grid, block, job) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Performs the copies of a lane's groups below `limit`, and frees what they wrote unless only their sources are
+/// waited for. False if the launch has failed.
+pub fn finish_groups(
+    grid: &mut Grid,
+    block: &mut Block,
+    (warp, lane): (u32, u32),
+    limit: u32,
+    read: bool,
+) -> bool {
+    let due = |job: &Job| match job {
+        Job::Bulk(bulk) => {
+            let own = (bulk.site.warp, bulk.site.lane) == (warp, lane);
+            own && matches!(bulk.completion, Completion::Group(group) if group < limit)
+        }
+        Job::Arrive(_) => false,
+    };
+    while let Some(index) = block.agent.jobs.iter().position(due) {
+        let job = block.agent.jobs.remove(index);
+        if !perform(grid, block, job) {
+            return false;
+        }
+    }
+    if !read {
+        let own = (warp, lane);
+        free(grid, block, |until| match until {
+            Until::Group { warp, lane, group } => (warp, lane) == own && group < limit,
+            Until::Phase(..) => false,
+        });
+    }
+    true
+}
+
+/// Somebody has seen that `phases` phases of the mbarrier at `address` are over.
+pub fn observed(grid: &mut Grid, block: &mut Block, address: u32, phases: u32) {
+    free(
+        grid,
+        block,
+        |until| matches!(until, Until::Phase(at, phase) if at == address && phase < phases),
+    );
+}
+
+fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
+    let mut written = std::mem::take(&mut block.agent.written);
+    written.retain(|written| {
+        let over = is_over(written.until);
+        if over {
+            match written.to {
+                Place::Shared(offset) => {
+                    let (start, end) = (offset as usize, (offset + written.bytes) as usize);
+                    block.shared_state.clear_pending(start..end, written.id);
+                }
+                Place::Global(address) => {
+                    set_global(grid, address, written.bytes, written.id, false)
+                }
+            }
+        }
+        !over
+    });
+    block.agent.written = written;
+}
+
+/// Marks the destination of a copy as pending.
+pub fn mark(grid: &mut Grid, block: &mut Block, bulk: &Bulk) {
+    match bulk.to {
+        Place::Shared(offset) => {
+            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
+            block.shared_state.set_pending(start..end, bulk.id);
+        }
+        Place::Global(address) => set_global(grid, address, bulk.bytes, bulk.id, true),
+    }
+}
+
+fn set_global(grid: &mut Grid, address: u64, bytes: u32, id: u64, pending: bool) {
+    let Ok((index, at)) = grid.memory.range(DevicePointer(address), u64::from(bytes)) else {
+        return;
+    };
+    let (range, state) = (
+        at..at + bytes as usize,
+        grid.memory.allocation_mut(index).state_mut(),
+    );
+    if pending {
+        state.set_pending(range, id);
+    } else {
+        state.clear_pending(range, id);
+    }
+}
+
+fn perform(grid: &mut Grid, block: &mut Block, job: Job) -> bool {
+    match job {
+        Job::Bulk(bulk) => copy(grid, block, &bulk),
+        Job::Arrive(arrival) => arrive(grid, block, &arrival),
+    }
+}
+
+fn copy(grid: &mut Grid, block: &mut Block, bulk: &Bulk) -> bool {
+    let mut buffer = std::mem::take(&mut block.agent.buffer);
+    buffer.clear();
+    buffer.resize(bulk.bytes as usize, 0);
+    read(grid, block, bulk.from, &mut buffer);
+    if let Some((operation, ty)) = bulk.reduce {
+        let mut old = vec![0; buffer.len()];
+        read(grid, block, bulk.to, &mut old);
+        combine(operation, ty, &old, &mut buffer);
+    }
+    match bulk.to {
+        Place::Shared(offset) => {
+            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
+            block.shared.as_mut_slice()[start..end].copy_from_slice(&buffer);
+            block.shared_state.mark_initialised(start..end);
+        }
+        // The range was checked when the copy was started, and nothing is freed during a launch.
+        Place::Global(address) => _ = grid.memory.write(DevicePointer(address), &buffer),
+    }
+    block.agent.buffer = buffer;
+    let until = match bulk.completion {
+        Completion::Group(group) => Until::Group {
+            warp: bulk.site.warp,
+            lane: bulk.site.lane,
+            group,
+        },
+        Completion::Mbarrier(address) => {
+            let bytes = bulk.bytes;
+            let done = change(grid, block, bulk.site, address, |b| b.complete_tx(bytes));
+            let Some(changed) = done else {
+                return false;
+            };
+            Until::Phase(address, changed.phases)
+        }
+    };
+    if grid.options.checks == Checks::All {
+        block.agent.written.push(Written {
+            id: bulk.id,
+            to: bulk.to,
+            bytes: bulk.bytes,
+            until,
+        });
+    }
+    true
+}
+
+fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
+    match from {
+        Place::Shared(offset) => {
+            to.copy_from_slice(&block.shared.as_slice()[offset as usize..][..to.len()])
+        }
+        // As for writes, the range was checked.
+        Place::Global(address) => _ = grid.memory.read(DevicePointer(address), to),
+    }
+}
+
+/// `new = old op new`, element by element.
+fn combine(operation: Operation, ty: ScalarType, old: &[u8], new: &mut [u8]) {
+    let bytes = ty.bytes() as usize;
+    let value = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    };
+    for (old, new) in old.chunks_exact(bytes).zip(new.chunks_exact_mut(bytes)) {
+        let result = apply(operation, ty, value(old), value(new), 0);
+        new.copy_from_slice(&result.to_le_bytes()[..bytes]);
+    }
+}
+
+fn arrive(grid: &mut Grid, block: &mut Block, arrival: &Arrival) -> bool {
+    let (address, count) = (arrival.address, arrival.lanes.count_ones());
+    let mut freed = Vec::new();
+    let shared = block.shared.as_mut_ptr();
+    let queue = &mut block.warps[arrival.site.warp as usize].copies.queue;
+    queue.retain_mut(|request| {
+        let due = request.lanes & arrival.lanes;
+        if due == 0 || request.id > arrival.last {
+            return true;
+        }
+        // SAFETY: the request is one of this block, whose global memory stays until the launch ends.
+        unsafe { request.perform(due, shared) };
+        freed.extend(request.ranges(due).map(|range| (request.id, range)));
+        request.lanes &= !due;
+        request.lanes != 0
+    });
+    let Some(changed) = change(grid, block, arrival.site, address, |b| {
+        b.arrive(count, false)
+    }) else {
+        return false;
+    };
+    if grid.options.checks == Checks::All {
+        let until = Until::Phase(address, changed.phases);
+        let written = freed.into_iter().map(|(id, range)| Written {
+            id,
+            to: Place::Shared(range.start as u32),
+            bytes: range.len() as u32,
+            until,
+        });
+        block.agent.written.extend(written);
+    }
+    true
+}
+
+/// Changes an mbarrier on behalf of a lane; nothing if the launch has failed.
+pub fn change(
+    grid: &mut Grid,
+    block: &mut Block,
+    site: Site,
+    address: u32,
+    operation: impl FnOnce(&mut Mbarrier) -> Result<bool, Misuse>,
+) -> Option<Changed> {
+    let shared = block.shared.as_mut_slice();
+    match block.mbarriers.change(shared, address, operation) {
+        Ok(changed) => {
+            if changed.completed {
+                grid.note_mbarrier_phase(block.index, address);
+            }
+            Some(changed)
+        }
+        Err(Misuse(message)) => {
+            let message = format!("mbarrier at shared offset {address}: {message}");
+            let (kind, space) = (FindingKind::MbarrierMisuse, MemorySpace::Shared);
+            grid.report(kind, space, site, message, None);
+            None
+        }
+    }
+}

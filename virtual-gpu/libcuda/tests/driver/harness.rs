@@ -1,12 +1,14 @@
 //! Runs the body of a test in a child process that finds the virtual driver and NVRTC.
 
-use cudarc::driver::{CudaContext, CudaFunction};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, sys};
 use cudarc::nvrtc::Ptx;
 use std::env;
+use std::ffi::c_void;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 use stheno_jit::{FindOptions, Nvrtc, Request, Target};
 use tempfile::TempDir;
 
@@ -107,4 +109,13 @@ pub fn ptx(source: &str) -> String {
 pub fn kernel(context: &Arc<CudaContext>, source: &str, name: &str) -> CudaFunction {
     let module = context.load_module(Ptx::from_src(ptx(source))).unwrap();
     module.load_function(name).unwrap()
+}
+
+/// Makes a stream sleep, in a function of the host.
+pub fn sleep_in(stream: &CudaStream, milliseconds: u64) {
+    unsafe extern "C" fn sleep(milliseconds: *mut c_void) {
+        std::thread::sleep(Duration::from_millis(milliseconds as u64));
+    }
+    let called = unsafe { sys::cuLaunchHostFunc(stream.cu_stream(), Some(sleep), milliseconds as *mut c_void) };
+    called.result().unwrap();
 }

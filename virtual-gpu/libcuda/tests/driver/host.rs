@@ -1,6 +1,6 @@
 //! Memory that host and device share.
 
-use crate::harness::{isolated, kernel, this_test};
+use crate::harness::{isolated, kernel, sleep_in, this_test};
 use cudarc::driver::sys::{CUmemAttach_flags, CUresult};
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg, result};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -101,7 +101,7 @@ fn copies_to_pinned_memory_come_back_at_once() {
         let mut pinned = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();
         pinned.as_mut_slice().unwrap().copy_from_slice(&[1, 2, 3, 4]);
         let device = stream.clone_htod(&pinned).unwrap();
-        stream.launch_host_function(|| std::thread::sleep(std::time::Duration::from_millis(20))).unwrap();
+        sleep_in(&stream, 20);
         let mut back = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();
         stream.memcpy_dtoh(&device, &mut back).unwrap();
         assert_eq!(back.as_slice().unwrap(), [1, 2, 3, 4]);

@@ -1,6 +1,6 @@
 //! Memory, streams and events through cudarc.
 
-use crate::harness::{isolated, kernel, this_test};
+use crate::harness::{isolated, kernel, sleep_in, this_test};
 use cudarc::driver::sys::{CUevent_flags, CUresult};
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg, result};
 
@@ -66,7 +66,7 @@ fn events_measure_time_and_host_functions_run_in_order() {
         let stream = context.new_stream().unwrap();
         let timed = Some(CUevent_flags::CU_EVENT_DEFAULT);
         let start = stream.record_event(timed).unwrap();
-        stream.launch_host_function(|| std::thread::sleep(std::time::Duration::from_millis(30))).unwrap();
+        sleep_in(&stream, 30);
         let end = stream.record_event(timed).unwrap();
         assert!(!end.is_complete(), "the host went on while the stream slept");
         end.synchronize().unwrap();

@@ -141,12 +141,14 @@ fn handles_that_are_none_or_of_another_kind_are_refused() {
             assert_eq!(driver.call("cuStreamDestroy_v2", [wrong]), INVALID_HANDLE);
             assert_eq!(driver.call("cuStreamWaitEvent", [wrong, event, 0]), INVALID_HANDLE);
         }
+        let mut value = 0usize;
+        let place = &raw mut value as usize;
         for wrong in [0usize, 0xdead, stream] {
             assert_eq!(driver.call("cuEventRecord", [wrong, stream]), INVALID_HANDLE);
             assert_eq!(driver.call("cuEventQuery", [wrong]), INVALID_HANDLE);
             assert_eq!(driver.call("cuEventDestroy_v2", [wrong]), INVALID_HANDLE);
             assert_eq!(driver.call("cuModuleUnload", [wrong]), INVALID_HANDLE);
-            assert_eq!(driver.call("cuFuncGetAttribute", [&raw mut [0; 2] as usize, 0, wrong]), INVALID_HANDLE);
+            assert_eq!(driver.call("cuFuncGetAttribute", [place, 0, wrong]), INVALID_HANDLE);
             assert_eq!(driver.call("cuLaunchKernel", [wrong, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]), INVALID_HANDLE);
             assert_eq!(driver.call("cuLaunchHostFunc", [stream, 0, 0]), INVALID_VALUE);
         }

@@ -21,7 +21,7 @@ macro_rules! exports {
     ($($(#[$meta:meta])* fn $name:ident($($argument:ident: $ty:ty),* $(,)?) $body:block)*) => {
         $(
             $(#[$meta])*
-            #[allow(non_snake_case)]
+            #[allow(non_snake_case, clippy::too_many_arguments)]
             #[unsafe(no_mangle)]
             pub extern "C" fn $name($($argument: $ty),*) -> u32 {
                 $crate::boundary::answer(move || $body)
@@ -73,11 +73,6 @@ impl<T> Out<T> {
     /// Gives `value` back if the caller wants it.
     pub fn set_if_wanted(self, value: T) {
         let _ = self.set(value);
-    }
-
-    /// The pointer itself.
-    pub fn address(self) -> *mut T {
-        self.0
     }
 
     /// The same pointer to another type.

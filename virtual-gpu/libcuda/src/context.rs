@@ -43,7 +43,11 @@ fn create(context: Out<Handle>, flags: u32, device: i32) -> Answer {
 }
 
 fn live(context: Handle) -> Answer {
-    driver()?.state().contexts.get(context).map_err(|_| INVALID_CONTEXT)?;
+    driver()?
+        .state()
+        .contexts
+        .get(context)
+        .map_err(|_| INVALID_CONTEXT)?;
     Ok(())
 }
 
@@ -91,7 +95,11 @@ fn push(context: Handle) -> Answer {
 
 fn destroy(context: Handle) -> Answer {
     let driver = driver()?;
-    if driver.state().primary.is_some_and(|(primary, _)| primary == context) {
+    if driver
+        .state()
+        .primary
+        .is_some_and(|(primary, _)| primary == context)
+    {
         return Err(INVALID_CONTEXT);
     }
     driver.destroy(context)?;

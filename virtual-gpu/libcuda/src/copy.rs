@@ -49,8 +49,14 @@ fn failed(error: MemoryError) -> crate::error::Code {
 impl Copy {
     fn linear(to: Side, from: Side, bytes: usize) -> Self {
         Self {
-            to: Rows { side: to, pitch: bytes },
-            from: Rows { side: from, pitch: bytes },
+            to: Rows {
+                side: to,
+                pitch: bytes,
+            },
+            from: Rows {
+                side: from,
+                pitch: bytes,
+            },
             width: bytes,
             height: 1,
         }
@@ -65,15 +71,18 @@ impl Copy {
                     DevicePointer(*source + from as u64),
                     self.width,
                 ),
-                (Side::Device(target), Side::Host(span)) => {
-                    device.write(DevicePointer(*target + to as u64), span.bytes(from, self.width))
-                }
+                (Side::Device(target), Side::Host(span)) => device.write(
+                    DevicePointer(*target + to as u64),
+                    span.bytes(from, self.width),
+                ),
                 (Side::Host(span), Side::Device(source)) => device.read(
                     DevicePointer(*source + from as u64),
                     span.bytes_mut(to, self.width),
                 ),
                 (Side::Host(target), Side::Host(source)) => {
-                    target.bytes_mut(to, self.width).copy_from_slice(source.bytes(from, self.width));
+                    target
+                        .bytes_mut(to, self.width)
+                        .copy_from_slice(source.bytes(from, self.width));
                     Ok(())
                 }
             }
@@ -87,7 +96,9 @@ impl Copy {
         if self.width > rows.pitch && self.height > 1 {
             return Err(INVALID_VALUE);
         }
-        let before = (self.height - 1).checked_mul(rows.pitch).ok_or(INVALID_VALUE)?;
+        let before = (self.height - 1)
+            .checked_mul(rows.pitch)
+            .ok_or(INVALID_VALUE)?;
         before.checked_add(self.width).ok_or(INVALID_VALUE)
     }
 
@@ -104,7 +115,10 @@ impl Copy {
     fn staged(self, span: Span) -> Answer<(Self, Vec<u8>)> {
         let bytes = span.bytes(0, self.extent(self.from)?).to_vec();
         let copy = Self {
-            from: Rows { side: Side::Host(Span::new(bytes.as_ptr())?), ..self.from },
+            from: Rows {
+                side: Side::Host(Span::new(bytes.as_ptr())?),
+                ..self.from
+            },
             ..self
         };
         Ok((copy, bytes))
@@ -204,7 +218,10 @@ pub struct Copy2D {
 impl Side2D {
     fn rows(&self, scope: Scope, width: usize) -> Answer<Rows> {
         let pitch = if self.pitch == 0 { width } else { self.pitch };
-        let before = self.y.checked_mul(pitch).and_then(|bytes| bytes.checked_add(self.x));
+        let before = self
+            .y
+            .checked_mul(pitch)
+            .and_then(|bytes| bytes.checked_add(self.x));
         let start = |base: u64| {
             before
                 .and_then(|bytes| base.checked_add(bytes as u64))
@@ -313,5 +330,9 @@ exports! {
 fn contexts(to: Handle, from: Handle) -> Answer {
     let scope = enter()?;
     let state = scope.state();
-    state.contexts.get(to).and(state.contexts.get(from)).map(|_| ())
+    state
+        .contexts
+        .get(to)
+        .and(state.contexts.get(from))
+        .map(|_| ())
 }

@@ -21,22 +21,43 @@ fn attributes(profile: &Profile) -> Vec<(A, u32)> {
         (A::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, i32::MAX as u32),
         (A::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, 65_535),
         (A::CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 65_535),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, profile.shared_per_block),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK,
+            profile.shared_per_block,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY, 65_536),
         (A::CU_DEVICE_ATTRIBUTE_WARP_SIZE, 32),
         (A::CU_DEVICE_ATTRIBUTE_MAX_PITCH, i32::MAX as u32),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, profile.registers),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK,
+            profile.registers,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, profile.clock),
         (A::CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT, 512),
         (A::CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT, 32),
         (A::CU_DEVICE_ATTRIBUTE_GPU_OVERLAP, 1),
-        (A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, profile.multiprocessors),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+            profile.multiprocessors,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 1),
         (A::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, 1),
-        (A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, profile.memory_clock),
-        (A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, profile.bus_width),
-        (A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, profile.l2.min(i32::MAX as u64) as u32),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, profile.threads),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE,
+            profile.memory_clock,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH,
+            profile.bus_width,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE,
+            profile.l2.min(i32::MAX as u64) as u32,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR,
+            profile.threads,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT, 1),
         (A::CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 1),
         (A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, major),
@@ -44,22 +65,46 @@ fn attributes(profile: &Profile) -> Vec<(A, u32)> {
         (A::CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED, 1),
         (A::CU_DEVICE_ATTRIBUTE_GLOBAL_L1_CACHE_SUPPORTED, 1),
         (A::CU_DEVICE_ATTRIBUTE_LOCAL_L1_CACHE_SUPPORTED, 1),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, profile.shared_per_multiprocessor),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, profile.registers),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
+            profile.shared_per_multiprocessor,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR,
+            profile.registers,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, 1),
         (A::CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED, 1),
         (A::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 1),
         (A::CU_DEVICE_ATTRIBUTE_COMPUTE_PREEMPTION_SUPPORTED, 1),
-        (A::CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM, 1),
+        (
+            A::CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
+            1,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, 1),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, profile.shared_per_block_optin),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            profile.shared_per_block_optin,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, 1),
-        (A::CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST, 1),
-        (A::CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, profile.blocks),
-        (A::CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, profile.shared_reserved),
+        (
+            A::CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
+            1,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR,
+            profile.blocks,
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK,
+            profile.shared_reserved,
+        ),
         (A::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1),
         // Single precision is so many times as fast as double.
-        (A::CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO, if minor == 0 { 2 } else { 64 }),
+        (
+            A::CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO,
+            if minor == 0 { 2 } else { 64 },
+        ),
     ]
 }
 

@@ -58,11 +58,14 @@ pub enum Kind {
     /// A variable of a module.
     Variable,
     /// Host memory that the driver allocated, pinned, with the flags of the call.
-    Pinned(HostBlock, u32),
+    Pinned(
+        #[expect(dead_code, reason = "held until the device has let go of it")] HostBlock,
+        u32,
+    ),
     /// Host memory that the program registered, with the flags of the call.
     Registered(u32),
     /// Managed memory.
-    Managed(HostBlock),
+    Managed(#[expect(dead_code, reason = "held until the device has let go of it")] HostBlock),
 }
 
 /// A range of memory.
@@ -83,12 +86,10 @@ pub struct Range {
 impl Range {
     /// Whether the host can use the addresses.
     pub fn is_host(&self) -> bool {
-        matches!(self.kind, Kind::Pinned(..) | Kind::Registered(_) | Kind::Managed(_))
-    }
-
-    /// Whether copies to and from it need no staging.
-    pub fn is_pinned(&self) -> bool {
-        self.is_host()
+        matches!(
+            self.kind,
+            Kind::Pinned(..) | Kind::Registered(_) | Kind::Managed(_)
+        )
     }
 }
 
@@ -141,7 +142,16 @@ impl Directory {
         }
         let id = self.next_id;
         self.next_id += 1;
-        self.ranges.insert(base, Range { base, bytes, kind, context, id });
+        self.ranges.insert(
+            base,
+            Range {
+                base,
+                bytes,
+                kind,
+                context,
+                id,
+            },
+        );
     }
 
     /// Takes out the range that starts at `base`, if `wanted` agrees.
@@ -164,7 +174,10 @@ impl Directory {
             .filter(|range| range.context == context)
             .map(|range| range.base)
             .collect();
-        bases.into_iter().filter_map(|base| self.remove(base, |_| true)).collect()
+        bases
+            .into_iter()
+            .filter_map(|base| self.remove(base, |_| true))
+            .collect()
     }
 
     /// The range that holds `address`.

@@ -4,9 +4,7 @@ use crate::boundary::Answer;
 use crate::config::Config;
 use crate::context::Context;
 use crate::directory::{Directory, Kind};
-use crate::error::{
-    INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_INITIALIZED,
-};
+use crate::error::{INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_INITIALIZED};
 use crate::event::Event;
 use crate::function::Function;
 use crate::handle::{Handle, Table};
@@ -123,7 +121,11 @@ impl Deref for Scope {
 pub fn enter() -> Answer<Scope> {
     let driver = driver()?;
     let context = current().ok_or(INVALID_CONTEXT)?;
-    driver.state().contexts.get(context).map_err(|_| INVALID_CONTEXT)?;
+    driver
+        .state()
+        .contexts
+        .get(context)
+        .map_err(|_| INVALID_CONTEXT)?;
     driver.queue.check()?;
     Ok(Scope { driver, context })
 }
@@ -154,13 +156,18 @@ impl Driver {
         self.queue.finish(self.queue.last())?;
         let (ranges, modules, last) = {
             let mut state = self.state();
-            state.contexts.remove(context).map_err(|_| INVALID_CONTEXT)?;
+            state
+                .contexts
+                .remove(context)
+                .map_err(|_| INVALID_CONTEXT)?;
             if state.primary.is_some_and(|(primary, _)| primary == context) {
                 state.primary = None;
             }
             state.streams.retain(|stream| stream.context != context);
             state.events.retain(|event| event.context != context);
-            state.functions.retain(|function| function.context != context);
+            state
+                .functions
+                .retain(|function| function.context != context);
             state.pools.retain(|pool| pool.context != context);
             let modules: Vec<_> = state
                 .modules

@@ -11,6 +11,7 @@ macro_rules! codes {
     ($($short:ident = $name:ident: $text:literal,)*) => {
         $(
             #[doc = $text]
+            #[allow(dead_code)] // Some codes only have a name to be told.
             pub const $short: Code = CUresult::$name;
         )*
 

@@ -72,7 +72,9 @@ fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Answer {
 fn ticket(scope: Scope, event: Handle) -> Answer<Ticket> {
     let state = scope.state();
     let record = &state.events.get(event)?.record;
-    Ok(record.as_ref().map_or_else(Ticket::default, |record| record.ticket))
+    Ok(record
+        .as_ref()
+        .map_or_else(Ticket::default, |record| record.ticket))
 }
 
 exports! {

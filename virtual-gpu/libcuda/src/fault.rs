@@ -3,8 +3,8 @@
 use crate::boundary::Answer;
 use crate::config::Config;
 use crate::error::{
-    ASSERT, COOPERATIVE_LAUNCH_TOO_LARGE, Code, ILLEGAL_ADDRESS, ILLEGAL_INSTRUCTION, INVALID_VALUE,
-    LAUNCH_FAILED, LAUNCH_TIMEOUT, MISALIGNED_ADDRESS, OUT_OF_MEMORY,
+    ASSERT, COOPERATIVE_LAUNCH_TOO_LARGE, Code, ILLEGAL_ADDRESS, ILLEGAL_INSTRUCTION,
+    INVALID_VALUE, LAUNCH_FAILED, LAUNCH_TIMEOUT, MISALIGNED_ADDRESS, OUT_OF_MEMORY,
 };
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
@@ -49,7 +49,9 @@ pub fn answer(
 /// The code of what ended a launch.
 fn code(finding: &Finding) -> Code {
     match finding.kind {
-        FindingKind::OutOfBounds | FindingKind::UseAfterFree | FindingKind::WriteToConstOrParam => ILLEGAL_ADDRESS,
+        FindingKind::OutOfBounds | FindingKind::UseAfterFree | FindingKind::WriteToConstOrParam => {
+            ILLEGAL_ADDRESS
+        }
         FindingKind::Misaligned => MISALIGNED_ADDRESS,
         FindingKind::Trap if finding.message.starts_with("assertion") => ASSERT,
         FindingKind::Trap => ILLEGAL_INSTRUCTION,
@@ -60,7 +62,11 @@ fn code(finding: &Finding) -> Code {
 }
 
 fn line(kernel: &str, launch: &LaunchConfig, report: &LaunchReport) -> Value {
-    let findings: Vec<&str> = report.findings.iter().map(|finding| finding.kind.name()).collect();
+    let findings: Vec<&str> = report
+        .findings
+        .iter()
+        .map(|finding| finding.kind.name())
+        .collect();
     json!({
         "kernel": kernel,
         "grid": launch.grid,
@@ -80,6 +86,9 @@ fn append(path: &Path, line: &Value) {
         .open(path)
         .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     if let Err(error) = written {
-        eprintln!("virtual-gpu: counters could not be written to {}: {error}", path.display());
+        eprintln!(
+            "virtual-gpu: counters could not be written to {}: {error}",
+            path.display()
+        );
     }
 }

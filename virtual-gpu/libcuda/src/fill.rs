@@ -16,7 +16,11 @@ struct Shape {
 
 impl Shape {
     fn linear(count: usize) -> Self {
-        Self { pitch: 0, width: count, height: 1 }
+        Self {
+            pitch: 0,
+            width: count,
+            height: 1,
+        }
     }
 }
 
@@ -24,7 +28,11 @@ fn fill(to: u64, pattern: &[u8], shape: Shape, stream: Option<Handle>) -> Answer
     let scope = enter()?;
     let order = stream.unwrap_or(Handle::NULL);
     valid(scope, order)?;
-    let Shape { pitch, width, height } = shape;
+    let Shape {
+        pitch,
+        width,
+        height,
+    } = shape;
     if width == 0 || height == 0 {
         return Ok(());
     }

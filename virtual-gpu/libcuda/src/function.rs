@@ -62,7 +62,10 @@ impl Function {
         let kernel = self.code.kernel(self.name()).ok_or(NOT_FOUND)?;
         let limits = kernel.limits();
         let required = limits.required.iter().product();
-        let most = [limits.max_threads, required].into_iter().filter(|n| *n != 0).min();
+        let most = [limits.max_threads, required]
+            .into_iter()
+            .filter(|n| *n != 0)
+            .min();
         Ok(Facts {
             max_threads: most.unwrap_or(1024).min(1024),
             required: limits.required,

@@ -65,6 +65,8 @@ impl<T> Table<T> {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
-        self.objects.iter().map(|(handle, object)| (*handle, object))
+        self.objects
+            .iter()
+            .map(|(handle, object)| (*handle, object))
     }
 }

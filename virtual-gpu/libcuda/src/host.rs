@@ -44,7 +44,8 @@ fn pinned(pointer: Out<u64>, bytes: usize, flags: u32) -> Answer {
 
 fn register(pointer: u64, bytes: usize, flags: u32) -> Answer {
     let scope = enter()?;
-    if pointer == 0 || bytes == 0 || flags & !15 != 0 || pointer.checked_add(bytes as u64).is_none() {
+    if pointer == 0 || bytes == 0 || flags & !15 != 0 || pointer.checked_add(bytes as u64).is_none()
+    {
         return Err(INVALID_VALUE);
     }
     map(scope, pointer, bytes, Kind::Registered(flags | DEVICE_MAP))

@@ -35,7 +35,9 @@ pub fn ptx(image: *const u8) -> Result<String, Refused> {
     match (start, u32::from_le_bytes(start)) {
         (ELF | ARCHIVE, _) => Err(machine_code()),
         (_, WRAPPER) => {
-            let data = In::new(image.wrapping_add(8).cast::<u64>()).get().map_err(broken)?;
+            let data = In::new(image.wrapping_add(8).cast::<u64>())
+                .get()
+                .map_err(broken)?;
             fat(data as *const u8)
         }
         (_, FAT) => fat(image),
@@ -78,7 +80,10 @@ fn broken(_: Code) -> Refused {
 fn fat(data: *const u8) -> Result<String, Refused> {
     let head = In::new(data).bytes(16).map_err(broken)?;
     if field::<u32>(&head, 0).map_err(broken)? != FAT {
-        return Err((INVALID_IMAGE, "the fat binary does not start with its magic number".into()));
+        return Err((
+            INVALID_IMAGE,
+            "the fat binary does not start with its magic number".into(),
+        ));
     }
     let header = field::<u16>(&head, 6).map_err(broken)?;
     let size = field::<u64>(&head, 8).map_err(broken)?;
@@ -94,7 +99,9 @@ fn choose(body: &[u8]) -> Result<String, Refused> {
         let entry = &body[at..];
         let header = field::<u32>(entry, 4).map_err(broken)? as usize;
         let size = field::<u64>(entry, 8).map_err(broken)? as usize;
-        let end = header.checked_add(size).filter(|end| *end <= entry.len() && header >= 48);
+        let end = header
+            .checked_add(size)
+            .filter(|end| *end <= entry.len() && header >= 48);
         let end = end.ok_or_else(|| broken(INVALID_IMAGE))?;
         if field::<u16>(entry, 0).map_err(broken)? == PTX {
             let arch = field::<u32>(entry, 28).map_err(broken)?;
@@ -169,7 +176,10 @@ mod tests {
         file.extend((body.len() as u64).to_le_bytes());
         file.extend(&body);
         assert_eq!(ptx_of_file(file.clone()).unwrap(), "new");
-        assert_eq!(ptx_of_file(file[..60].to_vec()).unwrap_err().0, INVALID_IMAGE);
+        assert_eq!(
+            ptx_of_file(file[..60].to_vec()).unwrap_err().0,
+            INVALID_IMAGE
+        );
     }
 
     #[test]
@@ -180,8 +190,14 @@ mod tests {
         let (code, text) = choose(&entry(1, 90, 0x2000, b"??")).unwrap_err();
         assert_eq!(code, NO_BINARY_FOR_GPU);
         assert!(text.contains("--no-compress"), "{text}");
-        assert_eq!(choose(&entry(1, 90, 0, b"x")[..40]).unwrap_err().0, INVALID_IMAGE);
-        assert_eq!(ptx_of_file(b"\x7fELF..".to_vec()).unwrap_err().0, NO_BINARY_FOR_GPU);
+        assert_eq!(
+            choose(&entry(1, 90, 0, b"x")[..40]).unwrap_err().0,
+            INVALID_IMAGE
+        );
+        assert_eq!(
+            ptx_of_file(b"\x7fELF..".to_vec()).unwrap_err().0,
+            NO_BINARY_FOR_GPU
+        );
         assert_eq!(ptx(std::ptr::null()).unwrap_err().0, INVALID_VALUE);
         assert_eq!(ptx_of_file(Vec::new()).unwrap(), "");
     }

@@ -4,8 +4,8 @@ use crate::boundary::{Answer, Out, Text, exports};
 use crate::driver::initialise;
 use crate::error::{INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::{
-    context, copy, device, error, event, fill, function, host, launch, library, memory, module, occupancy, pointer,
-    pool, refused, stream,
+    context, copy, device, error, event, fill, function, host, launch, library, memory, module,
+    occupancy, pointer, pool, refused, stream,
 };
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

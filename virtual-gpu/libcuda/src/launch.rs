@@ -79,7 +79,11 @@ fn parameters(function: &Function, each: In<usize>, extra: In<usize>) -> Answer<
     let size = kernel.parameter_bytes() as usize;
     if !extra.is_null() && each.is_null() {
         let bytes = buffer(extra)?;
-        return if bytes.len() < size { Err(INVALID_VALUE) } else { Ok(bytes) };
+        return if bytes.len() < size {
+            Err(INVALID_VALUE)
+        } else {
+            Ok(bytes)
+        };
     }
     let mut bytes = vec![0; size];
     for (index, layout) in kernel.parameters().iter().enumerate() {
@@ -139,7 +143,13 @@ fn launch(
     let mut state = scope.state();
     let ticket = scope.queue.submit(move |device| {
         let options = &scope.config.options;
-        let report = device.launch(&function.code, function.name(), &config, &parameters, options);
+        let report = device.launch(
+            &function.code,
+            function.name(),
+            &config,
+            &parameters,
+            options,
+        );
         fault::answer(&scope.config, function.name(), &config, report)
     });
     state.note(stream, ticket);

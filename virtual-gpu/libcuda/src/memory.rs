@@ -39,7 +39,10 @@ pub fn free(scope: Scope, pointer: u64, wanted: impl Fn(&Kind) -> bool) -> Answe
         return Ok(());
     }
     let mut state = scope.state();
-    let range = state.directory.remove(pointer, wanted).ok_or(INVALID_VALUE)?;
+    let range = state
+        .directory
+        .remove(pointer, wanted)
+        .ok_or(INVALID_VALUE)?;
     release(scope, range);
     Ok(())
 }
@@ -56,7 +59,10 @@ pub fn release(scope: Scope, range: Range) {
 fn address_range(base: Out<u64>, size: Out<usize>, pointer: u64) -> Answer {
     let scope = enter()?;
     let state = scope.state();
-    let range = state.directory.find(pointer).ok_or(crate::error::NOT_FOUND)?;
+    let range = state
+        .directory
+        .find(pointer)
+        .ok_or(crate::error::NOT_FOUND)?;
     base.set_if_wanted(range.base);
     size.set_if_wanted(range.bytes as usize);
     Ok(())

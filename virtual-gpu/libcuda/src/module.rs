@@ -3,9 +3,7 @@
 use crate::boundary::{Answer, In, Out, Text, exports};
 use crate::directory::Kind;
 use crate::driver::{Scope, enter};
-use crate::error::{
-    FILE_NOT_FOUND, INVALID_PTX, NOT_FOUND, OUT_OF_MEMORY, UNKNOWN,
-};
+use crate::error::{FILE_NOT_FOUND, INVALID_PTX, NOT_FOUND, OUT_OF_MEMORY, UNKNOWN};
 use crate::function::Function;
 use crate::handle::Handle;
 use crate::image::{Refused, ptx, ptx_of_file};
@@ -68,8 +66,12 @@ impl JitOptions {
         };
         let room = self.values[size] as u32 as usize;
         let target = Out::new(self.values[buffer] as *mut u8);
-        let written = target.set_text(text, room).map_or(0, |()| text.len().min(room - 1));
-        Out::new(self.places.address().cast_mut()).at(size).set_if_wanted(written);
+        let written = target
+            .set_text(text, room)
+            .map_or(0, |()| text.len().min(room - 1));
+        Out::new(self.places.address().cast_mut())
+            .at(size)
+            .set_if_wanted(written);
     }
 }
 
@@ -96,10 +98,16 @@ fn place(scope: Scope, text: &str) -> Result<Loaded, Refused> {
     let placed = scope.queue.ask(move |device| {
         device.load(&shared)?;
         let names = shared.globals();
-        let places = names.filter_map(|name| Some((name.to_string(), device.symbol(&shared, name)?)));
+        let places =
+            names.filter_map(|name| Some((name.to_string(), device.symbol(&shared, name)?)));
         Ok::<_, LaunchError>(places.collect::<Vec<_>>())
     });
-    let placed = placed.map_err(|code| (code, "the device cannot be asked from a host function".into()))?;
+    let placed = placed.map_err(|code| {
+        (
+            code,
+            "the device cannot be asked from a host function".into(),
+        )
+    })?;
     let placed = placed.map_err(|error| {
         let code = match error {
             LaunchError::Memory(_) => OUT_OF_MEMORY,
@@ -111,7 +119,9 @@ fn place(scope: Scope, text: &str) -> Result<Loaded, Refused> {
     let mut state = scope.state();
     let mut globals = BTreeMap::new();
     for (name, (DevicePointer(base), bytes)) in placed {
-        state.directory.add(base, bytes as u64, Kind::Variable, scope.context);
+        state
+            .directory
+            .add(base, bytes as u64, Kind::Variable, scope.context);
         globals.insert(name, (base, bytes));
     }
     Ok(Loaded {
@@ -148,7 +158,9 @@ pub fn unload(module: Handle) -> Answer {
     let loaded = state.modules.remove(module)?;
     state.functions.retain(|function| function.module != module);
     for (base, _) in loaded.globals.values() {
-        state.directory.remove(*base, |kind| matches!(kind, Kind::Variable));
+        state
+            .directory
+            .remove(*base, |kind| matches!(kind, Kind::Variable));
     }
     scope.queue.upkeep(move |device| {
         // It has no place if the device was replaced.
@@ -172,7 +184,11 @@ pub fn function(function: Out<Handle>, module: Handle, name: Text) -> Answer {
     }
     let made = Function::new(module, loaded, &name, &scope.config.profile)?;
     let handle = state.functions.insert(made);
-    state.modules.get_mut(module)?.functions.insert(name, handle);
+    state
+        .modules
+        .get_mut(module)?
+        .functions
+        .insert(name, handle);
     function.set(handle)
 }
 

@@ -10,7 +10,10 @@ use virtual_gpu::Profile;
 /// Blocks of a kernel that a multiprocessor holds; none if a block cannot be launched.
 pub fn blocks(profile: &Profile, facts: &Facts, threads: u32, dynamic: u64) -> u32 {
     let shared = u64::from(facts.static_shared) + dynamic;
-    if threads == 0 || threads > facts.max_threads || shared > u64::from(profile.shared_per_block_optin) {
+    if threads == 0
+        || threads > facts.max_threads
+        || shared > u64::from(profile.shared_per_block_optin)
+    {
         return 0;
     }
     profile.blocks_per_multiprocessor(threads, shared as u32, facts.register_limit)
@@ -20,7 +23,10 @@ fn active(count: Out<i32>, function: Handle, threads: i32, dynamic: usize, flags
     count.check()?;
     let scope = enter()?;
     let facts = get(scope, function)?.facts()?;
-    let threads = u32::try_from(threads).ok().filter(|n| *n != 0).ok_or(INVALID_VALUE)?;
+    let threads = u32::try_from(threads)
+        .ok()
+        .filter(|n| *n != 0)
+        .ok_or(INVALID_VALUE)?;
     if flags > 1 {
         return Err(INVALID_VALUE);
     }
@@ -47,9 +53,16 @@ fn best(
     if flags > 1 || limit < 0 {
         return Err(INVALID_VALUE);
     }
-    let most = if limit == 0 { facts.max_threads } else { facts.max_threads.min(limit as u32) };
+    let most = if limit == 0 {
+        facts.max_threads
+    } else {
+        facts.max_threads.min(limit as u32)
+    };
     // The largest block of whole warps that keeps most threads on a multiprocessor.
-    let sizes = (1..=most / 32).rev().map(|warps| 32 * warps).chain((most < 32).then_some(most));
+    let sizes = (1..=most / 32)
+        .rev()
+        .map(|warps| 32 * warps)
+        .chain((most < 32).then_some(most));
     let mut found = (0, 0);
     for threads in sizes {
         let dynamic = shared_of.map_or(dynamic, |shared| shared(threads as i32));

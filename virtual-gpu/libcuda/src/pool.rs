@@ -27,7 +27,12 @@ fn known(scope: Scope, pool: Handle) -> Answer {
     if pool == DEFAULT_POOL {
         return Ok(());
     }
-    scope.state().pools.get(pool).map(|_| ()).map_err(|_| INVALID_VALUE)
+    scope
+        .state()
+        .pools
+        .get(pool)
+        .map(|_| ())
+        .map_err(|_| INVALID_VALUE)
 }
 
 fn take(pointer: Out<u64>, bytes: usize, pool: Handle, stream: Handle) -> Answer {

@@ -55,26 +55,28 @@ impl Queue {
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel::<(Class, Work)>();
         let progress = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("virtual-gpu".into()).spawn(move || {
-            let mut device = Device::new(profile);
-            for (class, work) in receiver {
-                let failed = lock(&progress.progress).fault.is_some();
-                let result = if failed && class == Class::Work {
-                    drop(work);
-                    Ok(())
-                } else {
-                    // A panic may leave the device without its memory; the fault keeps everybody away from it.
-                    catch_unwind(AssertUnwindSafe(|| work(&mut device))).unwrap_or(Err(UNKNOWN))
-                };
-                let mut progress_now = lock(&progress.progress);
-                progress_now.done.0 += 1;
-                if let Err(code) = result {
-                    progress_now.fault.get_or_insert(code);
+        let thread = thread::Builder::new()
+            .name("virtual-gpu".into())
+            .spawn(move || {
+                let mut device = Device::new(profile);
+                for (class, work) in receiver {
+                    let failed = lock(&progress.progress).fault.is_some();
+                    let result = if failed && class == Class::Work {
+                        drop(work);
+                        Ok(())
+                    } else {
+                        // A panic may leave the device without its memory; the fault keeps everybody away from it.
+                        catch_unwind(AssertUnwindSafe(|| work(&mut device))).unwrap_or(Err(UNKNOWN))
+                    };
+                    let mut progress_now = lock(&progress.progress);
+                    progress_now.done.0 += 1;
+                    if let Err(code) = result {
+                        progress_now.fault.get_or_insert(code);
+                    }
+                    drop(progress_now);
+                    progress.changed.notify_all();
                 }
-                drop(progress_now);
-                progress.changed.notify_all();
-            }
-        })?;
+            })?;
         Ok(Self {
             shared,
             entrance: Mutex::new((Ticket::default(), sender)),
@@ -89,10 +91,13 @@ impl Queue {
 
     /// Queues work that is done in any case.
     pub fn upkeep(&self, work: impl FnOnce(&mut Device) + Send + 'static) -> Ticket {
-        self.push(Class::Upkeep, Box::new(|device| {
-            work(device);
-            Ok(())
-        }))
+        self.push(
+            Class::Upkeep,
+            Box::new(|device| {
+                work(device);
+                Ok(())
+            }),
+        )
     }
 
     fn push(&self, class: Class, work: Work) -> Ticket {

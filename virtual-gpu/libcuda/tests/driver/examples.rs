@@ -1,4 +1,5 @@
-//! cudarc's own examples, from the sources of the published crate, compiled and run as they are.
+//! cudarc's own examples, from the sources of the published crate, compiled and run as they are. Left out are those that
+//! need other libraries (CUPTI, cuFile), a second device, or features that the project does not build.
 
 use crate::harness::{Run, command, folder, succeeded};
 use std::env;
@@ -7,18 +8,41 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
+fn rustc() -> Command {
+    Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
+
 /// Folder of cudarc's sources.
 fn sources() -> PathBuf {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--offline"])
+    let version = String::from_utf8(rustc().arg("-vV").output().unwrap().stdout).unwrap();
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap();
+    // Only what this platform needs is sure to be there.
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--filter-platform",
+            host,
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata = succeeded("cargo metadata", output).stdout;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let cudarc = packages.iter().find(|package| package["name"] == "cudarc").unwrap();
-    Path::new(cudarc["manifest_path"].as_str().unwrap()).parent().unwrap().to_path_buf()
+    let cudarc = packages
+        .iter()
+        .find(|package| package["name"] == "cudarc")
+        .unwrap();
+    Path::new(cudarc["manifest_path"].as_str().unwrap())
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// Compiles an example against the cudarc that this test was built with: one of those that lie beside it.
@@ -32,10 +56,11 @@ fn compile(source: &Path, to: &Path) {
             name.starts_with("libcudarc-") && name.ends_with(".rlib")
         })
         .collect();
-    libraries.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().modified().unwrap()));
+    libraries
+        .sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().modified().unwrap()));
     let mut messages = String::new();
     for library in libraries {
-        let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        let output = rustc()
             .args(["--edition", "2021", "-L"])
             .arg(format!("dependency={}", deps.display()))
             .arg("--extern")
@@ -57,18 +82,27 @@ fn example(name: &str) -> Run {
     let sources = sources();
     let built = TempDir::new().unwrap();
     let program = built.path().join("example");
-    compile(&sources.join("examples").join(format!("{name}.rs")), &program);
+    compile(
+        &sources.join("examples").join(format!("{name}.rs")),
+        &program,
+    );
     let folder = folder();
-    succeeded(name, command(&program, folder.path(), &[]).current_dir(&sources).output().unwrap())
+    succeeded(
+        name,
+        command(&program, folder.path(), &[])
+            .current_dir(&sources)
+            .output()
+            .unwrap(),
+    )
 }
 
 macro_rules! examples {
-    ($($test:ident: $name:literal says $($text:literal),*;)*) => {
+    ($($test:ident: $name:literal $(says $($text:literal),*)?;)*) => {
         $(
             #[test]
             fn $test() {
                 let run = example($name);
-                for text in [$($text),*] {
+                for text in [$($($text),*)?] {
                     let text: &str = text;
                     assert!(run.stdout.contains(text), "`{text}` is not in:\n{}\n{}", run.stdout, run.stderr);
                 }
@@ -78,16 +112,15 @@ macro_rules! examples {
 }
 
 examples! {
-    allocate: "01-allocate" says "";
-    copy: "02-copy" says "";
-    launch_kernel: "03-launch-kernel" says "Found [0.84147", "Expected [0.841471, 0.9092974, 0.14112]";
-    streams: "04-streams" says "Found [0.84147";
-    device_repr: "05-device-repr" says "";
+    allocate: "01-allocate";
+    copy: "02-copy";
+    launch_kernel: "03-launch-kernel" says "Found [0.841471, 0.909297";
+    streams: "04-streams" says "Found [0.841471, 0.909297";
+    device_repr: "05-device-repr";
     threading: "06-threading" says "Hello from the cuda kernel in thread 0", "Hello from the cuda kernel in thread 9";
-    constant_memory: "09-constant-memory" says "";
+    constant_memory: "09-constant-memory" says "f(2.0) = 49.0 (expected 49.0)";
     function_attributes: "10-function-attributes" says "Max threads per block:    1024";
     context_config: "12-context-config" says "Updated stack size: 2048 bytes";
-    copy_multi_gpu: "13-copy-multi-gpu" says "";
-    matmul_kernel: "matmul-kernel" says "";
-    nvrtc_compile: "nvrtc-compile" says "";
+    matmul_kernel: "matmul-kernel";
+    nvrtc_compile: "nvrtc-compile" says "Compilation succeeded!";
 }

@@ -26,9 +26,22 @@ fn code(what: i32) -> CUresult {
     let source = SOURCE.replace("#include <assert.h>", "");
     let wrong = kernel(&context, &source, "wrong");
     let mut x = stream.alloc_zeros::<i32>(64).unwrap();
-    let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (64, 1, 1), shared_mem_bytes: 0 };
-    let launch = unsafe { stream.launch_builder(&wrong).arg(&mut x).arg(&what).launch(config) };
-    assert!(launch.is_ok(), "a launch does not wait for its kernel: {launch:?}");
+    let config = LaunchConfig {
+        grid_dim: (1, 1, 1),
+        block_dim: (64, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    let launch = unsafe {
+        stream
+            .launch_builder(&wrong)
+            .arg(&mut x)
+            .arg(&what)
+            .launch(config)
+    };
+    assert!(
+        launch.is_ok(),
+        "a launch does not wait for its kernel: {launch:?}"
+    );
     let Err(error) = stream.synchronize() else {
         return CUresult::CUDA_SUCCESS;
     };
@@ -44,7 +57,11 @@ fn code(what: i32) -> CUresult {
 
 fn says(run: &Run, parts: &[&str]) {
     for part in parts {
-        assert!(run.stderr.contains(part), "`{part}` is not in:\n{}", run.stderr);
+        assert!(
+            run.stderr.contains(part),
+            "`{part}` is not in:\n{}",
+            run.stderr
+        );
     }
 }
 
@@ -62,14 +79,49 @@ fault!(
     a_store_out_of_bounds_is_an_illegal_address,
     0,
     CUDA_ERROR_ILLEGAL_ADDRESS,
-    ["out_of_bounds in wrong at ", "test.cu:5", "past the end of the allocation", "of 256 bytes"]
+    [
+        "out_of_bounds in wrong at ",
+        "test.cu:5",
+        "past the end of the allocation",
+        "of 256 bytes"
+    ]
 );
-fault!(a_crooked_address_is_misaligned, 1, CUDA_ERROR_MISALIGNED_ADDRESS, ["misaligned in wrong", "test.cu:6"]);
-fault!(a_trap_is_an_illegal_instruction, 2, CUDA_ERROR_ILLEGAL_INSTRUCTION, ["trap in wrong", "test.cu:7"]);
-fault!(a_failed_assertion_is_an_assert, 3, CUDA_ERROR_ASSERT, ["assertion `x == 0` failed", "trap in wrong"]);
-fault!(a_deadlock_is_a_timeout, 4, CUDA_ERROR_LAUNCH_TIMEOUT, ["deadlock in wrong", "polls"]);
-fault!(a_barrier_that_not_all_reach_fails_the_launch, 5, CUDA_ERROR_LAUNCH_FAILED, ["divergent_barrier in wrong"]);
-fault!(a_wild_address_is_an_illegal_address, 7, CUDA_ERROR_ILLEGAL_ADDRESS, ["out_of_bounds in wrong"]);
+fault!(
+    a_crooked_address_is_misaligned,
+    1,
+    CUDA_ERROR_MISALIGNED_ADDRESS,
+    ["misaligned in wrong", "test.cu:6"]
+);
+fault!(
+    a_trap_is_an_illegal_instruction,
+    2,
+    CUDA_ERROR_ILLEGAL_INSTRUCTION,
+    ["trap in wrong", "test.cu:7"]
+);
+fault!(
+    a_failed_assertion_is_an_assert,
+    3,
+    CUDA_ERROR_ASSERT,
+    ["assertion `x == 0` failed", "trap in wrong"]
+);
+fault!(
+    a_deadlock_is_a_timeout,
+    4,
+    CUDA_ERROR_LAUNCH_TIMEOUT,
+    ["deadlock in wrong", "polls"]
+);
+fault!(
+    a_barrier_that_not_all_reach_fails_the_launch,
+    5,
+    CUDA_ERROR_LAUNCH_FAILED,
+    ["divergent_barrier in wrong"]
+);
+fault!(
+    a_wild_address_is_an_illegal_address,
+    7,
+    CUDA_ERROR_ILLEGAL_ADDRESS,
+    ["out_of_bounds in wrong"]
+);
 
 #[test]
 fn a_finding_that_a_gpu_would_not_notice_is_only_told() {
@@ -94,23 +146,47 @@ fn uninitialised() -> CUresult {
     let stream = context.default_stream();
     let source = r#"extern "C" __global__ void reader(const int* x, int* y) { y[threadIdx.x] = x[threadIdx.x]; }"#;
     let reader = kernel(&context, source, "reader");
-    let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (64, 1, 1), shared_mem_bytes: 0 };
+    let config = LaunchConfig {
+        grid_dim: (1, 1, 1),
+        block_dim: (64, 1, 1),
+        shared_mem_bytes: 0,
+    };
     let written = stream.clone_htod(&[1i32; 64]).unwrap();
     let mut y = stream.alloc_zeros::<i32>(64).unwrap();
-    unsafe { stream.launch_builder(&reader).arg(&written).arg(&mut y).launch(config) }.unwrap();
+    unsafe {
+        stream
+            .launch_builder(&reader)
+            .arg(&written)
+            .arg(&mut y)
+            .launch(config)
+    }
+    .unwrap();
     stream.synchronize().unwrap();
     let raw = unsafe { stream.alloc::<i32>(64) }.unwrap();
     let copied = stream.clone_dtod(&raw).unwrap();
-    unsafe { stream.launch_builder(&reader).arg(&copied).arg(&mut y).launch(config) }.unwrap();
-    stream.synchronize().err().map_or(CUresult::CUDA_SUCCESS, |error| error.0)
+    unsafe {
+        stream
+            .launch_builder(&reader)
+            .arg(&copied)
+            .arg(&mut y)
+            .launch(config)
+    }
+    .unwrap();
+    stream
+        .synchronize()
+        .err()
+        .map_or(CUresult::CUDA_SUCCESS, |error| error.0)
 }
 
 #[test]
 fn ptx_that_is_not_understood_is_refused_with_its_line() {
     let run = isolated(this_test!(), &[], || {
         let context = CudaContext::new(0).unwrap();
-        let text = ptx(SOURCE.replace("#include <assert.h>", "").as_str()).replace("trap;", "frobnicate.u32 ;");
-        let error = context.load_module(cudarc::nvrtc::Ptx::from_src(text)).unwrap_err();
+        let text = ptx(SOURCE.replace("#include <assert.h>", "").as_str())
+            .replace("trap;", "frobnicate.u32 ;");
+        let error = context
+            .load_module(cudarc::nvrtc::Ptx::from_src(text))
+            .unwrap_err();
         assert_eq!(error.0, CUresult::CUDA_ERROR_INVALID_PTX);
     });
     says(&run, &["the module was not loaded", "frobnicate"]);

@@ -16,7 +16,8 @@ const CHILD: &str = "VIRTUAL_GPU_TEST_CHILD";
 
 /// The project's NVRTC.
 fn nvrtc() -> Nvrtc {
-    Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|error| panic!("{error}"))
+    Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR")))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The library under test, which cargo puts beside the tests.
@@ -57,7 +58,9 @@ pub fn command(program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Comm
             command.env_remove(name);
         }
     }
-    command.env("LD_LIBRARY_PATH", folder).envs(settings.iter().copied());
+    command
+        .env("LD_LIBRARY_PATH", folder)
+        .envs(settings.iter().copied());
     command
 }
 
@@ -67,7 +70,13 @@ pub fn succeeded(what: &str, output: Output) -> Run {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     };
-    assert!(output.status.success(), "{what}: {}\n{}\n{}", output.status, run.stdout, run.stderr);
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{}\n{}",
+        output.status,
+        run.stdout,
+        run.stderr
+    );
     run
 }
 
@@ -102,7 +111,11 @@ pub(crate) use this_test;
 pub fn ptx(source: &str) -> String {
     let mut request = Request::new("test.cu", source, Target::Virtual(80));
     request.line_info = true;
-    nvrtc().compile(&request).unwrap_or_else(|error| panic!("{error}")).ptx.unwrap()
+    nvrtc()
+        .compile(&request)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .ptx
+        .unwrap()
 }
 
 /// A kernel of CUDA source.
@@ -116,6 +129,8 @@ pub fn sleep_in(stream: &CudaStream, milliseconds: u64) {
     unsafe extern "C" fn sleep(milliseconds: *mut c_void) {
         std::thread::sleep(Duration::from_millis(milliseconds as u64));
     }
-    let called = unsafe { sys::cuLaunchHostFunc(stream.cu_stream(), Some(sleep), milliseconds as *mut c_void) };
+    let called = unsafe {
+        sys::cuLaunchHostFunc(stream.cu_stream(), Some(sleep), milliseconds as *mut c_void)
+    };
     called.result().unwrap();
 }

@@ -5,7 +5,11 @@ use cudarc::driver::sys::{CUmemAttach_flags, CUresult};
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg, result};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const ONE: LaunchConfig = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (32, 1, 1), shared_mem_bytes: 0 };
+const ONE: LaunchConfig = LaunchConfig {
+    grid_dim: (1, 1, 1),
+    block_dim: (32, 1, 1),
+    shared_mem_bytes: 0,
+};
 
 /// A kernel that answers requests until it is told to stop, as a decoder that stays on the device does.
 const SERVER: &str = r#"
@@ -29,10 +33,19 @@ fn a_kernel_that_stays_talks_to_the_host_through_pinned_memory() {
         let context = CudaContext::new(0).unwrap();
         let stream = context.new_stream().unwrap();
         let serve = kernel(&context, SERVER, "serve");
-        let words = unsafe { result::malloc_host(16, 0) }.unwrap().cast::<AtomicU32>();
+        let words = unsafe { result::malloc_host(16, 0) }
+            .unwrap()
+            .cast::<AtomicU32>();
         let word = |index: usize| unsafe { &*words.add(index) };
         let (mailbox, counter) = (words as u64, word(3) as *const AtomicU32 as u64);
-        unsafe { stream.launch_builder(&serve).arg(&mailbox).arg(&counter).launch(ONE) }.unwrap();
+        unsafe {
+            stream
+                .launch_builder(&serve)
+                .arg(&mailbox)
+                .arg(&counter)
+                .launch(ONE)
+        }
+        .unwrap();
         for request in 1..=20u32 {
             // Memory can be had while the kernel runs.
             let address = unsafe { result::malloc_sync(64) }.unwrap();
@@ -60,8 +73,18 @@ fn a_kernel_that_waits_for_a_host_that_does_nothing_is_ended() {
         let stream = context.default_stream();
         let serve = kernel(&context, SERVER, "serve");
         let words = unsafe { result::malloc_host(16, 0) }.unwrap() as u64;
-        unsafe { stream.launch_builder(&serve).arg(&words).arg(&words).launch(ONE) }.unwrap();
-        assert_eq!(stream.synchronize().unwrap_err().0, CUresult::CUDA_ERROR_LAUNCH_TIMEOUT);
+        unsafe {
+            stream
+                .launch_builder(&serve)
+                .arg(&words)
+                .arg(&words)
+                .launch(ONE)
+        }
+        .unwrap();
+        assert_eq!(
+            stream.synchronize().unwrap_err().0,
+            CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+        );
     });
     assert!(run.stderr.contains("deadlock in serve"), "{}", run.stderr);
 }
@@ -79,17 +102,42 @@ fn managed_and_registered_memory_have_one_address() {
         x.iter_mut().zip(0..).for_each(|(x, i)| *x = i);
         let mut y: Vec<i32> = (0..32).map(|i| 1000 * i).collect();
         let registered = y.as_mut_ptr() as u64;
-        let register = || unsafe { cudarc::driver::sys::cuMemHostRegister_v2(registered as *mut _, 128, 0) };
+        let register =
+            || unsafe { cudarc::driver::sys::cuMemHostRegister_v2(registered as *mut _, 128, 0) };
         assert_eq!(register(), CUresult::CUDA_SUCCESS);
-        assert_eq!(register(), CUresult::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
-        unsafe { stream.launch_builder(&add).arg(&managed).arg(&registered).launch(ONE) }.unwrap();
+        assert_eq!(
+            register(),
+            CUresult::CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED
+        );
+        unsafe {
+            stream
+                .launch_builder(&add)
+                .arg(&managed)
+                .arg(&registered)
+                .launch(ONE)
+        }
+        .unwrap();
         stream.synchronize().unwrap();
         assert!(x.iter().zip(0..).all(|(x, i)| *x == 1001 * i), "{x:?}");
-        let unregister = || unsafe { cudarc::driver::sys::cuMemHostUnregister(registered as *mut _) };
+        let unregister =
+            || unsafe { cudarc::driver::sys::cuMemHostUnregister(registered as *mut _) };
         assert_eq!(unregister(), CUresult::CUDA_SUCCESS);
-        assert_eq!(unregister(), CUresult::CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
-        unsafe { stream.launch_builder(&add).arg(&managed).arg(&registered).launch(ONE) }.unwrap();
-        assert_eq!(stream.synchronize().unwrap_err().0, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+        assert_eq!(
+            unregister(),
+            CUresult::CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED
+        );
+        unsafe {
+            stream
+                .launch_builder(&add)
+                .arg(&managed)
+                .arg(&registered)
+                .launch(ONE)
+        }
+        .unwrap();
+        assert_eq!(
+            stream.synchronize().unwrap_err().0,
+            CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+        );
     });
 }
 
@@ -99,7 +147,10 @@ fn copies_to_pinned_memory_come_back_at_once() {
         let context = CudaContext::new(0).unwrap();
         let stream = context.new_stream().unwrap();
         let mut pinned = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();
-        pinned.as_mut_slice().unwrap().copy_from_slice(&[1, 2, 3, 4]);
+        pinned
+            .as_mut_slice()
+            .unwrap()
+            .copy_from_slice(&[1, 2, 3, 4]);
         let device = stream.clone_htod(&pinned).unwrap();
         sleep_in(&stream, 20);
         let mut back = unsafe { context.alloc_pinned::<u32>(4) }.unwrap();

@@ -13,8 +13,16 @@ fn bytes_come_back_as_they_were_sent() {
         let first = stream.clone_htod(&data).unwrap();
         let second = stream.clone_dtod(&first).unwrap();
         let mut third = stream.alloc_zeros::<u64>(10_000).unwrap();
-        assert!(stream.clone_dtoh(&third).unwrap().iter().all(|value| *value == 0));
-        stream.memcpy_dtod(&second.slice(5000..), &mut third.slice_mut(..5000)).unwrap();
+        assert!(
+            stream
+                .clone_dtoh(&third)
+                .unwrap()
+                .iter()
+                .all(|value| *value == 0)
+        );
+        stream
+            .memcpy_dtod(&second.slice(5000..), &mut third.slice_mut(..5000))
+            .unwrap();
         drop((first, second));
         let third = stream.clone_dtoh(&third).unwrap();
         assert_eq!(third[..5000], data[5000..]);
@@ -36,7 +44,10 @@ fn the_books_of_memory_are_right() {
         assert_eq!(context.mem_get_info().unwrap().0, total);
         let too_much = unsafe { stream.alloc::<u8>(total + 1) }.unwrap_err();
         assert_eq!(too_much.0, CUresult::CUDA_ERROR_OUT_OF_MEMORY);
-        assert_eq!(unsafe { result::malloc_sync(0) }.unwrap_err().0, CUresult::CUDA_ERROR_INVALID_VALUE);
+        assert_eq!(
+            unsafe { result::malloc_sync(0) }.unwrap_err().0,
+            CUresult::CUDA_ERROR_INVALID_VALUE
+        );
     });
 }
 
@@ -49,7 +60,11 @@ fn streams_keep_their_order_and_wait_for_each_other() {
         let source = r#"extern "C" __global__ void twice(unsigned* x) { x[threadIdx.x] = 2 * x[threadIdx.x] + 1; }"#;
         let twice = kernel(&context, source, "twice");
         let mut x = first.clone_htod(&[1u32, 2, 3, 4]).unwrap();
-        let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (4, 1, 1), shared_mem_bytes: 0 };
+        let config = LaunchConfig {
+            grid_dim: (1, 1, 1),
+            block_dim: (4, 1, 1),
+            shared_mem_bytes: 0,
+        };
         for stream in [&first, &second, &first, &second] {
             unsafe { stream.launch_builder(&twice).arg(&mut x).launch(config) }.unwrap();
         }
@@ -68,7 +83,10 @@ fn events_measure_time_and_host_functions_run_in_order() {
         let start = stream.record_event(timed).unwrap();
         sleep_in(&stream, 30);
         let end = stream.record_event(timed).unwrap();
-        assert!(!end.is_complete(), "the host went on while the stream slept");
+        assert!(
+            !end.is_complete(),
+            "the host went on while the stream slept"
+        );
         end.synchronize().unwrap();
         assert!(end.is_complete());
         let elapsed = start.elapsed_ms(&end).unwrap();
@@ -90,6 +108,11 @@ fn a_context_that_ends_takes_its_memory_along() {
         assert!(unsafe { result::free_sync(address) }.is_err());
         let other = CudaContext::new_non_primary(0, 0).unwrap();
         let stream = other.default_stream();
-        assert_eq!(stream.clone_dtoh(&stream.clone_htod(&[5u8]).unwrap()).unwrap(), [5]);
+        assert_eq!(
+            stream
+                .clone_dtoh(&stream.clone_htod(&[5u8]).unwrap())
+                .unwrap(),
+            [5]
+        );
     });
 }

@@ -31,7 +31,10 @@ impl Driver {
             usize,
         ) -> u32;
         unsafe {
-            let function = self.0.get::<Function>(name.as_bytes()).unwrap_or_else(|_| panic!("{name} is missing"));
+            let function = self
+                .0
+                .get::<Function>(name.as_bytes())
+                .unwrap_or_else(|_| panic!("{name} is missing"));
             function(a, b, c, d, e, f, g, h, i, j, k)
         }
     }

@@ -203,7 +203,7 @@ impl Driver {
 }
 
 impl State {
-    /// The pointer-sized value of a ticket's stream is remembered, if it is not a default stream.
+    /// Remembers the last job of a stream; the default ones need none, as they wait for everything.
     pub fn note(&mut self, stream: Handle, ticket: Ticket) {
         if let Ok(stream) = self.streams.get_mut(stream) {
             stream.last = ticket;

@@ -24,10 +24,9 @@ impl Shape {
     }
 }
 
-fn fill(to: u64, pattern: &[u8], shape: Shape, stream: Option<Handle>) -> Answer {
+fn fill(to: u64, pattern: &[u8], shape: Shape, stream: Handle) -> Answer {
     let scope = enter()?;
-    let order = stream.unwrap_or(Handle::NULL);
-    valid(scope, order)?;
+    valid(scope, stream)?;
     let Shape {
         pitch,
         width,
@@ -56,8 +55,7 @@ fn fill(to: u64, pattern: &[u8], shape: Shape, stream: Option<Handle>) -> Answer
         }
         Ok(())
     });
-    state.note(order, ticket);
-    drop(state);
+    state.note(stream, ticket);
     // As with a GPU, a fill without a stream may come back before it is done; it is in order all the same.
     Ok(())
 }
@@ -65,61 +63,61 @@ fn fill(to: u64, pattern: &[u8], shape: Shape, stream: Option<Handle>) -> Answer
 exports! {
     /// Fills with bytes.
     fn cuMemsetD8_v2(to: u64, value: u8, count: usize) {
-        fill(to, &[value], Shape::linear(count), None)
+        fill(to, &[value], Shape::linear(count), Handle::NULL)
     }
 
     /// Fills with 16-bit values.
     fn cuMemsetD16_v2(to: u64, value: u16, count: usize) {
-        fill(to, &value.to_le_bytes(), Shape::linear(count), None)
+        fill(to, &value.to_le_bytes(), Shape::linear(count), Handle::NULL)
     }
 
     /// Fills with 32-bit values.
     fn cuMemsetD32_v2(to: u64, value: u32, count: usize) {
-        fill(to, &value.to_le_bytes(), Shape::linear(count), None)
+        fill(to, &value.to_le_bytes(), Shape::linear(count), Handle::NULL)
     }
 
     /// Fills with bytes, in the order of a stream.
     fn cuMemsetD8Async(to: u64, value: u8, count: usize, stream: Handle) {
-        fill(to, &[value], Shape::linear(count), Some(stream))
+        fill(to, &[value], Shape::linear(count), stream)
     }
 
     /// Fills with 16-bit values, in the order of a stream.
     fn cuMemsetD16Async(to: u64, value: u16, count: usize, stream: Handle) {
-        fill(to, &value.to_le_bytes(), Shape::linear(count), Some(stream))
+        fill(to, &value.to_le_bytes(), Shape::linear(count), stream)
     }
 
     /// Fills with 32-bit values, in the order of a stream.
     fn cuMemsetD32Async(to: u64, value: u32, count: usize, stream: Handle) {
-        fill(to, &value.to_le_bytes(), Shape::linear(count), Some(stream))
+        fill(to, &value.to_le_bytes(), Shape::linear(count), stream)
     }
 
     /// Fills rows with bytes.
     fn cuMemsetD2D8_v2(to: u64, pitch: usize, value: u8, width: usize, height: usize) {
-        fill(to, &[value], Shape { pitch, width, height }, None)
+        fill(to, &[value], Shape { pitch, width, height }, Handle::NULL)
     }
 
     /// Fills rows with 16-bit values.
     fn cuMemsetD2D16_v2(to: u64, pitch: usize, value: u16, width: usize, height: usize) {
-        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, None)
+        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, Handle::NULL)
     }
 
     /// Fills rows with 32-bit values.
     fn cuMemsetD2D32_v2(to: u64, pitch: usize, value: u32, width: usize, height: usize) {
-        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, None)
+        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, Handle::NULL)
     }
 
     /// Fills rows with bytes, in the order of a stream.
     fn cuMemsetD2D8Async(to: u64, pitch: usize, value: u8, width: usize, height: usize, stream: Handle) {
-        fill(to, &[value], Shape { pitch, width, height }, Some(stream))
+        fill(to, &[value], Shape { pitch, width, height }, stream)
     }
 
     /// Fills rows with 16-bit values, in the order of a stream.
     fn cuMemsetD2D16Async(to: u64, pitch: usize, value: u16, width: usize, height: usize, stream: Handle) {
-        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, Some(stream))
+        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, stream)
     }
 
     /// Fills rows with 32-bit values, in the order of a stream.
     fn cuMemsetD2D32Async(to: u64, pitch: usize, value: u32, width: usize, height: usize, stream: Handle) {
-        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, Some(stream))
+        fill(to, &value.to_le_bytes(), Shape { pitch, width, height }, stream)
     }
 }

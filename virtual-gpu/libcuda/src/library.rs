@@ -2,7 +2,7 @@
 
 use crate::boundary::{Answer, In, Out, Text, exports};
 use crate::driver::{enter, on_device};
-use crate::error::{INVALID_HANDLE, NOT_FOUND};
+use crate::error::NOT_FOUND;
 use crate::handle::Handle;
 use crate::{function, module};
 use module::JitOptions;
@@ -69,7 +69,7 @@ exports! {
 
     /// Number of kernels in a library.
     fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle) {
-        module::cuModuleGetFunctionCount(count, library).eq(&0).then_some(()).ok_or(INVALID_HANDLE)
+        module::kernel_count(count, library)
     }
 
     /// The function of a kernel.

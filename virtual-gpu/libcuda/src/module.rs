@@ -203,6 +203,18 @@ pub fn global(pointer: Out<u64>, bytes: Out<usize>, module: Handle, name: Text) 
     Ok(())
 }
 
+/// Number of kernels.
+pub fn kernel_count(count: Out<u32>, module: Handle) -> Answer {
+    let kernels = enter()?
+        .state()
+        .modules
+        .get(module)?
+        .module
+        .kernels()
+        .count();
+    count.set(kernels as u32)
+}
+
 exports! {
     /// Loads a module from memory.
     fn cuModuleLoadData(module: Out<Handle>, image: In<u8>) {
@@ -247,9 +259,7 @@ exports! {
 
     /// Number of kernels in a module.
     fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle) {
-        let scope = enter()?;
-        let kernels = scope.state().modules.get(module)?.module.kernels().count();
-        count.set(kernels as u32)
+        kernel_count(count, module)
     }
 
     /// Modules are loaded at once, not lazily.

@@ -1,5 +1,5 @@
-//! cudarc's own examples, from the sources of the published crate, compiled and run as they are. Left out are those that
-//! need other libraries (CUPTI, cuFile), a second device, or features that the project does not build.
+//! cudarc's own examples, from the sources of the published crate, compiled and run as they are. Left out are those
+//! that need other libraries (CUPTI, cuFile) or a second device.
 
 use crate::harness::{Run, command, folder, succeeded};
 use std::env;

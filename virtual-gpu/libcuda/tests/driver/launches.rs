@@ -259,7 +259,8 @@ fn what_a_kernel_prints_is_on_stdout_and_counters_are_in_the_file() {
     let run = isolated(this_test!(), &settings, || {
         let context = CudaContext::new(0).unwrap();
         let stream = context.default_stream();
-        let source = r#"extern "C" __global__ void hello(int i) { printf("hello %d from %d\n", i, (int)threadIdx.x); }"#;
+        let source = r#"
+extern "C" __global__ void hello(int i) { printf("hello %d from %d\n", i, (int)threadIdx.x); }"#;
         let hello = kernel(&context, source, "hello");
         for i in 0..2 {
             let config = LaunchConfig {

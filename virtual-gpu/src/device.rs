@@ -84,6 +84,33 @@ impl Device {
         self.memory.alloc(bytes as u64, name)
     }
 
+    /// Allocates device memory at an address of the caller's choice, which nothing else has.
+    pub fn alloc_at(
+        &mut self,
+        pointer: DevicePointer,
+        bytes: usize,
+        name: impl Into<String>,
+    ) -> Result<(), MemoryError> {
+        self.memory.alloc_at(pointer, bytes as u64, name)
+    }
+
+    /// Makes memory of the host visible to kernels, at the address that it has in the host program, until it is given
+    /// to [`Device::free`]. Kernels that poll it wait for the host program to write
+    /// ([`LaunchOptions::host_wait`]).
+    ///
+    /// # Safety
+    /// Until then `bytes` bytes at `host` stay allocated, readable and writable from any thread, and the host program
+    /// accesses them while a launch runs only by volatile or atomic accesses, to words that it shares with the kernel.
+    pub unsafe fn map_host(
+        &mut self,
+        host: *mut u8,
+        bytes: usize,
+        name: impl Into<String>,
+    ) -> Result<DevicePointer, MemoryError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.memory.map_host(host, bytes as u64, name) }
+    }
+
     /// Frees an allocation.
     pub fn free(&mut self, pointer: DevicePointer) -> Result<(), MemoryError> {
         self.memory.free(pointer)
@@ -97,6 +124,16 @@ impl Device {
     /// Copies from the device.
     pub fn read(&self, pointer: DevicePointer, data: &mut [u8]) -> Result<(), MemoryError> {
         self.memory.read(pointer, data)
+    }
+
+    /// Copies inside the device. Bytes that nobody has written stay uninitialised at their new place.
+    pub fn copy(
+        &mut self,
+        to: DevicePointer,
+        from: DevicePointer,
+        bytes: usize,
+    ) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, bytes as u64)
     }
 
     /// Start and size of the allocation that holds `pointer`.

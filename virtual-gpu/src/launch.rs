@@ -3,6 +3,7 @@
 use crate::check::finding::{Finding, FindingKind};
 use crate::num::mma::{Arch, MmaMode};
 use crate::profile::counters::Counters;
+use std::time::Duration;
 
 /// Shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct LaunchOptions {
     pub mma: MmaMode,
     /// Warp instructions after which the launch is ended as one that hangs; 0 for no limit.
     pub fuel: u64,
+    /// How long a kernel that polls memory of the host is let wait for it to change before that counts as a deadlock.
+    pub host_wait: Duration,
 }
 
 impl Default for LaunchOptions {
@@ -76,6 +79,7 @@ impl Default for LaunchOptions {
             seed: 0,
             mma: MmaMode::Exact(Arch::Hopper),
             fuel: 0,
+            host_wait: Duration::from_secs(30),
         }
     }
 }

@@ -74,6 +74,14 @@ impl Module {
         self.program(name).map(|program| KernelInfo { program })
     }
 
+    /// Names of the variables in global and constant memory that the module defines.
+    pub fn globals(&self) -> impl Iterator<Item = &str> {
+        self.variables
+            .iter()
+            .filter(|variable| initial_bytes(variable).is_some())
+            .map(|variable| variable.name.as_str())
+    }
+
     pub(crate) fn program(&self, name: &str) -> Option<&Arc<Program>> {
         self.programs.iter().find(|program| program.name == name)
     }
@@ -143,6 +151,12 @@ impl KernelInfo<'_> {
     /// `.maxntid` and its like.
     pub fn limits(&self) -> Limits {
         self.program.limits
+    }
+
+    /// 32-bit registers of a thread while the kernel runs here: about what a compiler would need at most, since values
+    /// that are never alive together share one.
+    pub fn registers(&self) -> u32 {
+        self.program.rows
     }
 
     /// PTX instructions, called functions included.

@@ -38,6 +38,26 @@ impl ByteState {
         self.initialised.set(self.clip(range));
     }
 
+    /// `range` holds nothing that somebody wrote any more.
+    pub fn mark_uninitialised(&mut self, range: Range<usize>) {
+        self.initialised.clear(self.clip(range));
+    }
+
+    /// The parts of `range` that somebody wrote.
+    pub fn initialised_runs(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let mut rest = self.clip(range);
+        let mut runs = Vec::new();
+        while let Some(start) = self.initialised.first(rest.clone(), true) {
+            let end = self
+                .initialised
+                .first(start..rest.end, false)
+                .unwrap_or(rest.end);
+            runs.push(start..end);
+            rest.start = end;
+        }
+        runs
+    }
+
     /// The first byte of `range` that nobody has written.
     pub fn first_uninitialised(&self, range: Range<usize>) -> Option<usize> {
         self.initialised.first(self.clip(range), false)

@@ -77,6 +77,8 @@ pub struct Grid {
     pub printed: String,
     /// The allocation that the last access met.
     pub last_allocation: usize,
+    /// Whether the host program may write to some of the memory.
+    pub host_memory: bool,
     /// Blocks of a full device.
     resident_limit: usize,
     random: Random,
@@ -160,6 +162,7 @@ impl Grid {
             warnings: Vec::new(),
             printed: String::new(),
             last_allocation: 0,
+            host_memory: memory.has_host(),
             resident_limit,
             random: Random::new(options.seed),
             races: None,

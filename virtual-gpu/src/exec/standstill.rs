@@ -7,6 +7,7 @@ use super::run::Stop;
 use super::warp::{Poll, State};
 use crate::check::finding::{FindingKind, MemorySpace, Other, OtherWaiter};
 use crate::memory::{LOCAL_BASE, SHARED_BASE, Window};
+use std::time::{Duration, Instant};
 
 /// Rounds in which polls go on though nothing has changed, before a standstill is called a deadlock. A loop that gives
 /// up after some tries, or that merely reads one place often, gets through: round n lets each poll on 2^n times.
@@ -84,6 +85,10 @@ pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool
     if stores != grace.stores {
         *grace = Grace { rounds: 0, stores };
     }
+    if host_changes(grid, blocks, grace.rounds == ROUNDS) {
+        grace.rounds = 0;
+        return true;
+    }
     let mut woken = false;
     if grace.rounds < ROUNDS {
         for warp in blocks.iter_mut().flat_map(|block| &mut block.warps) {
@@ -101,6 +106,45 @@ pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool
         deadlock(grid, blocks);
     }
     woken
+}
+
+/// Waits for the host program to change what is polled in its memory: for long if nothing else can help. False if
+/// nothing of the host is polled or it does not change.
+fn host_changes(grid: &Grid, blocks: &[Block], long: bool) -> bool {
+    if !grid.memory.has_host() {
+        return false;
+    }
+    let polls: Vec<(&Block, &Poll)> = blocks
+        .iter()
+        .flat_map(|block| block.warps.iter().map(move |warp| (block, warp)))
+        .flat_map(|(block, warp)| warp.fragments.iter().map(move |f| (block, f)))
+        .filter_map(|(block, fragment)| match &fragment.state {
+            State::Poll(poll) => Some((block, poll)),
+            _ => None,
+        })
+        .filter(|(_, poll)| poll.seen.iter().any(|(at, _)| grid.memory.is_host(*at)))
+        .collect();
+    if polls.is_empty() {
+        return false;
+    }
+    let limit = if long {
+        grid.options.host_wait
+    } else {
+        Duration::from_millis(1)
+    };
+    let start = Instant::now();
+    loop {
+        if polls
+            .iter()
+            .any(|(block, poll)| has_changed(grid, block, poll))
+        {
+            return true;
+        }
+        if start.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
 }
 
 fn deadlock(grid: &mut Grid, blocks: &[Block]) {

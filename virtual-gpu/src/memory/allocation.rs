@@ -1,24 +1,45 @@
 //! One allocation of device memory.
 
 use crate::check::shadow::ByteState;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
-/// Zeroed bytes, 128-byte aligned, that the executor reads and writes through raw pointers.
+/// Zeroed bytes, 128-byte aligned, that the executor reads and writes through raw pointers. The system gives pages when
+/// they are first touched, so that a large allocation of which little is used costs little.
 pub struct Bytes {
-    lines: Vec<Line>,
+    block: *mut u8,
+    layout: Layout,
+    first: *mut u8,
     len: usize,
 }
 
-#[derive(Clone, Copy)]
-#[repr(C, align(128))]
-struct Line([u8; 128]);
+// SAFETY: the bytes belong to the value alone.
+unsafe impl Send for Bytes {}
+// SAFETY: a shared reference only reads.
+unsafe impl Sync for Bytes {}
+
+const LINE: usize = 128;
 
 impl Bytes {
     /// `len` zero bytes.
     pub fn new(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0; 128]); len.div_ceil(128)],
-            len,
+        Self::try_new(len).unwrap_or_else(|| handle_alloc_error(Layout::new::<[u8; LINE]>()))
+    }
+
+    /// `len` zero bytes, if the host has them.
+    pub fn try_new(len: usize) -> Option<Self> {
+        // An alignment of more than 16 would make the allocator write the zeros itself: the lines are aligned here.
+        let layout = Layout::from_size_align(len.checked_add(2 * LINE)?, 16).ok()?;
+        // SAFETY: the layout is not of size zero.
+        let block = unsafe { alloc_zeroed(layout) };
+        if block.is_null() {
+            return None;
         }
+        Some(Self {
+            block,
+            layout,
+            first: block.wrapping_add(block.align_offset(LINE)),
+            len,
+        })
     }
 
     /// Number of bytes.
@@ -33,19 +54,20 @@ impl Bytes {
 
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: the lines hold at least `len` initialised bytes.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: `len` initialised bytes lie behind `first`, inside of the block.
+        unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 
-    /// The bytes.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: the lines hold at least `len` initialised bytes.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
-    }
-
-    /// The first byte; valid for `len` bytes until the next call of a method.
+    /// The first byte; valid for `len` bytes while the value lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.lines.as_mut_ptr().cast()
+        self.first
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        // SAFETY: the block was allocated with this layout, and nobody else frees it.
+        unsafe { dealloc(self.block, self.layout) }
     }
 }
 
@@ -55,12 +77,30 @@ impl std::fmt::Debug for Bytes {
     }
 }
 
+/// Where the bytes of an allocation are.
+#[derive(Debug)]
+enum Place {
+    /// In memory of its own.
+    Own(Bytes),
+    /// In memory of the host program, which may change at any time.
+    Host(HostBytes),
+}
+
+/// The first byte of host memory that the host program has lent.
+#[derive(Debug)]
+struct HostBytes(*mut u8);
+
+// SAFETY: whoever lent the memory promised that it may be used from any thread.
+unsafe impl Send for HostBytes {}
+// SAFETY: as above; it is only accessed through raw pointers.
+unsafe impl Sync for HostBytes {}
+
 /// An allocation, live or freed.
 #[derive(Debug)]
 pub struct Allocation {
     base: u64,
     len: usize,
-    bytes: Bytes,
+    place: Place,
     label: String,
     live: bool,
     read_only: bool,
@@ -70,16 +110,27 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    pub(super) fn new(base: u64, len: usize, label: String) -> Self {
-        let state = ByteState::new(len, false);
+    /// An allocation of zeros, if the host has the memory.
+    pub(super) fn new(base: u64, len: usize, label: String) -> Option<Self> {
+        let place = Place::Own(Bytes::try_new(len)?);
+        Some(Self::at(base, len, label, place, false))
+    }
+
+    /// An allocation whose bytes are those of the host at its base address.
+    pub(super) fn host(host: *mut u8, len: usize, label: String) -> Self {
+        let place = Place::Host(HostBytes(host));
+        Self::at(host as u64, len, label, place, true)
+    }
+
+    fn at(base: u64, len: usize, label: String, place: Place, initialised: bool) -> Self {
         Self {
             base,
             len,
-            bytes: Bytes::new(len),
+            place,
             label,
             live: true,
             read_only: false,
-            state,
+            state: ByteState::new(len, initialised),
             read_words: Vec::new(),
         }
     }
@@ -124,14 +175,38 @@ impl Allocation {
         self.read_only = true;
     }
 
-    /// Its bytes; none once freed.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.as_slice()
+    /// Whether its bytes are those of the host program.
+    pub fn is_host(&self) -> bool {
+        self.live && matches!(self.place, Place::Host(_))
     }
 
     /// The first byte, for the executor.
     pub fn pointer(&mut self) -> *mut u8 {
-        self.bytes.as_mut_ptr()
+        match &mut self.place {
+            Place::Own(bytes) => bytes.as_mut_ptr(),
+            Place::Host(host) => host.0,
+        }
+    }
+
+    /// Copies bytes from `at` on; the caller has checked that they are inside.
+    pub(super) fn read(&self, at: usize, data: &mut [u8]) {
+        match &self.place {
+            Place::Own(bytes) => data.copy_from_slice(&bytes.as_slice()[at..at + data.len()]),
+            // SAFETY: the range is inside of the memory that the host has lent; what has the size of a word is read
+            // as one, so that a poll sees no torn value.
+            Place::Host(host) => unsafe {
+                let from = host.0.add(at);
+                match data.len() {
+                    4 if from.cast::<u32>().is_aligned() => {
+                        data.copy_from_slice(&from.cast::<u32>().read_volatile().to_ne_bytes());
+                    }
+                    8 if from.cast::<u64>().is_aligned() => {
+                        data.copy_from_slice(&from.cast::<u64>().read_volatile().to_ne_bytes());
+                    }
+                    len => std::ptr::copy(from, data.as_mut_ptr(), len),
+                }
+            },
+        }
     }
 
     /// Which bytes are initialised or pending.
@@ -145,13 +220,15 @@ impl Allocation {
     }
 
     pub(super) fn write(&mut self, at: usize, data: &[u8]) {
-        self.bytes.as_mut_slice()[at..at + data.len()].copy_from_slice(data);
+        debug_assert!(at + data.len() <= self.len);
+        // SAFETY: the caller has checked that the range is inside; `copy` allows that host memory is copied to itself.
+        unsafe { std::ptr::copy(data.as_ptr(), self.pointer().add(at), data.len()) };
         self.state.mark_initialised(at..at + data.len());
     }
 
     pub(super) fn release(&mut self) {
         self.live = false;
-        self.bytes = Bytes::new(0);
+        self.place = Place::Own(Bytes::new(0));
         self.state = ByteState::new(0, true);
         self.read_words = Vec::new();
     }

@@ -6,6 +6,8 @@ mod window;
 pub use allocation::{Allocation, Bytes};
 pub use window::{GLOBAL_BASE, GUARD_GAP, LOCAL_BASE, PARAMETER_BASE, SHARED_BASE, WINDOW, Window};
 
+use crate::exec::FUNCTION_BASE;
+
 /// Address of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DevicePointer(pub u64);
@@ -26,6 +28,16 @@ pub enum MemoryError {
     /// No allocation holds the range.
     #[error("{len} bytes at {address:#x} are not inside a live allocation: {detail}")]
     BadRange {
+        /// First byte.
+        address: u64,
+        /// Length of the range.
+        len: u64,
+        /// What lies there.
+        detail: String,
+    },
+    /// There is something else where memory was to be placed.
+    #[error("{len} bytes cannot be placed at {address:#x}: {detail}")]
+    Occupied {
         /// First byte.
         address: u64,
         /// Length of the range.
@@ -67,20 +79,105 @@ impl Memory {
         len: u64,
         label: impl Into<String>,
     ) -> Result<DevicePointer, MemoryError> {
+        let base = self.next;
+        self.place(base, len, label.into())?;
+        self.next = (base + len + GUARD_GAP).next_multiple_of(GUARD_GAP);
+        Ok(DevicePointer(base))
+    }
+
+    /// Allocates `len` bytes, not initialised, at an address of the caller's choice.
+    pub fn alloc_at(
+        &mut self,
+        pointer: DevicePointer,
+        len: u64,
+        label: impl Into<String>,
+    ) -> Result<(), MemoryError> {
+        self.check_vacant(pointer.0, len)?;
+        self.place(pointer.0, len, label.into())
+    }
+
+    /// Makes memory of the host visible at the address that it has there, as pinned and managed memory are. It takes
+    /// no device memory and counts as initialised. [`Memory::free`] ends it.
+    ///
+    /// # Safety
+    /// Until then `len` bytes at `host` stay allocated, readable and writable from any thread, and the host program
+    /// accesses them while a launch runs only as it may on a device: by volatile or atomic accesses to words that it
+    /// shares with the kernel.
+    pub unsafe fn map_host(
+        &mut self,
+        host: *mut u8,
+        len: u64,
+        label: impl Into<String>,
+    ) -> Result<DevicePointer, MemoryError> {
+        let (base, end) = (host as u64, host as u64 + len);
+        self.check_vacant(base, len)?;
+        // The host may give an address again that has been unmapped.
+        self.allocations
+            .retain(|a| a.is_live() || a.base() + a.len() as u64 <= base || end <= a.base());
+        self.insert(Allocation::host(host, len as usize, label.into()));
+        Ok(DevicePointer(base))
+    }
+
+    /// Whether kernels can see memory of the host.
+    pub fn has_host(&self) -> bool {
+        self.allocations.iter().any(Allocation::is_host)
+    }
+
+    /// Whether `address` is in memory of the host.
+    pub fn is_host(&self, address: u64) -> bool {
+        self.range(DevicePointer(address), 1)
+            .is_ok_and(|(index, _)| self.allocations[index].is_host())
+    }
+
+    fn place(&mut self, base: u64, len: u64, label: String) -> Result<(), MemoryError> {
         let free = self.total - self.used;
-        if len > free {
+        let allocation = (len <= free)
+            .then(|| Allocation::new(base, len as usize, label))
+            .flatten();
+        let Some(allocation) = allocation else {
             return Err(MemoryError::OutOfMemory {
                 wanted: len,
                 free,
                 total: self.total,
             });
-        }
-        let base = self.next;
-        self.next = (base + len + GUARD_GAP).next_multiple_of(GUARD_GAP);
+        };
         self.used += len;
-        self.allocations
-            .push(Allocation::new(base, len as usize, label.into()));
-        Ok(DevicePointer(base))
+        self.insert(allocation);
+        Ok(())
+    }
+
+    fn insert(&mut self, allocation: Allocation) {
+        let at = self
+            .allocations
+            .partition_point(|other| other.base() <= allocation.base());
+        self.allocations.insert(at, allocation);
+    }
+
+    fn check_vacant(&self, address: u64, len: u64) -> Result<(), MemoryError> {
+        let occupied = |detail: String| MemoryError::Occupied {
+            address,
+            len,
+            detail,
+        };
+        let end = address
+            .checked_add(len)
+            .ok_or_else(|| occupied("it goes past the end of the address space".into()))?;
+        let windows = FUNCTION_BASE..SHARED_BASE + WINDOW;
+        if address < windows.end && windows.start < end {
+            return Err(occupied(
+                "the windows of other state spaces are there".into(),
+            ));
+        }
+        let other = self.allocations.iter().find(|other| {
+            other.is_live() && other.base() < end && address < other.base() + other.len() as u64
+        });
+        match other {
+            Some(other) => Err(occupied(format!(
+                "the allocation {} is there",
+                other.label()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Frees the allocation that starts at `pointer`.
@@ -93,7 +190,9 @@ impl Memory {
         if allocation.base() != pointer.0 || !allocation.is_live() {
             return Err(bad(self));
         }
-        self.used -= allocation.len() as u64;
+        if !allocation.is_host() {
+            self.used -= allocation.len() as u64;
+        }
         allocation.release();
         Ok(())
     }
@@ -108,7 +207,30 @@ impl Memory {
     /// Copies from `pointer`.
     pub fn read(&self, pointer: DevicePointer, data: &mut [u8]) -> Result<(), MemoryError> {
         let (index, at) = self.range(pointer, data.len() as u64)?;
-        data.copy_from_slice(&self.allocations[index].bytes()[at..at + data.len()]);
+        self.allocations[index].read(at, data);
+        Ok(())
+    }
+
+    /// Copies inside the device; what was not initialised is not initialised at its new place.
+    pub fn copy(
+        &mut self,
+        to: DevicePointer,
+        from: DevicePointer,
+        len: u64,
+    ) -> Result<(), MemoryError> {
+        let (source, start) = self.range(from, len)?;
+        let (target, at) = self.range(to, len)?;
+        let mut data = vec![0; len as usize];
+        self.allocations[source].read(start, &mut data);
+        let state = self.allocations[source].state();
+        let runs = state.initialised_runs(start..start + data.len());
+        let target = &mut self.allocations[target];
+        target.write(at, &data);
+        let state = target.state_mut();
+        state.mark_uninitialised(at..at + data.len());
+        for run in runs {
+            state.mark_initialised(run.start - start + at..run.end - start + at);
+        }
         Ok(())
     }
 
@@ -118,7 +240,8 @@ impl Memory {
             .map(|index| (index, (pointer.0 - self.allocations[index].base()) as usize))
             .filter(|(index, at)| {
                 let allocation = &self.allocations[*index];
-                allocation.is_live() && *at as u64 + len <= allocation.len() as u64
+                let size = allocation.len() as u64;
+                allocation.is_live() && *at as u64 <= size && len <= size - *at as u64
             })
             .ok_or_else(|| self.bad_range(pointer.0, len))
     }

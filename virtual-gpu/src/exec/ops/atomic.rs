@@ -8,6 +8,7 @@ use crate::exec::machine::{Lanes, Machine};
 use crate::exec::row::LANES;
 use crate::memory::Window;
 use crate::num::{HalfMode, Rounding, ScalarType, float32, float64, half};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// What an atomic does to the value in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,22 +132,27 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
             } else {
                 [0; LANES]
             };
+            let shared_with_host = SPACE != space::SHARED && machine.grid.host_memory;
             let mut old = [0u64; LANES];
             let mut changes = false;
             for lane in Lanes(machine.mask) {
                 let place = located.lane(lane, bytes);
-                old[lane] = load(place, bytes);
                 let flushes = operation == Operation::Add
                     && access.ty == ScalarType::F32
                     && !is_shared::<SPACE>(addresses[lane]);
-                let new = if flushes {
-                    flushed_sum(old[lane] as u32, b[lane] as u32)
-                } else {
-                    apply(operation, access.ty, old[lane], b[lane], c[lane])
-                };
-                changes |= load(place, bytes) != new;
                 // Lanes of one request see each other's results, lowest lane first.
-                store(place, bytes, new);
+                let new = loop {
+                    old[lane] = load(place, bytes);
+                    let new = if flushes {
+                        flushed_sum(old[lane] as u32, b[lane] as u32)
+                    } else {
+                        apply(operation, access.ty, old[lane], b[lane], c[lane])
+                    };
+                    if replace(place, bytes, old[lane], new, shared_with_host) {
+                        break new;
+                    }
+                };
+                changes |= old[lane] != new;
             }
             if changes {
                 machine.warp.stores += 1;
@@ -187,9 +193,28 @@ unsafe fn load(from: *const u8, bytes: usize) -> u64 {
     u64::from_le_bytes(value)
 }
 
-unsafe fn store(to: *mut u8, bytes: usize, value: u64) {
-    // SAFETY: as for `load`.
-    unsafe { std::ptr::copy_nonoverlapping(value.to_le_bytes().as_ptr(), to, bytes) };
+/// Writes `new`; where the host program may write too, only if `old` is still there, and false if it is not.
+#[inline(always)]
+unsafe fn replace(to: *mut u8, bytes: usize, old: u64, new: u64, shared_with_host: bool) -> bool {
+    // SAFETY: as for `load`; atomics are aligned to their size.
+    unsafe {
+        if !shared_with_host {
+            std::ptr::copy_nonoverlapping(new.to_le_bytes().as_ptr(), to, bytes);
+            return true;
+        }
+        const ORDER: Ordering = Ordering::SeqCst;
+        match bytes {
+            2 => AtomicU16::from_ptr(to.cast())
+                .compare_exchange(old as u16, new as u16, ORDER, ORDER)
+                .is_ok(),
+            4 => AtomicU32::from_ptr(to.cast())
+                .compare_exchange(old as u32, new as u32, ORDER, ORDER)
+                .is_ok(),
+            _ => AtomicU64::from_ptr(to.cast())
+                .compare_exchange(old, new, ORDER, ORDER)
+                .is_ok(),
+        }
+    }
 }
 
 /// The value that an atomic leaves, as PTX defines it ("atom").

@@ -1,4 +1,5 @@
-//! Fences. Execution is sequentially consistent, so that they only tell the checks what is ordered.
+//! Fences. Execution is sequentially consistent, so that they only tell the checks what is
+//! ordered, and hold for memory that the host program shares.
 
 use crate::exec::inst::{Flow, Inst};
 use crate::exec::isa::Code;
@@ -30,6 +31,9 @@ impl Code for Fence {
                     2 => Scope::Gpu,
                     _ => Scope::System,
                 };
+                if machine.grid.host_memory {
+                    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+                }
                 machine.note_fence(scope);
             }
             _ => {}

@@ -7,6 +7,7 @@ use crate::exec::machine::{Lanes, Machine};
 use crate::exec::program::{Access, Extra, Order};
 use crate::exec::row::{FULL, LANES, Slot};
 use crate::exec::standstill::shared_address;
+use std::sync::atomic::{Ordering, fence};
 
 struct Load<const SPACE: u8, const SIZE: usize>;
 struct Store<const SPACE: u8, const SIZE: usize>;
@@ -133,7 +134,11 @@ impl<const SPACE: u8, const SIZE: usize> Code for Load<SPACE, SIZE> {
                 let Some((slot, wide)) = *register else {
                     continue;
                 };
-                let values = gather::<SIZE>(machine, &located, bytes, element);
+                let values = if access.order == Order::Weak {
+                    gather::<SIZE>(machine, &located, bytes, element)
+                } else {
+                    gather_ordered::<SIZE>(machine, &located, bytes, element)
+                };
                 deliver::<SIZE>(machine, access, slot, wide, &values);
             }
             Flow::Next
@@ -198,6 +203,32 @@ unsafe fn gather<const SIZE: usize>(
             }
         }
     }
+    values
+}
+
+/// As `gather`, for memory that the host program may be writing: each element is read by one access, and what is read
+/// later is not older.
+#[inline(never)]
+unsafe fn gather_ordered<const SIZE: usize>(
+    machine: &Machine<'_>,
+    located: &Located,
+    bytes: usize,
+    element: usize,
+) -> [u64; LANES] {
+    let mut values = [0u64; LANES];
+    for lane in Lanes(machine.mask) {
+        // SAFETY: the caller's pointers are good for `bytes` and aligned.
+        values[lane] = unsafe {
+            let from = located.lane(lane, bytes).add(element * SIZE);
+            match SIZE {
+                1 => u64::from(from.read_volatile()),
+                2 => u64::from(from.cast::<u16>().read_volatile()),
+                4 => u64::from(from.cast::<u32>().read_volatile()),
+                _ => from.cast::<u64>().read_volatile(),
+            }
+        };
+    }
+    fence(Ordering::Acquire);
     values
 }
 
@@ -274,6 +305,9 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
                     machine.row(slot).map(u64::from)
                 };
                 match &located {
+                    _ if access.order != Order::Weak => {
+                        scatter_ordered::<SIZE>(machine, &located, bytes, element, &values);
+                    }
                     Located::Linear(first) if machine.mask == FULL => {
                         for lane in 0..LANES {
                             write::<SIZE>(first.add(lane * bytes + element * SIZE), values[lane]);
@@ -312,6 +346,30 @@ unsafe fn digest(machine: &Machine<'_>, access: &Access) -> [u64; LANES] {
         }
     }
     digest
+}
+
+/// Stores to memory that the host program may be reading: each element by one access, after all that was stored before.
+#[inline(never)]
+unsafe fn scatter_ordered<const SIZE: usize>(
+    machine: &Machine<'_>,
+    located: &Located,
+    bytes: usize,
+    element: usize,
+    values: &[u64; LANES],
+) {
+    fence(Ordering::Release);
+    for lane in Lanes(machine.mask) {
+        // SAFETY: the caller's pointers are good for `bytes` and aligned.
+        unsafe {
+            let to = located.lane(lane, bytes).add(element * SIZE);
+            match SIZE {
+                1 => to.write_volatile(values[lane] as u8),
+                2 => to.cast::<u16>().write_volatile(values[lane] as u16),
+                4 => to.cast::<u32>().write_volatile(values[lane] as u32),
+                _ => to.cast::<u64>().write_volatile(values[lane]),
+            }
+        }
+    }
 }
 
 #[inline(always)]

@@ -1,0 +1,83 @@
+//! Error codes, their names and what they mean.
+
+use crate::boundary::{Out, exports};
+use cudarc::driver::sys::CUresult;
+use std::ffi::CStr;
+
+/// A code of the driver API other than success.
+pub type Code = CUresult;
+
+macro_rules! codes {
+    ($($short:ident = $name:ident: $text:literal,)*) => {
+        $(
+            #[doc = $text]
+            #[allow(dead_code)] // Some codes only have a name to be told.
+            pub const $short: Code = CUresult::$name;
+        )*
+
+        /// Name and description of each code.
+        fn describe(code: u32) -> Option<(&'static CStr, &'static CStr)> {
+            $(
+                if code == CUresult::$name as u32 {
+                    let name = concat!(stringify!($name), "\0");
+                    let text = concat!($text, "\0");
+                    return CStr::from_bytes_with_nul(name.as_bytes())
+                        .ok()
+                        .zip(CStr::from_bytes_with_nul(text.as_bytes()).ok());
+                }
+            )*
+            None
+        }
+    };
+}
+
+codes! {
+    SUCCESS = CUDA_SUCCESS: "no error",
+    INVALID_VALUE = CUDA_ERROR_INVALID_VALUE: "invalid argument",
+    OUT_OF_MEMORY = CUDA_ERROR_OUT_OF_MEMORY: "out of memory",
+    NOT_INITIALIZED = CUDA_ERROR_NOT_INITIALIZED: "initialization error: cuInit was not called",
+    INVALID_DEVICE = CUDA_ERROR_INVALID_DEVICE: "invalid device ordinal",
+    INVALID_IMAGE = CUDA_ERROR_INVALID_IMAGE: "the device kernel image is invalid",
+    INVALID_CONTEXT = CUDA_ERROR_INVALID_CONTEXT: "invalid device context",
+    NO_BINARY_FOR_GPU = CUDA_ERROR_NO_BINARY_FOR_GPU: "no kernel image is available for the device: give PTX",
+    UNSUPPORTED_LIMIT = CUDA_ERROR_UNSUPPORTED_LIMIT: "the limit is not supported by the device",
+    INVALID_PTX = CUDA_ERROR_INVALID_PTX: "the PTX text is not accepted",
+    FILE_NOT_FOUND = CUDA_ERROR_FILE_NOT_FOUND: "file not found",
+    INVALID_HANDLE = CUDA_ERROR_INVALID_HANDLE: "invalid resource handle",
+    NOT_FOUND = CUDA_ERROR_NOT_FOUND: "named symbol not found",
+    NOT_READY = CUDA_ERROR_NOT_READY: "device not ready: work is still under way",
+    ILLEGAL_ADDRESS = CUDA_ERROR_ILLEGAL_ADDRESS: "an illegal memory access was encountered",
+    LAUNCH_OUT_OF_RESOURCES = CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: "too many resources requested for launch",
+    LAUNCH_TIMEOUT = CUDA_ERROR_LAUNCH_TIMEOUT: "the launch timed out: nobody in the grid could go on",
+    CONTEXT_IS_DESTROYED = CUDA_ERROR_CONTEXT_IS_DESTROYED: "context is destroyed",
+    ASSERT = CUDA_ERROR_ASSERT: "device-side assert triggered",
+    HOST_MEMORY_ALREADY_REGISTERED = CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED:
+        "part or all of the requested memory range is already mapped",
+    HOST_MEMORY_NOT_REGISTERED = CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED:
+        "pointer does not correspond to a registered memory region",
+    ILLEGAL_INSTRUCTION = CUDA_ERROR_ILLEGAL_INSTRUCTION: "an illegal instruction was encountered",
+    MISALIGNED_ADDRESS = CUDA_ERROR_MISALIGNED_ADDRESS: "misaligned address",
+    LAUNCH_FAILED = CUDA_ERROR_LAUNCH_FAILED: "unspecified launch failure",
+    COOPERATIVE_LAUNCH_TOO_LARGE = CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE:
+        "too many blocks in cooperative launch",
+    NOT_PERMITTED = CUDA_ERROR_NOT_PERMITTED: "operation not permitted",
+    NOT_SUPPORTED = CUDA_ERROR_NOT_SUPPORTED: "operation not supported by the virtual GPU",
+    PRIMARY_CONTEXT_ACTIVE = CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE: "the primary context is already active",
+    UNKNOWN = CUDA_ERROR_UNKNOWN: "unknown error",
+}
+
+exports! {
+    /// The name of an error code.
+    fn cuGetErrorName(error: u32, text: Out<*const i8>) {
+        let described = describe(error);
+        text.set(described.map_or(std::ptr::null(), |(name, _)| name.as_ptr().cast()))?;
+        described.map(|_| ()).ok_or(INVALID_VALUE)
+    }
+
+    /// What an error code means.
+    fn cuGetErrorString(error: u32, text: Out<*const i8>) {
+        let described = describe(error);
+        text.set(described.map_or(std::ptr::null(), |(_, meaning)| meaning.as_ptr().cast()))?;
+        described.map(|_| ()).ok_or(INVALID_VALUE)
+    }
+}

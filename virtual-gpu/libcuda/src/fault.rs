@@ -1,0 +1,94 @@
+//! What became of a launch: findings, counters and output, and the code that a GPU would give.
+
+use crate::boundary::Answer;
+use crate::config::Config;
+use crate::error::{
+    ASSERT, COOPERATIVE_LAUNCH_TOO_LARGE, Code, ILLEGAL_ADDRESS, ILLEGAL_INSTRUCTION,
+    INVALID_VALUE, LAUNCH_FAILED, LAUNCH_TIMEOUT, MISALIGNED_ADDRESS, OUT_OF_MEMORY,
+};
+use serde_json::{Value, json};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use virtual_gpu::check::finding::{Finding, FindingKind};
+use virtual_gpu::{LaunchConfig, LaunchError, LaunchReport};
+
+/// Tells the user of a launch, and gives its answer.
+pub fn answer(
+    config: &Config,
+    kernel: &str,
+    launch: &LaunchConfig,
+    result: Result<LaunchReport, LaunchError>,
+) -> Answer {
+    let report = result.map_err(|error| {
+        eprintln!("virtual-gpu: {kernel} was not launched: {error}");
+        match error {
+            LaunchError::Memory(_) => OUT_OF_MEMORY,
+            _ => INVALID_VALUE,
+        }
+    })?;
+    print!("{}", report.printed);
+    let _ = std::io::stdout().flush();
+    for finding in &report.findings {
+        eprintln!("virtual-gpu: {finding}");
+    }
+    for warning in &report.warnings {
+        eprintln!("virtual-gpu: warning: {kernel}: {warning}");
+    }
+    if let Some(path) = &config.counters {
+        append(path, &line(kernel, launch, &report));
+    }
+    match report.findings.last() {
+        Some(finding) if !report.completed => Err(code(finding)),
+        None if !report.completed => Err(LAUNCH_FAILED),
+        Some(_) if config.strict => Err(LAUNCH_FAILED),
+        _ => Ok(()),
+    }
+}
+
+/// The code of what ended a launch.
+fn code(finding: &Finding) -> Code {
+    match finding.kind {
+        FindingKind::OutOfBounds | FindingKind::UseAfterFree | FindingKind::WriteToConstOrParam => {
+            ILLEGAL_ADDRESS
+        }
+        FindingKind::Misaligned => MISALIGNED_ADDRESS,
+        FindingKind::Trap if finding.message.starts_with("assertion") => ASSERT,
+        FindingKind::Trap => ILLEGAL_INSTRUCTION,
+        FindingKind::Deadlock => LAUNCH_TIMEOUT,
+        FindingKind::GridNotResident => COOPERATIVE_LAUNCH_TOO_LARGE,
+        _ => LAUNCH_FAILED,
+    }
+}
+
+fn line(kernel: &str, launch: &LaunchConfig, report: &LaunchReport) -> Value {
+    let findings: Vec<&str> = report
+        .findings
+        .iter()
+        .map(|finding| finding.kind.name())
+        .collect();
+    json!({
+        "kernel": kernel,
+        "grid": launch.grid,
+        "block": launch.block,
+        "dynamic_shared": launch.dynamic_shared,
+        "cooperative": launch.cooperative,
+        "completed": report.completed,
+        "findings": findings,
+        "counters": report.counters,
+    })
+}
+
+fn append(path: &Path, line: &Value) {
+    let written = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    if let Err(error) = written {
+        eprintln!(
+            "virtual-gpu: counters could not be written to {}: {error}",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! A `libcuda` over the virtual GPU: what loads the CUDA driver runs on the CPU, unchanged.
+//!
+//! The shared library that this crate builds exports the driver API under its own names. A program meets it when it
+//! lies as `libcuda.so.1` or `libcuda.so` in a directory of `LD_LIBRARY_PATH`, or is preloaded.
+//!
+//! # How it behaves
+//!
+//! - One device, one worker thread: launches, copies and fills of all streams run on it one after the other, in the
+//!   order in which they were submitted, so that results do not depend on luck. The calling thread goes on at once, as
+//!   with a GPU. What follows: a kernel that waits for work submitted *after* it, on another stream, never sees it;
+//!   one that waits for the host to write to pinned or managed memory does.
+//! - Modules are PTX text, or fat binaries with PTX in them. Machine code (cubin) is refused.
+//! - What a kernel does wrong is written to stderr. If it ended the kernel, the error code that a GPU gives is returned
+//!   by the next call that waits for it, and from then on by every call, until the context is destroyed.
+//! - Stream capture and graphs, textures, clusters, peer access and sharing between processes are answered with
+//!   `CUDA_ERROR_NOT_SUPPORTED` or are not exported.
+//!
+//! # Environment
+//!
+//! | variable | values | default |
+//! |---|---|---|
+//! | `VIRTUAL_GPU_PROFILE` | `h100`, `a100`, `rtx4090` | `h100` |
+//! | `VIRTUAL_GPU_SMS` | multiprocessors instead of the profile's | |
+//! | `VIRTUAL_GPU_CHECKS` | `none`, `bounds`, `all` | `bounds` |
+//! | `VIRTUAL_GPU_SEED` | order in which warps and blocks take turns | 0 |
+//! | `VIRTUAL_GPU_MMA` | `exact`, `fast` | `exact` |
+//! | `VIRTUAL_GPU_COUNTERS` | file to which each launch appends a line of JSON | |
+//! | `VIRTUAL_GPU_STRICT` | `1`: findings that a GPU would not notice fail the launch too | |
+//! | `VIRTUAL_GPU_HOST_WAIT` | seconds that a kernel may poll host memory that does not change | 30 |
+//!
+//! A value that is none of these makes `cuInit` fail with `CUDA_ERROR_INVALID_VALUE`, and stderr says why.
+
+mod boundary;
+mod config;
+mod context;
+mod copy;
+mod device;
+mod directory;
+mod driver;
+mod error;
+mod event;
+mod fault;
+mod fill;
+mod function;
+mod handle;
+mod host;
+mod image;
+mod init;
+mod launch;
+mod library;
+mod memory;
+mod module;
+mod occupancy;
+mod pointer;
+mod pool;
+mod queue;
+mod refused;
+mod stream;

@@ -1,0 +1,56 @@
+//! The library's functions, called as C does.
+
+use crate::harness::library;
+use libloading::Library;
+
+/// The library, loaded by its path.
+pub struct Driver(Library);
+
+impl Driver {
+    /// Loads the library under test.
+    pub fn load() -> Self {
+        Self(unsafe { Library::new(library()) }.unwrap())
+    }
+
+    /// Calls a function whose arguments are all integers or pointers, and gives its code.
+    pub fn call<const N: usize>(&self, name: &str, arguments: [usize; N]) -> u32 {
+        let mut all = [0; 11];
+        all[..N].copy_from_slice(&arguments);
+        let [a, b, c, d, e, f, g, h, i, j, k] = all;
+        type Function = unsafe extern "C" fn(
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+        ) -> u32;
+        unsafe {
+            let function = self
+                .0
+                .get::<Function>(name.as_bytes())
+                .unwrap_or_else(|_| panic!("{name} is missing"));
+            function(a, b, c, d, e, f, g, h, i, j, k)
+        }
+    }
+
+    /// Calls a function that must succeed.
+    pub fn ok<const N: usize>(&self, name: &str, arguments: [usize; N]) {
+        assert_eq!(self.call(name, arguments), 0, "{name}{arguments:x?}");
+    }
+
+    /// Calls a function that gives a value through its first argument.
+    pub fn value<const N: usize>(&self, name: &str, arguments: [usize; N]) -> usize {
+        let mut value = 0usize;
+        let mut all = [0; 10];
+        all[..N].copy_from_slice(&arguments);
+        let [a, b, c, d, e, f, ..] = all;
+        self.ok(name, [&raw mut value as usize, a, b, c, d, e, f]);
+        value
+    }
+}

@@ -66,6 +66,9 @@ pub struct LaunchOptions {
     pub mma: MmaMode,
     /// Warp instructions after which the launch is ended as one that hangs; 0 for no limit.
     pub fuel: u64,
+    /// Registers of a thread as ptxas allots them, which decide how many blocks are resident; without them the limit
+    /// that the kernel declares is taken, if it declares one.
+    pub registers_per_thread: Option<u32>,
 }
 
 impl Default for LaunchOptions {
@@ -76,6 +79,7 @@ impl Default for LaunchOptions {
             seed: 0,
             mma: MmaMode::Exact(Arch::Hopper),
             fuel: 0,
+            registers_per_thread: None,
         }
     }
 }

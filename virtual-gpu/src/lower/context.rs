@@ -115,15 +115,16 @@ impl<'a> Lowering<'a> {
         self.line = instruction.line;
         self.guard = match &instruction.guard {
             None => (Predicate::TRUE, false),
-            Some(Guard { register, negated }) => match self
-                .registers
-                .place(register, &mut self.rows)
-            {
-                Some(Place::Predicate(predicate)) => (predicate, *negated),
-                _ => {
-                    return Err(self.error(format!("the guard {register} is no predicate register")));
+            Some(Guard { register, negated }) => {
+                match self.registers.place(register, &mut self.rows) {
+                    Some(Place::Predicate(predicate)) => (predicate, *negated),
+                    _ => {
+                        return Err(
+                            self.error(format!("the guard {register} is no predicate register"))
+                        );
+                    }
                 }
-            },
+            }
         };
         Ok(())
     }

@@ -76,3 +76,9 @@ impl Counters {
         counters
     }
 }
+
+impl std::fmt::Display for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "warp instructions {}", self.warp_instructions)
+    }
+}

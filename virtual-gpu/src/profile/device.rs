@@ -1,5 +1,7 @@
 //! Devices that are imitated.
 
+use crate::num::mma::Arch;
+
 /// What a kernel can see of a device, and what limits a launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -111,6 +113,25 @@ impl Profile {
 
     /// Names that [`Profile::by_name`] knows.
     pub const NAMES: &'static [&'static str] = &["h100", "a100", "rtx4090"];
+
+    /// The architecture to compile for: `sm_80`, `sm_90a`, ...
+    pub fn target(&self) -> &'static str {
+        match self.capability {
+            (8, 9) => "sm_89",
+            (9, _) => "sm_90a",
+            _ => "sm_80",
+        }
+    }
+
+    /// How its tensor cores add.
+    pub fn arch(&self) -> Arch {
+        match self.capability {
+            (8, 9) => Arch::Ada,
+            (9, _) => Arch::Hopper,
+            (8, _) => Arch::Ampere,
+            _ => Arch::Blackwell,
+        }
+    }
 
     /// The same device with another number of multiprocessors.
     pub fn with_multiprocessors(mut self, count: u32) -> Self {

@@ -89,6 +89,11 @@ impl ByteState {
             .map(|(_, id)| (at, *id))
     }
 
+    /// Whether any copy is in flight.
+    pub fn has_pending(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
     fn clip(&self, range: Range<usize>) -> Range<usize> {
         let end = range.end.min(self.len);
         range.start.min(end)..end

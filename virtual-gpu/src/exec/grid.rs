@@ -8,6 +8,7 @@ use super::run::Stop;
 use super::standstill;
 use super::warp::{State, Warp};
 use crate::check::finding::{Finding, FindingKind, Findings, MemorySpace, Other, SourceLine};
+use crate::check::race::{Actor, Races};
 use crate::check::shadow::ByteState;
 use crate::launch::{Checks, LaunchConfig, LaunchOptions};
 use crate::memory::{Bytes, Memory};
@@ -73,6 +74,8 @@ pub struct Grid {
     /// Blocks of a full device.
     resident_limit: usize,
     random: Random,
+    /// Finds races, where all is checked.
+    pub races: Option<Races>,
     /// Warps of ended blocks, for the next.
     spare: Vec<Warp>,
 }
@@ -153,6 +156,7 @@ impl Grid {
             last_allocation: 0,
             resident_limit,
             random: Random::new(options.seed),
+            races: None,
             spare: Vec::new(),
             program,
             files,
@@ -163,6 +167,10 @@ impl Grid {
             memory,
         };
         grid.constants = grid.fill_constants(&symbols);
+        if grid.options.checks == Checks::All {
+            let warps = grid.config.threads().div_ceil(32);
+            grid.races = Some(Races::new(grid.config.blocks() as u32, warps));
+        }
         if grid.options.counters {
             (0..grid.memory.count())
                 .for_each(|index| grid.memory.allocation_mut(index).start_counting());
@@ -262,6 +270,9 @@ impl Grid {
                 .partition(|block| block.finished == block.warps.len());
             resident = rest;
             for block in done {
+                if let Some(races) = &mut self.races {
+                    races.finish_block(block.index);
+                }
                 self.spare.extend(block.warps);
             }
             let moved = self.instructions > before || resident.len() < count;

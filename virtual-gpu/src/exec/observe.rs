@@ -5,6 +5,8 @@ use super::machine::{Lanes, Machine};
 use super::program::Access;
 use super::row::LANES;
 use crate::check::finding::{FindingKind, MemorySpace};
+use crate::check::race::Space;
+use crate::check::shadow::ByteState;
 use crate::launch::Checks;
 use crate::memory::Window;
 
@@ -23,10 +25,11 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
+        values: Option<&[u64; LANES]>,
     ) {
         match SPACE {
-            space::GLOBAL => self.observe_global(addresses, access, bytes, kind),
-            space::SHARED => self.observe_shared(addresses, access, bytes, kind),
+            space::GLOBAL => self.observe_global(addresses, access, bytes, kind, values),
+            space::SHARED => self.observe_shared(addresses, access, bytes, kind, values),
             space::LOCAL => self.observe_local(addresses, access, bytes, kind),
             space::GENERIC => {
                 let mask = self.mask;
@@ -44,8 +47,8 @@ impl Machine<'_> {
                     self.mask = lanes;
                     match part {
                         _ if lanes == 0 => {}
-                        0 => self.observe_global(addresses, access, bytes, kind),
-                        1 => self.observe_shared(&low, access, bytes, kind),
+                        0 => self.observe_global(addresses, access, bytes, kind, values),
+                        1 => self.observe_shared(&low, access, bytes, kind, values),
                         _ => self.observe_local(&low, access, bytes, kind),
                     }
                 }
@@ -61,6 +64,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
+        values: Option<&[u64; LANES]>,
     ) {
         if self.grid.options.counters {
             self.count_global(addresses, bytes, kind);
@@ -68,19 +72,25 @@ impl Machine<'_> {
         if self.grid.options.checks != Checks::All {
             return;
         }
-        for lane in Lanes(self.mask) {
-            let Some((index, at)) = self.allocation_offset(addresses[lane]) else {
+        let mask = self.mask;
+        let mut left = mask;
+        while left != 0 {
+            let first = left.trailing_zeros() as usize;
+            let Some((index, at)) = self.allocation_offset(addresses[first]) else {
+                left &= left - 1;
                 continue;
             };
-            let state = self.grid.memory.allocation_mut(index).state_mut();
-            let fresh = match kind {
-                Use::Write => None,
-                _ => first_unused(access, at, bytes, |range| state.first_uninitialised(range)),
-            };
-            if kind != Use::Read {
-                state.mark_initialised(at..at + bytes);
-            }
-            if let Some(at) = fresh {
+            let base = addresses[first] - at as u64;
+            let allocation = self.grid.memory.allocation_mut(index);
+            let len = allocation.len() as u64;
+            let offsets = addresses.map(|address| address.wrapping_sub(base));
+            let here = Lanes(left).filter(|lane| offsets[*lane] < len);
+            let here = here.fold(0, |lanes, lane| lanes | 1 << lane);
+            left &= !here;
+            let state = allocation.state_mut();
+            let fresh = use_bytes(state, &offsets, here, access, bytes, kind);
+            self.mask = here;
+            if let Some((lane, at)) = fresh {
                 let label = self.grid.memory.allocation(index).label().to_string();
                 let message = format!(
                     "byte {at} of the allocation {label} is read, but nobody has written it"
@@ -92,7 +102,16 @@ impl Machine<'_> {
                     message,
                 );
             }
+            self.note_access(
+                Space::Global(index as u32),
+                &offsets,
+                access,
+                bytes,
+                kind,
+                values,
+            );
         }
+        self.mask = mask;
     }
 
     fn count_global(&mut self, addresses: &[u64; LANES], bytes: usize, kind: Use) {
@@ -134,6 +153,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
+        values: Option<&[u64; LANES]>,
     ) {
         if self.grid.options.counters {
             let waves = wavefronts(addresses, self.mask, bytes);
@@ -152,38 +172,46 @@ impl Machine<'_> {
         if self.grid.options.checks != Checks::All {
             return;
         }
-        for lane in Lanes(self.mask) {
-            let at = addresses[lane] as usize;
-            let state = &mut self.block.shared_state;
-            let pending = state.first_pending(at..at + bytes);
-            let fresh = match kind {
-                Use::Write => None,
-                _ => first_unused(access, at, bytes, |range| state.first_uninitialised(range)),
-            };
-            if kind != Use::Read {
-                state.mark_initialised(at..at + bytes);
-            }
-            if let Some((at, _)) = pending {
-                let message = format!(
-                    "{} of shared byte {at}, which an asynchronous copy still writes: wait for the copy first",
-                    kind.name()
-                );
-                self.finding(
-                    FindingKind::PendingAsyncRead,
-                    MemorySpace::Shared,
-                    lane,
-                    message,
-                );
-            } else if let Some(at) = fresh {
-                let message = format!("shared byte {at} is read, but nobody has written it");
-                self.finding(
-                    FindingKind::UninitializedRead,
-                    MemorySpace::Shared,
-                    lane,
-                    message,
-                );
-            }
+        let state = &mut self.block.shared_state;
+        let pending = if state.has_pending() {
+            Lanes(self.mask).find_map(|lane| {
+                let at = addresses[lane] as usize;
+                state
+                    .first_pending(at..at + bytes)
+                    .map(|(at, _)| (lane, at))
+            })
+        } else {
+            None
+        };
+        let fresh = use_bytes(state, addresses, self.mask, access, bytes, kind);
+        if let Some((lane, at)) = pending {
+            let message = format!(
+                "{} of shared byte {at}, which an asynchronous copy still writes: wait for the copy first",
+                kind.name()
+            );
+            self.finding(
+                FindingKind::PendingAsyncRead,
+                MemorySpace::Shared,
+                lane,
+                message,
+            );
+        } else if let Some((lane, at)) = fresh {
+            let message = format!("shared byte {at} is read, but nobody has written it");
+            self.finding(
+                FindingKind::UninitializedRead,
+                MemorySpace::Shared,
+                lane,
+                message,
+            );
         }
+        self.note_access(
+            Space::Shared(self.block.index),
+            addresses,
+            access,
+            bytes,
+            kind,
+            values,
+        );
     }
 
     fn observe_local(
@@ -225,6 +253,48 @@ impl Machine<'_> {
             }
         }
     }
+}
+
+/// Marks what is written, and gives the lane and byte of the first read of what nobody has written.
+fn use_bytes(
+    state: &mut ByteState,
+    offsets: &[u64; LANES],
+    mask: u32,
+    access: &Access,
+    bytes: usize,
+    kind: Use,
+) -> Option<(usize, usize)> {
+    let first = offsets[mask.trailing_zeros() as usize & 31];
+    let linear = mask == u32::MAX
+        && access.used_bytes == u32::MAX
+        && offsets
+            .iter()
+            .enumerate()
+            .all(|(lane, offset)| *offset == first + (lane * bytes) as u64);
+    if linear {
+        let range = first as usize..first as usize + LANES * bytes;
+        let fresh = if kind == Use::Write {
+            None
+        } else {
+            state.first_uninitialised(range.clone())
+        };
+        if kind != Use::Read {
+            state.mark_initialised(range);
+        }
+        return fresh.map(|at| ((at - first as usize) / bytes, at));
+    }
+    let mut found = None;
+    for lane in Lanes(mask) {
+        let at = offsets[lane] as usize;
+        if kind != Use::Write && found.is_none() {
+            found = first_unused(access, at, bytes, |range| state.first_uninitialised(range))
+                .map(|at| (lane, at));
+        }
+        if kind != Use::Read {
+            state.mark_initialised(at..at + bytes);
+        }
+    }
+    found
 }
 
 /// The first uninitialised byte among those of the access that the program uses.

@@ -1,22 +1,260 @@
-//! What the checks see of synchronisation.
+//! What the race detector sees: accesses, barriers, fences and ordered accesses.
 
-use super::machine::Machine;
-use super::program::Scope;
+use super::address::Use;
+use super::machine::{Lanes, Machine, Site};
+use super::program::{Access, Order, Scope};
+use super::row::LANES;
+use super::warp::State;
+use crate::check::finding::{FindingKind, MemorySpace, Other};
+use crate::check::race::{self, Actor, Conflict, ConflictKind, LaneAccess, Space};
+
+impl From<Scope> for race::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Cta => Self::Cta,
+            Scope::Cluster => Self::Cluster,
+            Scope::Gpu => Self::Gpu,
+            Scope::System => Self::Sys,
+        }
+    }
+}
 
 impl Machine<'_> {
-    /// The warp has arrived at barrier `id`.
-    pub fn note_arrival(&mut self, _id: usize) {}
+    /// The running warp.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            block: self.block.index,
+            warp: self.warp.index,
+        }
+    }
 
-    /// Barrier `id` is complete; those who wait at it go on.
-    pub fn note_completion(&mut self, _id: usize) {}
+    /// The active lanes make an access at `offsets` of `space`; `values` are what they write.
+    pub fn note_access(
+        &mut self,
+        space: Space,
+        offsets: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+        values: Option<&[u64; LANES]>,
+    ) {
+        let (who, pc, mask) = (self.actor(), self.pc, self.mask);
+        let strong = match access.order {
+            Order::Weak => None,
+            Order::Volatile => Some(race::Scope::Sys),
+            _ => Some(access.scope.into()),
+        };
+        let act = match (kind, strong) {
+            (Use::Read, None) => race::Access::Read,
+            (Use::Read, Some(scope)) => race::Access::StrongRead(scope),
+            (Use::Write, None) => race::Access::Write,
+            (Use::Write, Some(scope)) => race::Access::StrongWrite(scope),
+            (Use::Atomic, scope) => race::Access::Atomic(scope.unwrap_or(race::Scope::Gpu)),
+        };
+        let Some(races) = &mut self.grid.races else {
+            return;
+        };
+        let lanes = LaneAccess {
+            addresses: offsets,
+            mask,
+            bytes: bytes as u32,
+            collective: false,
+            values,
+        };
+        let conflict = races.access(who, space, pc, act, &lanes);
+        if strong.is_some() || kind == Use::Atomic {
+            self.note_order(space, offsets, access, kind);
+        }
+        if let Some(conflict) = conflict {
+            self.report_conflict(space, kind, conflict);
+        }
+    }
 
-    /// Lanes of the warp have synchronised.
+    /// Ordered accesses publish or acquire what their warps know, at each place that they touch.
+    fn note_order(&mut self, space: Space, offsets: &[u64; LANES], access: &Access, kind: Use) {
+        let who = self.actor();
+        let scope = access.scope.into();
+        let Some(races) = &mut self.grid.races else {
+            return;
+        };
+        let key = |offset: u64| match space {
+            Space::Shared(block) => 1 << 63 | u64::from(block) << 32 | offset,
+            Space::Global(allocation) => u64::from(allocation) << 40 | offset,
+        };
+        let mut seen = [0; LANES];
+        let mut count = 0;
+        for lane in Lanes(self.mask) {
+            let place = key(offsets[lane]);
+            if seen[..count].contains(&place) {
+                continue;
+            }
+            seen[count] = place;
+            count += 1;
+            if kind != Use::Write {
+                match access.order {
+                    Order::Acquire | Order::AcquireRelease => races.acquire(who, place, scope),
+                    _ => races.relaxed_load(who, place, scope),
+                }
+            }
+            if kind != Use::Read {
+                let rmw = kind == Use::Atomic;
+                match access.order {
+                    Order::Release | Order::AcquireRelease => races.release(who, place, scope, rmw),
+                    _ => races.relaxed_store(who, place, scope, rmw),
+                }
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn report_conflict(&mut self, space: Space, kind: Use, conflict: Conflict) {
+        let (finding, memory, name) = match (conflict.kind, space) {
+            (ConflictKind::MissingProxyFence, Space::Shared(_)) => (
+                FindingKind::MissingProxyFence,
+                MemorySpace::Shared,
+                "shared memory".to_string(),
+            ),
+            (ConflictKind::MissingProxyFence, Space::Global(index)) => (
+                FindingKind::MissingProxyFence,
+                MemorySpace::Global,
+                self.allocation_name(index),
+            ),
+            (_, Space::Shared(_)) => (
+                FindingKind::RaceShared,
+                MemorySpace::Shared,
+                "shared memory".to_string(),
+            ),
+            (_, Space::Global(index)) => (
+                FindingKind::RaceGlobal,
+                MemorySpace::Global,
+                self.allocation_name(index),
+            ),
+        };
+        let agent = if conflict.other_async {
+            "asynchronous "
+        } else {
+            ""
+        };
+        let who = if conflict.same_warp {
+            format!("lane {} of this warp", conflict.other_lane)
+        } else {
+            format!(
+                "block {} warp {} lane {}",
+                conflict.other_block, conflict.other_warp, conflict.other_lane
+            )
+        };
+        let (other_source, _) = self.grid.source(conflict.other_pc);
+        let place = other_source
+            .as_ref()
+            .map_or(String::new(), |source| format!(" at {source}"));
+        let cure = match finding {
+            FindingKind::MissingProxyFence => "fence.proxy.async must stand between them",
+            _ if conflict.same_warp => "no __syncwarp orders them",
+            _ => "nothing orders them",
+        };
+        let message = format!(
+            "{} of {} bytes at offset {} of {name} meets the {agent}{} by {who}{place}: {cure}",
+            kind.name(),
+            conflict.bytes,
+            conflict.start,
+            conflict.other_access.name(),
+        );
+        let other = Other::Access {
+            access: format!("{agent}{}", conflict.other_access.name()),
+            source: other_source,
+            ptx_line: self.grid.program.origins[conflict.other_pc as usize].ptx_line,
+            block: self.grid.coordinates(conflict.other_block),
+            warp: conflict.other_warp,
+            lane: conflict.other_lane,
+        };
+        let site = Site {
+            pc: self.pc,
+            block: self.block.index,
+            warp: self.warp.index,
+            lane: conflict.lane,
+        };
+        self.grid.report(
+            finding,
+            memory,
+            site,
+            message,
+            Some((conflict.other_pc, other)),
+        );
+    }
+
+    fn allocation_name(&self, index: u32) -> String {
+        format!(
+            "the allocation {}",
+            self.grid.memory.allocation(index as usize).label()
+        )
+    }
+
+    /// The warp arrives at barrier `id`.
+    pub fn note_arrival(&mut self, id: usize) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.warp_sync(who, self.mask);
+            races.barrier_arrive(who.block, who.warp, id as u32);
+        }
+    }
+
+    /// Barrier `id` is complete; those who wait at it go on, and the running warp if it `waits`.
+    pub fn note_completion(&mut self, id: usize, waits: bool) {
+        let Some(races) = &mut self.grid.races else {
+            return;
+        };
+        let at = |state: &State| matches!(state, State::Barrier { id: at } if *at as usize == id);
+        let waiting = self
+            .block
+            .warps
+            .iter()
+            .filter(|warp| warp.fragments.iter().any(|f| at(&f.state)));
+        let mut waiters: Vec<u32> = waiting.map(|warp| warp.index).collect();
+        if waits || self.warp.fragments.iter().any(|f| at(&f.state)) {
+            waiters.push(self.warp.index);
+        }
+        races.barrier_complete(self.block.index, id as u32, &waiters);
+    }
+
+    /// The active lanes have synchronised.
     #[inline(always)]
-    pub fn note_warp_sync(&mut self) {}
+    pub fn note_warp_sync(&mut self) {
+        if self.grid.races.is_some() {
+            self.seal_lanes();
+        }
+    }
+
+    #[inline(never)]
+    fn seal_lanes(&mut self) {
+        let (who, mask) = (self.actor(), self.mask);
+        if let Some(races) = &mut self.grid.races {
+            races.warp_sync(who, mask);
+        }
+    }
+
+    /// Lanes of the warp have ended.
+    pub fn note_exit(&mut self) {
+        let (who, alive) = (self.actor(), self.warp.alive());
+        if let Some(races) = &mut self.grid.races
+            && alive != 0
+        {
+            races.set_live(who, alive);
+        }
+    }
 
     /// The warp has executed a fence.
-    pub fn note_fence(&mut self, _scope: Scope) {}
+    pub fn note_fence(&mut self, scope: Scope) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.fence(who, scope.into());
+        }
+    }
 
     /// The warp has executed `fence.proxy.async`.
-    pub fn note_proxy_fence(&mut self) {}
+    pub fn note_proxy_fence(&mut self) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.proxy_fence(who);
+        }
+    }
 }

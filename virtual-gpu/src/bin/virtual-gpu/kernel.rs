@@ -65,10 +65,21 @@ fn compile(path: &Path, arch: &str) -> Result<Loaded, Failure> {
         .ptx
         .ok_or_else(|| Failure::Other(anyhow!("NVRTC gave no PTX for {}", path.display())))?;
     Ok(Loaded {
-        ptx,
+        ptx: with_plain_name(ptx, &request.name),
         name: path.display().to_string(),
         compiled: Some((nvrtc, request)),
     })
+}
+
+/// NVRTC puts the working directory before the name of the source, though the source did not come from there.
+fn with_plain_name(ptx: String, name: &str) -> String {
+    match std::env::current_dir() {
+        Ok(folder) => ptx.replace(
+            &format!("\"{}\"", folder.join(name).display()),
+            &format!("\"{name}\""),
+        ),
+        Err(_) => ptx,
+    }
 }
 
 /// Looks in the build directory that the program lies in, if it lies in one, and wherever NVRTC may be installed.

@@ -134,7 +134,7 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
                 return Flow::Jump;
             }
             if machine.is_watched() {
-                machine.observe::<SPACE>(&addresses, access, bytes, Use::Atomic);
+                machine.observe::<SPACE>(&addresses, access, bytes, Use::Atomic, None);
             }
             if let Some(Some((slot, wide))) = access.registers.first() {
                 if *wide {

@@ -166,7 +166,7 @@ impl Machine<'_> {
             flag::OR => u32::from(barrier.votes > 0),
             _ => barrier.votes,
         };
-        self.note_completion(id);
+        self.note_completion(id, waits);
         self.block.release(self.warp, id, result);
         if waits {
             // SAFETY: the instruction belongs to the program.

@@ -100,6 +100,7 @@ impl Code for Exit {
         let mask = machine.mask;
         machine.warp.exited |= mask;
         machine.block.exited += mask.count_ones();
+        machine.note_exit();
         let fragment = &mut machine.warp.fragments[current];
         fragment.mask &= !mask;
         fragment.pc = machine.pc + 1;

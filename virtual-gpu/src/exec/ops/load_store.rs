@@ -127,7 +127,7 @@ impl<const SPACE: u8, const SIZE: usize> Code for Load<SPACE, SIZE> {
                 return Flow::Jump;
             }
             if machine.is_watched() {
-                machine.observe::<SPACE>(&addresses, access, bytes, Use::Read);
+                machine.observe::<SPACE>(&addresses, access, bytes, Use::Read, None);
             }
             for (element, register) in access.registers.iter().enumerate() {
                 let Some((slot, wide)) = *register else {
@@ -258,7 +258,8 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
                 Err(flow) => return flow,
             };
             if machine.is_watched() {
-                machine.observe::<SPACE>(&addresses, access, bytes, Use::Write);
+                let values = digest(machine, access);
+                machine.observe::<SPACE>(&addresses, access, bytes, Use::Write, Some(&values));
             }
             if SPACE != space::LOCAL {
                 machine.warp.stores += 1;
@@ -291,6 +292,26 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
             Flow::Next
         }
     }
+}
+
+/// What the lanes write, in 64 bits: enough to tell whether lanes that write to one place write the same.
+#[inline(never)]
+unsafe fn digest(machine: &Machine<'_>, access: &Access) -> [u64; LANES] {
+    let mut digest = [0u64; LANES];
+    for (slot, wide) in access.registers.iter().flatten() {
+        // SAFETY: slots of the program.
+        let values = unsafe {
+            if *wide {
+                machine.wide(*slot)
+            } else {
+                machine.row(*slot).map(u64::from)
+            }
+        };
+        for lane in 0..LANES {
+            digest[lane] = digest[lane].rotate_left(21) ^ values[lane];
+        }
+    }
+    digest
 }
 
 #[inline(always)]

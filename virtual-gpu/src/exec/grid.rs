@@ -13,6 +13,7 @@ use crate::check::shadow::ByteState;
 use crate::launch::{Checks, LaunchConfig, LaunchOptions};
 use crate::memory::{Bytes, Memory};
 use crate::profile::{Profile, counters::MemoryCounters};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Executions of one instruction.
@@ -22,8 +23,10 @@ pub struct PcCount {
     pub warps: u64,
     /// By lanes.
     pub lanes: u64,
-    /// Of these, executions by less than all lanes that were alive at the start.
-    pub partial: u64,
+    /// Branches at which lanes parted.
+    pub splits: u64,
+    /// Arrivals at a barrier of the block.
+    pub arrivals: u64,
 }
 
 impl PcCount {
@@ -31,7 +34,12 @@ impl PcCount {
     pub(super) fn add(&mut self, mask: u32) {
         self.warps += 1;
         self.lanes += u64::from(mask.count_ones());
-        self.partial += u64::from(mask != u32::MAX);
+    }
+
+    /// Takes back an execution that came to nothing, because the fragment waits and will execute it again.
+    pub(super) fn take_back(&mut self, mask: u32) {
+        self.warps -= 1;
+        self.lanes -= u64::from(mask.count_ones());
     }
 }
 
@@ -61,8 +69,8 @@ pub struct Grid {
     pub instructions: u64,
     /// Times that a warp slept.
     pub slept: u64,
-    /// Branches that parted a fragment.
-    pub divergent_branches: u64,
+    /// Atomic operations by allocation or block, and offset.
+    pub atomics: HashMap<u64, u64>,
     /// What was found.
     pub findings: Findings,
     /// What merely deserves a look.
@@ -149,7 +157,7 @@ impl Grid {
             traffic,
             instructions: 0,
             slept: 0,
-            divergent_branches: 0,
+            atomics: HashMap::new(),
             findings: Findings::default(),
             warnings: Vec::new(),
             printed: String::new(),

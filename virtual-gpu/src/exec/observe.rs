@@ -142,8 +142,20 @@ impl Machine<'_> {
             Use::Atomic => {
                 traffic.global_read_bytes += moved;
                 traffic.global_written_bytes += moved;
-                traffic.atomics += u64::from(self.mask.count_ones());
+                self.count_atomics(addresses, 0);
             }
+        }
+    }
+
+    /// Counts atomics of the active lanes; `space` tells the addresses of one memory from those of another.
+    fn count_atomics(&mut self, addresses: &[u64; LANES], space: u64) {
+        self.grid.traffic[self.pc as usize].atomics += u64::from(self.mask.count_ones());
+        for lane in Lanes(self.mask) {
+            *self
+                .grid
+                .atomics
+                .entry(space | addresses[lane])
+                .or_default() += 1;
         }
     }
 
@@ -161,13 +173,11 @@ impl Machine<'_> {
             let traffic = &mut self.grid.traffic[self.pc as usize];
             traffic.shared_requests += 1;
             traffic.shared_wavefronts += waves;
-            traffic.shared_ideal_wavefronts += ideal_wavefronts(bytes);
+            traffic.shared_ideal_wavefronts += ideal_wavefronts(self.mask, bytes);
             traffic.shared_bytes += moved;
-            traffic.atomics += if kind == Use::Atomic {
-                u64::from(self.mask.count_ones())
-            } else {
-                0
-            };
+            if kind == Use::Atomic {
+                self.count_atomics(addresses, 1 << 63 | u64::from(self.block.index) << 32);
+            }
         }
         if self.grid.options.checks != Checks::All {
             return;
@@ -312,9 +322,14 @@ fn first_unused(
         .find_map(|byte| find(at + byte..at + byte + 1))
 }
 
-/// Passes that a request of all lanes needs when no two words collide.
-fn ideal_wavefronts(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4).max(1)
+/// Passes that a request needs when no two words collide: one for each group of lanes that takes part.
+fn ideal_wavefronts(mask: u32, bytes: usize) -> u64 {
+    let group = (128 / bytes.max(4)).max(1);
+    let lanes = u32::MAX >> (LANES - group);
+    (0..LANES)
+        .step_by(group)
+        .filter(|first| mask >> first & lanes != 0)
+        .count() as u64
 }
 
 /// Passes over the 32 banks: lanes go in groups of 128 bytes (all, halves for 8 bytes a lane, quarters for 16), and a

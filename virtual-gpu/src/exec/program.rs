@@ -71,6 +71,28 @@ pub enum Class {
     Other,
 }
 
+impl Class {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Half => "half",
+            Self::Special => "special",
+            Self::Convert => "convert",
+            Self::Move => "move",
+            Self::Memory => "memory",
+            Self::Atomic => "atomic",
+            Self::Branch => "branch",
+            Self::Sync => "sync",
+            Self::Tensor => "tensor",
+            Self::Async => "async",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A row (or two) of constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Constant {

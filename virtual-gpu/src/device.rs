@@ -214,7 +214,7 @@ impl Device {
             options: *options,
             profile: self.profile.clone(),
             memory: std::mem::replace(&mut self.memory, Memory::new(0)),
-            resident_limit,
+            resident_limit: resident_limit.max(1),
         });
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
@@ -301,7 +301,7 @@ impl Device {
                 .registers_per_thread
                 .unwrap_or(program.limits.max_registers),
         );
-        (each.max(1) * self.profile.multiprocessors) as usize
+        (each * self.profile.multiprocessors) as usize
     }
 
     fn not_resident(

@@ -1,5 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::program::Scope;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
 
@@ -108,6 +109,8 @@ pub struct Warp {
     pub local_state: ByteState,
     /// Stores and atomics so far: a poll with none since is a poll of the same state.
     pub stores: u64,
+    /// The scope of the last fence, until the next access.
+    pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
 }
@@ -132,6 +135,7 @@ impl Warp {
         self.local.clear();
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
+        self.fenced = None;
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

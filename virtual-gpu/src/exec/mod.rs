@@ -26,7 +26,7 @@ pub use inst::{Flow, Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, unary};
 pub use program::{
-    Access, Call, Class, Constant, Extra, LaunchValue, Limits, Order, Origin, ParameterLayout,
-    Program, Scope, SharedVariable,
+    Access, CacheHint, Call, Class, Constant, Extra, LaunchValue, Limits, Order, Origin,
+    ParameterLayout, Program, Scope, SharedVariable,
 };
 pub use row::{LANES, Slot};

@@ -69,7 +69,7 @@ fn load_store(
     let state_space = state_space(modifiers);
     modifiers.take("async");
     modifiers.take("unified");
-    modifiers.cache_hints();
+    lowering.hint = modifiers.cache_hints();
     let count = modifiers.pick(|part| {
         Some(match part {
             "v2" => 2,
@@ -216,7 +216,7 @@ fn atomics(
     };
     modifiers.take("noftz");
     let state_space = state_space(modifiers);
-    modifiers.cache_hints();
+    lowering.hint = modifiers.cache_hints();
     let order = modifiers.order().unwrap_or(Order::Relaxed);
     let scope = modifiers.scope().unwrap_or_default();
     let Some(operation) = modifiers.pick(Operation::from_name) else {

@@ -146,7 +146,8 @@ impl Profile {
         let warps = threads.div_ceil(32).max(1);
         let by_threads = self.threads / 32 / warps;
         let reserved = shared.saturating_add(self.shared_reserved);
-        let by_shared = self.shared_per_multiprocessor / reserved.div_ceil(128).saturating_mul(128).max(1);
+        let by_shared =
+            self.shared_per_multiprocessor / reserved.div_ceil(128).saturating_mul(128).max(1);
         by_threads
             .min(by_shared)
             .min(self.blocks)
@@ -161,7 +162,10 @@ impl Profile {
         if registers == 0 {
             return u32::MAX;
         }
-        let each = registers.saturating_mul(32).div_ceil(UNIT).saturating_mul(UNIT);
+        let each = registers
+            .saturating_mul(32)
+            .div_ceil(UNIT)
+            .saturating_mul(UNIT);
         let rounded = warps.next_multiple_of(PARTS);
         if each.saturating_mul(rounded) > self.registers {
             return 0;
@@ -180,7 +184,10 @@ mod tests {
             let profile = Profile::by_name(name).unwrap();
             assert!(profile.target().starts_with("sm_"));
             let (major, minor) = profile.capability;
-            assert!(profile.target().contains(&format!("{major}{minor}")), "{name}");
+            assert!(
+                profile.target().contains(&format!("{major}{minor}")),
+                "{name}"
+            );
         }
         assert_eq!(Profile::by_name("H100"), None);
     }
@@ -193,7 +200,8 @@ mod tests {
             (Profile::a100(), 2039),
             (Profile::rtx4090(), 1008),
         ] {
-            let bytes = u64::from(profile.memory_clock) * 1000 * 2 * u64::from(profile.bus_width) / 8;
+            let bytes =
+                u64::from(profile.memory_clock) * 1000 * 2 * u64::from(profile.bus_width) / 8;
             assert_eq!(bytes / 1_000_000_000, gigabytes, "{}", profile.name);
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::exec::{Extra, Grid, Program};
 
-pub use crate::exec::Class;
+pub use crate::exec::{CacheHint, Class};
 pub use lines::LineCounters;
 pub use memory::MemoryCounters;
 
@@ -24,6 +24,17 @@ pub struct ClassCounters {
     pub warp_instructions: u64,
     /// Executions by lanes.
     pub lane_instructions: u64,
+}
+
+/// Global accesses that ask the same of caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HintCounters {
+    /// What they ask.
+    pub hint: CacheHint,
+    /// Warp-wide requests.
+    pub requests: u64,
+    /// Bytes of lanes.
+    pub bytes: u64,
 }
 
 /// Tensor-core products of one shape and type.
@@ -66,7 +77,9 @@ pub struct Counters {
     pub tensor_flops: u64,
     /// Memory traffic.
     pub memory: MemoryCounters,
-    /// The same by source line.
+    /// Global accesses by what they ask of caches.
+    pub hints: Vec<HintCounters>,
+    /// Instructions and traffic by source line.
     pub lines: Vec<LineCounters>,
 }
 
@@ -83,6 +96,7 @@ impl Counters {
             ..Self::default()
         };
         let mut classes: BTreeMap<Class, (u64, u64)> = BTreeMap::new();
+        let mut hints: BTreeMap<CacheHint, (u64, u64)> = BTreeMap::new();
         let mut tensor: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for (pc, (count, traffic)) in grid.counts.iter().zip(&grid.traffic).enumerate() {
             if count.warps == 0 {
@@ -96,6 +110,11 @@ impl Counters {
             let class = classes.entry(grid.program.origins[pc].class).or_default();
             class.0 += count.warps;
             class.1 += count.lanes;
+            if traffic.global_requests > 0 {
+                let hint = hints.entry(grid.program.origins[pc].hint).or_default();
+                hint.0 += traffic.global_requests;
+                hint.1 += traffic.global_read_bytes + traffic.global_written_bytes;
+            }
             if let Some(shape) = shape(&grid.program, pc) {
                 let entry = tensor.entry(shape).or_default();
                 entry.0 += count.warps;
@@ -108,6 +127,14 @@ impl Counters {
                 class,
                 warp_instructions: warps,
                 lane_instructions: lanes,
+            })
+            .collect();
+        counters.hints = hints
+            .into_iter()
+            .map(|(hint, (requests, bytes))| HintCounters {
+                hint,
+                requests,
+                bytes,
             })
             .collect();
         counters.tensor_flops = tensor.values().map(|(_, flops)| flops).sum();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Counters, LineCounters};
+use super::{CacheHint, Counters, LineCounters};
 
 /// Lines of the source that the table shows: those with most instructions.
 const LINES: usize = 16;
@@ -46,6 +46,12 @@ impl fmt::Display for Counters {
             "  sectors per request",
             memory.sectors_per_request()
         )?;
+        for hint in &self.hints {
+            let name = format!("  of these {}", hint.hint.name());
+            if hint.hint != CacheHint::None {
+                writeln!(f, "{name:<30}{:>16}{:>18} bytes", hint.requests, hint.bytes)?;
+            }
+        }
         let mut row = |what: &str, value: u64| writeln!(f, "{what:<30}{value:>16}");
         row("atomics of lanes", memory.atomics)?;
         row("  most at one address", self.atomics_at_one_address)?;

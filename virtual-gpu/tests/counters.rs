@@ -48,7 +48,7 @@ fn one_warp(text: &str) -> Counters {
 fn sectors_follow_the_stride() {
     for (stride, sectors) in [(0, 1), (1, 4), (2, 8), (8, 32), (64, 32)] {
         let counters = one_warp(&format!(
-            "    float v = p[i * {stride}];\n    if (v != 0.0f) p[0] = v;"
+            "    float v = p[i * {stride}];\n    asm volatile(\"\" :: \"f\"(v));"
         ));
         let memory = counters.memory;
         assert_eq!(
@@ -89,7 +89,7 @@ fn bank_conflicts_are_passes_beyond_one_for_each_128_bytes() {
     ] {
         let ty = ["", "float", "float2", "", "float4"][words];
         let counters = one_warp(&format!(
-            "    __shared__ {ty} s[{}];\n    s[i * {stride} / {words}] = {ty}();\n",
+            "    __shared__ {ty} s[{}];\n    s[i * {stride} / {words}] = {ty}();\n    asm volatile(\"\" :: \"l\"(s) : \"memory\");",
             32 * stride / words + 1
         ));
         let memory = counters.memory;
@@ -106,7 +106,8 @@ fn bank_conflicts_are_passes_beyond_one_for_each_128_bytes() {
 
 #[test]
 fn few_lanes_need_few_passes() {
-    let text = "    __shared__ float4 s[32];\n    if (i < 8) s[i] = float4();";
+    let text = "    __shared__ float4 s[32];\n    if (i < 8) s[i] = float4();\n    \
+                asm volatile(\"\" :: \"l\"(s) : \"memory\");";
     let memory = one_warp(text).memory;
     assert_eq!(
         (memory.shared_wavefronts, memory.shared_ideal_wavefronts),
@@ -121,7 +122,8 @@ fn atomics_barriers_and_divergence() {
     __shared__ int s[64];
     s[i] = i;
     __syncthreads();
-    if (i % 2) { p[128 + i] = sqrtf(s[i ^ 32]); } else { p[192 + i] = __sinf(s[i ^ 32]); }
+    float* mine = p + 256 * (1 + blockIdx.x);
+    if (i % 2) { mine[i] = sqrtf(s[i ^ 32]); } else { mine[64 + i] = __sinf(s[i ^ 32]); }
     __syncthreads();",
     );
     let counters = count(&source, LaunchConfig::linear(3, 64), 0);
@@ -137,7 +139,7 @@ fn atomics_barriers_and_divergence() {
         .unwrap();
     assert_eq!(
         (divergent.file.rsplit('/').next(), divergent.line),
-        (Some("k.cu"), 7)
+        (Some("k.cu"), 8)
     );
     assert_eq!(counters.divergent_branches, 6);
     let sync = counters

@@ -272,6 +272,15 @@ impl Grid {
                     return false;
                 }
             }
+            if self.options.fuel != 0 && self.instructions >= self.options.fuel {
+                let left = resident
+                    .iter()
+                    .any(|block| block.finished < block.warps.len());
+                if left || !waiting.is_empty() {
+                    standstill::out_of_fuel(self, &resident);
+                    return false;
+                }
+            }
             let count = resident.len();
             let (done, rest): (Vec<Block>, Vec<Block>) = resident
                 .into_iter()

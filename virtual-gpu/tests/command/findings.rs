@@ -152,3 +152,35 @@ extern "C" __global__ void twice(const float* x, float* y, int n) {
     assert_eq!(outcome.json()["completed"], json!(true));
     assert_eq!(outcome.err, "n is 100\n");
 }
+
+#[test]
+fn a_kernel_that_hangs_ends_when_its_fuel_does() {
+    let source = r#"extern "C" __global__ void twice(const float* x, float* y, volatile int n) {
+    while (n == 100) {}
+}
+"#;
+    let folder = Folder::new(source, &twice(100));
+    let outcome = folder.run(&["--json", "--fuel", "100000"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.err);
+    let finding = &outcome.json()["findings"][0];
+    assert_eq!(
+        (&finding["kind"], &finding["source"]["line"]),
+        (&json!("deadlock"), &json!(2))
+    );
+    assert_eq!(
+        Folder::new(source, &twice(99))
+            .run(&["--fuel", "100000"])
+            .code,
+        0
+    );
+}
+
+#[test]
+fn a_kernel_for_a_newer_device_is_warned_of() {
+    let folder = Folder::new(DOUBLE, &twice(100).replace("compute_80", "compute_90"));
+    assert_eq!(folder.run(&["--json"]).json()["warnings"], json!([]));
+    let outcome = folder.run(&["--json", "--profile", "a100"]);
+    assert_eq!(outcome.code, 0);
+    let warning = outcome.json()["warnings"][0].as_str().unwrap().to_string();
+    assert!(warning.contains("the kernel is for sm_90"), "{warning}");
+}

@@ -37,6 +37,9 @@ pub struct Run {
     /// How tensor-core products are summed: to the bit like the device, or plainly
     #[arg(long, default_value = "exact")]
     mma: Sums,
+    /// Warp instructions after which the kernel counts as hanging [default: no limit]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    fuel: u64,
     /// A folder with argN.in.bin for arguments whose contents are not to be generated
     #[arg(long, value_name = "DIR", value_parser = arguments::folder)]
     inputs: Option<PathBuf>,
@@ -101,8 +104,8 @@ impl Run {
                 Sums::Exact => MmaMode::Exact(profile.arch()),
                 Sums::Fast => MmaMode::Fast,
             },
+            fuel: self.fuel,
             registers_per_thread: registers,
-            ..LaunchOptions::default()
         };
         let config = LaunchConfig {
             grid: case.grid,
@@ -120,11 +123,13 @@ impl Run {
         if let Some(folder) = &self.outputs {
             arguments.save(&device, folder).map_err(Failure::Other)?;
         }
+        let mut warnings = launched.warnings;
+        warnings.extend(too_new(module.target(), &profile));
         let report = Report {
             completed: launched.completed,
             findings: launched.findings,
             counters: self.include_counters.then_some(launched.counters),
-            warnings: launched.warnings,
+            warnings,
         };
         if self.json {
             // What the kernel prints is not part of the document.
@@ -155,4 +160,14 @@ impl Run {
             (None, None) => Origin::Source(self.case.with_extension("cu")),
         }
     }
+}
+
+/// What to say of PTX that the imitated device would not take.
+fn too_new(target: &str, profile: &Profile) -> Option<String> {
+    let number = target.strip_prefix("sm_")?;
+    let number: u32 = number.trim_end_matches(['a', 'f']).parse().ok()?;
+    let (major, minor) = profile.capability;
+    (number > 10 * major + minor).then(|| {
+        format!("the kernel is for {target}; a real device like {}, of sm_{major}{minor}, would not load it", profile.name)
+    })
 }

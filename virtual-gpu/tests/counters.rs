@@ -168,6 +168,41 @@ fn local_memory_and_hints() {
     assert_eq!((streamed.requests, streamed.bytes), (8, 1024));
 }
 
+#[test]
+fn tensor_products_and_asynchronous_copies() {
+    let source = r#"extern "C" __global__ void kernel(float* p) {
+    __shared__ float4 s[32];
+    int i = threadIdx.x;
+    unsigned to = (unsigned)__cvta_generic_to_shared(s + i);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(p + 4 * i) : "memory");
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncthreads();
+    float4 d = s[31 - i];
+    for (int k = 0; k < 5; ++k) {
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4}, {%4,%4}, {%0,%1,%2,%3};"
+            : "+f"(d.x), "+f"(d.y), "+f"(d.z), "+f"(d.w) : "r"(i));
+    }
+    ((float4*)p)[i + 32] = d;
+}
+"#;
+    let counters = count(source, LaunchConfig::linear(1, 32), 0);
+    let [tensor] = &counters.tensor[..] else {
+        panic!("{:?}", counters.tensor)
+    };
+    assert_eq!(
+        (tensor.shape.as_str(), tensor.count),
+        ("m16n8k16 f32.bf16.bf16.f32", 5)
+    );
+    assert_eq!((tensor.flops, counters.tensor_flops), (5 * 4096, 5 * 4096));
+    let line = counters
+        .lines
+        .iter()
+        .find(|line| line.tensor_flops > 0)
+        .unwrap();
+    assert_eq!((line.line, line.tensor_flops), (10, 5 * 4096));
+    assert_eq!(counters.memory.async_bytes, 512);
+}
+
 /// Warps wait for each other by polling, so that the order of turns matters.
 const TURNS: &str = r#"extern "C" __global__ void kernel(int* p) {
     volatile int* turn = p;

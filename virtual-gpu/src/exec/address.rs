@@ -146,7 +146,7 @@ impl Machine<'_> {
 
     /// `len` bytes at `address`, if they are all of one allocation that allows the access.
     #[inline(always)]
-    fn bytes_at<const SPACE: u8>(
+    pub fn bytes_at<const SPACE: u8>(
         &mut self,
         address: u64,
         len: usize,

@@ -33,6 +33,8 @@ pub struct Block {
     pub shared: Bytes,
     /// Which shared bytes are initialised or pending.
     pub shared_state: ByteState,
+    /// Asynchronous copies started in it so far.
+    pub copies: u64,
     /// Its barriers.
     pub barriers: [Barrier; BARRIERS],
     /// Threads of the block.

@@ -33,13 +33,18 @@ impl PcCount {
     #[inline(always)]
     pub(super) fn add(&mut self, mask: u32) {
         self.warps += 1;
-        self.lanes += u64::from(mask.count_ones());
+        // Counting bits takes many steps on processors without an instruction for it.
+        self.lanes += if mask == u32::MAX {
+            32
+        } else {
+            u64::from(mask.count_ones())
+        };
     }
 
     /// Takes back an execution that came to nothing, because the fragment waits and will execute it again.
     pub(super) fn take_back(&mut self, mask: u32) {
-        self.warps -= 1;
-        self.lanes -= u64::from(mask.count_ones());
+        self.warps = self.warps.saturating_sub(1);
+        self.lanes = self.lanes.saturating_sub(u64::from(mask.count_ones()));
     }
 }
 
@@ -222,10 +227,13 @@ impl Grid {
                 Constant::Function(function) => FUNCTION_BASE + 16 * u64::from(function),
             };
             let words = [wide as u32, (wide >> 32) as u32];
+            // Both rows of a wide constant are alike, as all lanes are.
             let pairs: [u32; LANES] = std::array::from_fn(|lane| words[lane % 2]);
             rows[index] = Row(pairs);
             rows[index + 1] = Row(pairs);
         }
+        // Slots of constants count backwards from the registers.
+        rows.reverse();
         rows
     }
 
@@ -315,6 +323,7 @@ impl Grid {
                 let mut state = self.spare.pop().unwrap_or_default();
                 let (rows, predicates) = (program.rows as usize, program.predicates as usize);
                 state.start(
+                    &self.constants,
                     warp,
                     u32::MAX >> (32 - lanes),
                     0,
@@ -331,6 +340,7 @@ impl Grid {
             warps,
             shared: Bytes::new(shared),
             shared_state: ByteState::new(if all_checks { shared } else { 0 }, false),
+            copies: 0,
             barriers: std::array::from_fn(|_| Barrier::default()),
             threads,
             exited: 0,
@@ -383,6 +393,16 @@ impl Grid {
                 return true;
             }
         }
+    }
+
+    /// True once in `times`, at random, in runs with a seed.
+    pub fn chance(&mut self, times: usize) -> bool {
+        self.options.seed != 0 && self.random.below(times) == 0
+    }
+
+    /// A random number below `bound`.
+    pub fn pick(&mut self, bound: usize) -> usize {
+        self.random.below(bound)
     }
 
     /// Records a finding at `site`, with what else it involves.

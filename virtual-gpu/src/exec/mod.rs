@@ -5,6 +5,7 @@
 
 mod address;
 mod block;
+mod copies;
 mod grid;
 mod inst;
 mod isa;
@@ -26,7 +27,7 @@ pub use inst::{Flow, Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, unary};
 pub use program::{
-    Access, CacheHint, Call, Class, Constant, Extra, LaunchValue, Limits, Order, Origin,
-    ParameterLayout, Program, Scope, SharedVariable,
+    Access, AsyncCopy, CacheHint, Call, Class, Constant, CopySource, Extra, LaunchValue, Limits,
+    Order, Origin, ParameterLayout, Program, Scope, SharedVariable,
 };
 pub use row::{LANES, Slot};

@@ -325,11 +325,10 @@ fn first_unused(
 /// Passes that a request needs when no two words collide: one for each group of lanes that takes part.
 fn ideal_wavefronts(mask: u32, bytes: usize) -> u64 {
     let group = (128 / bytes.max(4)).max(1);
-    let lanes = u32::MAX >> (LANES - group);
-    (0..LANES)
-        .step_by(group)
-        .filter(|first| mask >> first & lanes != 0)
-        .count() as u64
+    let lanes = u32::MAX >> (LANES - group.min(LANES));
+    let groups = (0..LANES).step_by(group);
+    let busy = groups.filter(|first| mask >> first & lanes != 0).count();
+    busy as u64
 }
 
 /// Passes over the 32 banks: lanes go in groups of 128 bytes (all, halves for 8 bytes a lane, quarters for 16), and a

@@ -216,6 +216,8 @@ pub enum Extra {
     Parts(Vec<Option<Slot>>),
     /// A conversion.
     Convert(crate::num::convert::Convert),
+    /// A `cp.async`.
+    Copy(AsyncCopy),
     /// A tensor-core product.
     Mma(crate::num::mma::Mma, Vec<Slot>),
 }
@@ -261,6 +263,32 @@ pub struct Access {
     pub scope: Scope,
     /// Bytes of the vector that are used; others may be uninitialised (`used_bytes_mask`).
     pub used_bytes: u32,
+    /// Whether the warp makes the access as one, whichever lane gives the address (`ldmatrix`).
+    pub collective: bool,
+    /// Whether a `cp.async` makes it, now or later.
+    pub asynchronous: bool,
+}
+
+/// Both sides of a `cp.async`.
+#[derive(Clone, Debug)]
+pub struct AsyncCopy {
+    /// The write to shared memory.
+    pub to: Access,
+    /// The read of global memory.
+    pub from: Access,
+    /// How much is read; the rest of the destination becomes zero.
+    pub source: CopySource,
+}
+
+/// How much of its source a `cp.async` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopySource {
+    /// All of it.
+    Whole,
+    /// As many bytes as a register says.
+    Size,
+    /// All of it or nothing: nothing where a predicate is true, or false with the flag.
+    Ignored(bool),
 }
 
 /// A call of a device function.

@@ -239,7 +239,7 @@ pub fn divergence(machine: &mut Machine<'_>) -> Stop {
         FindingKind::Membermask
     };
     let what = if barrier {
-        "this barrier needs the whole warp"
+        "the whole warp must execute this"
     } else {
         "this instruction's member mask names them"
     };

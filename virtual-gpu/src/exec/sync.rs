@@ -6,7 +6,9 @@ use super::program::{Access, Order, Scope};
 use super::row::LANES;
 use super::warp::State;
 use crate::check::finding::{FindingKind, MemorySpace, Other};
-use crate::check::race::{self, Actor, Conflict, ConflictKind, LaneAccess, Space};
+use crate::check::race::{
+    self, Actor, Completion, Conflict, ConflictKind, Footprint, LaneAccess, Space,
+};
 
 impl From<Scope> for race::Scope {
     fn from(scope: Scope) -> Self {
@@ -58,10 +60,26 @@ impl Machine<'_> {
             addresses: offsets,
             mask,
             bytes: bytes as u32,
-            collective: false,
+            collective: access.collective,
             values,
         };
-        let conflict = races.access(who, space, pc, act, &lanes);
+        let conflict = match (access.asynchronous, kind) {
+            (false, _) => races.access(who, space, pc, act, &lanes),
+            (true, Use::Read) => races.async_read(
+                who,
+                space,
+                pc,
+                &Footprint::Lanes(&lanes),
+                Completion::CpAsync,
+            ),
+            (true, _) => races.async_write(
+                who,
+                space,
+                pc,
+                &Footprint::Lanes(&lanes),
+                Completion::CpAsync,
+            ),
+        };
         // A fence and the store that publishes it are a pattern of which the store is part: who acquires what was
         // published knows of the store too. Fencing again says that, as long as nothing else came between.
         if let Some(scope) = self.warp.fenced.take()
@@ -256,6 +274,22 @@ impl Machine<'_> {
         self.warp.fenced = Some(scope);
         if let Some(races) = &mut self.grid.races {
             races.fence(who, scope.into());
+        }
+    }
+
+    /// The active lanes have closed a group of `cp.async`.
+    pub fn note_copy_commit(&mut self) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.async_commit_group(who);
+        }
+    }
+
+    /// The first `groups` groups of `cp.async` that the warp has closed are complete, and their lanes know it.
+    pub fn note_copy_wait(&mut self, groups: u32) {
+        let who = self.actor();
+        if let Some(races) = &mut self.grid.races {
+            races.async_wait_group(who, groups);
         }
     }
 

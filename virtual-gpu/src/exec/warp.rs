@@ -1,5 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::copies::Copies;
 use super::program::Scope;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
@@ -91,7 +92,7 @@ impl Fragment {
 pub struct Warp {
     /// Index in its block.
     pub index: u32,
-    /// Registers.
+    /// Constants of the program, then registers.
     pub registers: Vec<Row>,
     /// Predicates, one bit a lane.
     pub predicates: Vec<u32>,
@@ -113,12 +114,16 @@ pub struct Warp {
     pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
+    /// `cp.async` of its lanes.
+    pub copies: Copies,
 }
 
 impl Warp {
-    /// A warp of `launched` lanes about to run `entry`.
+    /// A warp of `launched` lanes about to run `entry`; `constants` are copied before its registers.
+    #[allow(clippy::too_many_arguments)] // Sizes of one program, told once a warp.
     pub fn start(
         &mut self,
+        constants: &[Row],
         index: u32,
         launched: u32,
         entry: u32,
@@ -128,7 +133,8 @@ impl Warp {
     ) {
         self.index = index;
         self.registers.clear();
-        self.registers.resize(rows, Row::ZERO);
+        self.registers.extend_from_slice(constants);
+        self.registers.resize(constants.len() + rows, Row::ZERO);
         self.predicates.clear();
         self.predicates.resize(predicates, 0);
         self.predicates[0] = u32::MAX;
@@ -136,6 +142,7 @@ impl Warp {
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
         self.fenced = None;
+        self.copies.clear();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

@@ -3,7 +3,7 @@
 use super::context::{Lowering, Symbol};
 use super::registers::Registers;
 use super::shared::Layout;
-use super::{Result, control, convert, float, half, integer, memory, moves, warp};
+use super::{Result, control, convert, copy, float, half, integer, memory, moves, tensor, warp};
 use crate::exec::{Class, Extra, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
@@ -163,6 +163,11 @@ impl Builder<'_> {
                     lowering.location = (location.line != 0)
                         .then_some(*location)
                         .or(lowering.location)
+                }
+                Statement::Pragma(texts) => {
+                    if let Some(mask) = texts.iter().find_map(|text| used_bytes(text)) {
+                        lowering.used_bytes = mask;
+                    }
                 }
                 Statement::Variable(variable) => self.variable(lowering, variable)?,
                 Statement::BranchTargets(name, targets) => {
@@ -341,6 +346,10 @@ impl Builder<'_> {
             }
             "bar" | "barrier" | "shfl" | "vote" | "match" | "redux" | "activemask" | "elect"
             | "griddepcontrol" | "setmaxnreg" => warp::lower(lowering, instruction, modifiers)?,
+            "cp" => copy::lower(lowering, instruction, modifiers)?,
+            "mma" | "ldmatrix" | "stmatrix" | "movmatrix" => {
+                tensor::lower(lowering, instruction, modifiers)?
+            }
             "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "lop3" | "bfe"
             | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "bmsk" | "szext" | "dp4a"
             | "dp2a" | "mul24" | "mad24" | "sad" | "addc" | "subc" | "madc" => {
@@ -369,6 +378,9 @@ impl Builder<'_> {
         modifiers: &mut Modifiers<'_>,
     ) -> Result<()> {
         use crate::num::ScalarType::*;
+        if matches!(modifiers.rest().last(), Some(&("u16x2" | "s16x2"))) {
+            return super::packed::lower(lowering, instruction, modifiers);
+        }
         let Some(ty) = modifiers
             .rest()
             .last()
@@ -381,6 +393,15 @@ impl Builder<'_> {
             F16 | F16x2 | BF16 | BF16x2 => half::lower(lowering, instruction, modifiers),
             _ => integer::lower(lowering, instruction, modifiers),
         }
+    }
+}
+
+/// The mask of the pragma `used_bytes_mask`; a mask that is no number says nothing.
+fn used_bytes(text: &str) -> Option<u32> {
+    let mask = text.trim().strip_prefix("used_bytes_mask")?.trim();
+    match mask.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => mask.parse().ok(),
     }
 }
 

@@ -16,16 +16,11 @@ const EITHER_KIND: [(&str, &str); 1] = [("race_shared_wait_then_no_barrier", "pe
 const PENDING: &[&str] = &[
     "mbarrier_misuse",
     "missing_proxy_fence",
-    "pending_async_read",
     "clean_bulk_round_trip",
-    "clean_cp_async_pipeline",
     "clean_mbarrier_ring",
     "deadlock_mbarrier",
-    "divergent_barrier_ldmatrix",
-    "divergent_barrier_mma",
-    "misaligned_cp_async",
-    "misaligned_ldmatrix_row",
-    "race_shared_wait_then_no_barrier",
+    "pending_async_read_bulk",
+    "pending_async_read_wrong_parity",
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use crate::exec::block::BARRIERS;
 use crate::exec::inst::{Flow, Inst};
 use crate::exec::isa::Code;
 use crate::exec::machine::{Lanes, Machine};
-use crate::exec::row::Slot;
+use crate::exec::row::{FULL, Slot};
 use crate::exec::warp::State;
 
 /// Flags of a barrier instruction.
@@ -214,6 +214,42 @@ impl Machine<'_> {
         } else {
             Err(Flow::Jump)
         }
+    }
+
+    /// Gathers the whole warp for an `.aligned` instruction; an error is what the instruction returns.
+    #[inline(always)]
+    pub fn whole_warp(&mut self) -> Result<(), Flow> {
+        if self.mask != FULL {
+            return self.part_of_warp();
+        }
+        self.note_warp_sync();
+        Ok(())
+    }
+
+    #[cold]
+    fn part_of_warp(&mut self) -> Result<(), Flow> {
+        if !self.gather(self.warp.alive(), true) {
+            return Err(Flow::Jump);
+        }
+        let lane = self.mask.trailing_zeros() as usize;
+        let (gone, never) = (self.warp.exited, !self.warp.launched);
+        let why = if gone != 0 {
+            format!("lanes {gone:#010x} have returned before it")
+        } else if never != 0 {
+            format!("lanes {never:#010x} do not exist in a block of this size")
+        } else {
+            format!(
+                "its guard leaves out lanes {:#010x}",
+                self.fragment & !self.mask
+            )
+        };
+        let message = format!("the instruction needs all lanes of the warp, but {why}");
+        Err(self.fault(
+            FindingKind::DivergentBarrier,
+            MemorySpace::None,
+            lane,
+            message,
+        ))
     }
 
     #[cold]

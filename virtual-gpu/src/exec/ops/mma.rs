@@ -1,0 +1,103 @@
+//! `mma`: products of small matrices by the whole warp.
+
+use crate::exec::inst::{Flow, Handler, Inst};
+use crate::exec::isa::{Code, handler};
+use crate::exec::machine::Machine;
+use crate::exec::program::Extra;
+use crate::exec::row::{LANES, Row, Slot};
+use crate::num::ScalarType;
+use crate::num::mma::{Mma, MmaShape};
+
+/// Forms whose code is compiled for them alone, because most kernels use one of them.
+mod form {
+    pub const ANY: u8 = 0;
+    pub const BF16: u8 = 1;
+    pub const F16: u8 = 2;
+}
+
+const fn k16(ty: ScalarType) -> Mma {
+    Mma {
+        shape: MmaShape { m: 16, n: 8, k: 16 },
+        a: ty,
+        b: ty,
+        c: ScalarType::F32,
+        d: ScalarType::F32,
+        satfinite: false,
+    }
+}
+
+const BF16_FORM: Mma = k16(ScalarType::BF16);
+const F16_FORM: Mma = k16(ScalarType::F16);
+
+/// The handler of a form that has passed [`Mma::check`]. The instruction's extra data has the slots of D, A, B and C,
+/// one for each 32-bit row.
+pub fn product(mma: &Mma) -> Handler {
+    match mma {
+        form if *form == BF16_FORM => handler::<Product<{ form::BF16 }>>(),
+        form if *form == F16_FORM => handler::<Product<{ form::F16 }>>(),
+        form if form.a == ScalarType::F64 => handler::<ProductDouble>(),
+        _ => handler::<Product<{ form::ANY }>>(),
+    }
+}
+
+struct Product<const FORM: u8>;
+
+impl<const FORM: u8> Code for Product<FORM> {
+    #[inline(always)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        // SAFETY: the handler's contract; forms without double precision have at most 4, 2 and 4 rows.
+        unsafe { multiply::<4, 2, 4, FORM>(machine, inst) }
+    }
+}
+
+struct ProductDouble;
+
+impl Code for ProductDouble {
+    #[inline(always)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        // SAFETY: the handler's contract; forms in double precision have at most 16, 8 and 8 rows.
+        unsafe { multiply::<16, 8, 8, { form::ANY }>(machine, inst) }
+    }
+}
+
+/// Multiplies matrices of at most `A`, `B` and `C` rows of registers.
+#[inline(always)]
+unsafe fn multiply<const A: usize, const B: usize, const C: usize, const FORM: u8>(
+    machine: &mut Machine<'_>,
+    inst: &Inst,
+) -> Flow {
+    if let Err(flow) = machine.whole_warp() {
+        return flow;
+    }
+    let Extra::Mma(any, slots) = &machine.grid.program.extras[inst.ext as usize] else {
+        unreachable!("mma is lowered with its form and registers");
+    };
+    let mma = match FORM {
+        form::BF16 => BF16_FORM,
+        form::F16 => F16_FORM,
+        _ => *any,
+    };
+    let (a_rows, b_rows, c_rows) = mma.registers();
+    let (d, sources) = slots.split_at(c_rows);
+    let (mut a, mut b, mut c) = ([[0; LANES]; A], [[0; LANES]; B], [[0; LANES]; C]);
+    // SAFETY: slots of the program; D has no constants.
+    unsafe {
+        read(machine, &mut a, &sources[..a_rows]);
+        read(machine, &mut b, &sources[a_rows..a_rows + b_rows]);
+        read(machine, &mut c, &sources[a_rows + b_rows..]);
+        let mut sums = [[0; LANES]; C];
+        mma.run(machine.grid.options.mma, &a, &b, &c, &mut sums);
+        for (slot, sum) in d.iter().zip(&sums) {
+            machine.pointer(*slot).write(Row(*sum));
+        }
+    }
+    Flow::Next
+}
+
+#[inline(always)]
+unsafe fn read(machine: &Machine<'_>, rows: &mut [[u32; LANES]], slots: &[Slot]) {
+    for (row, slot) in rows.iter_mut().zip(slots) {
+        // SAFETY: passed on.
+        *row = unsafe { machine.row(*slot) };
+    }
+}

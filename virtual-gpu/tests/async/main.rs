@@ -1,0 +1,6 @@
+//! Tensor-core instructions, asynchronous copies and mbarriers, as kernels use them: hand-written PTX and CUDA C++.
+
+mod bench;
+mod copies;
+mod machine;
+mod matrices;

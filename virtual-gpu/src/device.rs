@@ -238,7 +238,7 @@ impl Device {
         };
         self.load(module)?;
         self.check(program, config, parameters)?;
-        let resident_limit = self.resident_limit(program, config);
+        let resident_limit = self.resident_limit(program, config, options);
         if config.cooperative && config.blocks() > resident_limit as u64 {
             return Ok(self.not_resident(program, module, config, resident_limit));
         }
@@ -251,7 +251,7 @@ impl Device {
             options: *options,
             profile: self.profile.clone(),
             memory: std::mem::replace(&mut self.memory, Memory::new(0)),
-            resident_limit,
+            resident_limit: resident_limit.max(1),
         });
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
@@ -324,14 +324,21 @@ impl Device {
     }
 
     /// Blocks of a kernel that the whole device holds.
-    fn resident_limit(&self, program: &Program, config: &LaunchConfig) -> usize {
+    fn resident_limit(
+        &self,
+        program: &Program,
+        config: &LaunchConfig,
+        options: &LaunchOptions,
+    ) -> usize {
         let shared = program.shared_declared + config.dynamic_shared;
         let each = self.profile.blocks_per_multiprocessor(
             config.threads(),
             shared,
-            program.limits.max_registers,
+            options
+                .registers_per_thread
+                .unwrap_or(program.limits.max_registers),
         );
-        (each.max(1) * self.profile.multiprocessors) as usize
+        (each * self.profile.multiprocessors) as usize
     }
 
     fn not_resident(

@@ -69,6 +69,9 @@ pub struct LaunchOptions {
     pub fuel: u64,
     /// How long a kernel that polls memory of the host is let wait for it to change before that counts as a deadlock.
     pub host_wait: Duration,
+    /// Registers of a thread as ptxas allots them, which decide how many blocks are resident; without them the limit
+    /// that the kernel declares is taken, if it declares one.
+    pub registers_per_thread: Option<u32>,
 }
 
 impl Default for LaunchOptions {
@@ -80,6 +83,7 @@ impl Default for LaunchOptions {
             mma: MmaMode::Exact(Arch::Hopper),
             fuel: 0,
             host_wait: Duration::from_secs(30),
+            registers_per_thread: None,
         }
     }
 }

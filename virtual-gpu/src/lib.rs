@@ -16,6 +16,6 @@ pub mod ptx;
 pub use device::{Device, LaunchError};
 pub use launch::{Checks, LaunchConfig, LaunchOptions, LaunchReport};
 pub use memory::{DevicePointer, MemoryError};
-pub use module::Module;
+pub use module::{KernelInfo, Module};
 pub use num::mma::{Arch, MmaMode};
 pub use profile::Profile;

@@ -54,6 +54,23 @@ impl Module {
         }))
     }
 
+    /// The kernels of a PTX text that cannot be lowered, each with the first line that is in the way. A text that cannot
+    /// even be parsed is an error.
+    pub fn unsupported(text: &str) -> Result<Vec<(String, PtxError)>, PtxError> {
+        let module = ptx::parse(text)?;
+        let kernels = module
+            .functions
+            .iter()
+            .enumerate()
+            .filter(|(_, function)| function.entry && function.body.is_some());
+        Ok(kernels
+            .filter_map(|(index, function)| {
+                let error = lower::kernel(&module, index, text).err()?;
+                Some((function.name.clone(), error))
+            })
+            .collect())
+    }
+
     /// `.target` of the text: `sm_90`, ...
     pub fn target(&self) -> &str {
         &self.target
@@ -153,10 +170,14 @@ impl KernelInfo<'_> {
         self.program.limits
     }
 
-    /// 32-bit registers of a thread while the kernel runs here: about what a compiler would need at most, since values
-    /// that are never alive together share one.
-    pub fn registers(&self) -> u32 {
+    /// Rows of 32-bit registers that a warp has, where a 64-bit register takes two.
+    pub fn register_rows(&self) -> u32 {
         self.program.rows
+    }
+
+    /// Predicate registers that a warp has.
+    pub fn predicates(&self) -> u32 {
+        self.program.predicates
     }
 
     /// PTX instructions, called functions included.

@@ -91,7 +91,7 @@ impl Function {
             3 => kernel.local_bytes() as i32,
             // PTX has no register count. The limit of a kernel that has one, else what the executor needs.
             4 if facts.register_limit != 0 => facts.register_limit as i32,
-            4 => kernel.registers().min(255) as i32,
+            4 => kernel.register_rows().min(255) as i32,
             5 => (10 * major + minor) as i32,
             6 => architecture(self.code.target()),
             7 => 0,

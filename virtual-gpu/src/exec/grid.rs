@@ -15,6 +15,7 @@ use crate::check::shadow::ByteState;
 use crate::launch::{Checks, LaunchConfig, LaunchOptions};
 use crate::memory::{Bytes, Memory};
 use crate::profile::{Profile, counters::MemoryCounters};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Executions of one instruction.
@@ -24,20 +25,28 @@ pub struct PcCount {
     pub warps: u64,
     /// By lanes.
     pub lanes: u64,
-    /// Of these, executions by less than 32 lanes.
-    pub partial: u64,
+    /// Branches at which lanes parted.
+    pub splits: u64,
+    /// Arrivals at a barrier of the block.
+    pub arrivals: u64,
 }
 
 impl PcCount {
     #[inline(always)]
     pub(super) fn add(&mut self, mask: u32) {
         self.warps += 1;
-        if mask == u32::MAX {
-            self.lanes += 32;
+        // Counting bits takes many steps on processors without an instruction for it.
+        self.lanes += if mask == u32::MAX {
+            32
         } else {
-            self.lanes += u64::from(mask.count_ones());
-            self.partial += 1;
-        }
+            u64::from(mask.count_ones())
+        };
+    }
+
+    /// Takes back an execution that came to nothing, because the fragment waits and will execute it again.
+    pub(super) fn take_back(&mut self, mask: u32) {
+        self.warps = self.warps.saturating_sub(1);
+        self.lanes = self.lanes.saturating_sub(u64::from(mask.count_ones()));
     }
 }
 
@@ -67,8 +76,8 @@ pub struct Grid {
     pub instructions: u64,
     /// Times that a warp slept.
     pub slept: u64,
-    /// Branches that parted a fragment.
-    pub divergent_branches: u64,
+    /// Atomic operations by allocation or block, and offset.
+    pub atomics: HashMap<u64, u64>,
     /// What was found.
     pub findings: Findings,
     /// What merely deserves a look.
@@ -157,7 +166,7 @@ impl Grid {
             traffic,
             instructions: 0,
             slept: 0,
-            divergent_branches: 0,
+            atomics: HashMap::new(),
             findings: Findings::default(),
             warnings: Vec::new(),
             printed: String::new(),
@@ -273,6 +282,15 @@ impl Grid {
             }
             for index in order {
                 if !self.run_block(&mut resident[index]) {
+                    return false;
+                }
+            }
+            if self.options.fuel != 0 && self.instructions >= self.options.fuel {
+                let left = resident
+                    .iter()
+                    .any(|block| block.finished < block.warps.len());
+                if left || !waiting.is_empty() {
+                    standstill::out_of_fuel(self, &resident);
                     return false;
                 }
             }

@@ -28,8 +28,8 @@ pub use inst::{Flow, Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, unary};
 pub use program::{
-    Access, AsyncCopy, BulkCopy, Call, Class, Constant, CopySource, Extra, LaunchValue, Limits,
-    MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program, Scope,
-    SharedVariable,
+    Access, AsyncCopy, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra, LaunchValue,
+    Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program,
+    Scope, SharedVariable,
 };
 pub use row::{LANES, Slot};

@@ -166,8 +166,20 @@ impl Machine<'_> {
             Use::Atomic => {
                 traffic.global_read_bytes += moved;
                 traffic.global_written_bytes += moved;
-                traffic.atomics += u64::from(self.mask.count_ones());
+                self.count_atomics(addresses, 0);
             }
+        }
+    }
+
+    /// Counts atomics of the active lanes; `space` tells the addresses of one memory from those of another.
+    fn count_atomics(&mut self, addresses: &[u64; LANES], space: u64) {
+        self.grid.traffic[self.pc as usize].atomics += u64::from(self.mask.count_ones());
+        for lane in Lanes(self.mask) {
+            *self
+                .grid
+                .atomics
+                .entry(space | addresses[lane])
+                .or_default() += 1;
         }
     }
 
@@ -187,11 +199,9 @@ impl Machine<'_> {
             traffic.shared_wavefronts += waves;
             traffic.shared_ideal_wavefronts += ideal_wavefronts(self.mask, bytes);
             traffic.shared_bytes += moved;
-            traffic.atomics += if kind == Use::Atomic {
-                u64::from(self.mask.count_ones())
-            } else {
-                0
-            };
+            if kind == Use::Atomic {
+                self.count_atomics(addresses, 1 << 63 | u64::from(self.block.index) << 32);
+            }
         }
         if self.grid.options.checks != Checks::All {
             return;

@@ -47,6 +47,49 @@ pub struct Origin {
     pub location: Option<Location>,
     /// What the instruction counts as.
     pub class: Class,
+    /// What it asks of caches.
+    pub hint: CacheHint,
+}
+
+/// What a memory access asks of caches. It changes no result.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheHint {
+    /// Nothing in particular.
+    #[default]
+    None,
+    /// `.cs`, `.lu`, `.L2::evict_first`, `.L1::evict_first`: not needed again.
+    EvictFirst,
+    /// `.L2::evict_last`, `.L1::evict_last`: to be kept.
+    EvictLast,
+    /// `.L1::no_allocate`, `.cg`, `.cv`: past L1.
+    NoAllocate,
+    /// `.L2::cache_hint`: as a policy in a register says.
+    Policy,
+}
+
+impl CacheHint {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::EvictFirst => "evict_first",
+            Self::EvictLast => "evict_last",
+            Self::NoAllocate => "no_allocate",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// Kinds of instructions that are counted apart.
@@ -70,6 +113,28 @@ pub enum Class {
     Tensor,
     Async,
     Other,
+}
+
+impl Class {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Float32 => "float32",
+            Self::Float64 => "float64",
+            Self::Half => "half",
+            Self::Special => "special",
+            Self::Convert => "convert",
+            Self::Move => "move",
+            Self::Memory => "memory",
+            Self::Atomic => "atomic",
+            Self::Branch => "branch",
+            Self::Sync => "sync",
+            Self::Tensor => "tensor",
+            Self::Async => "async",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// A row (or two) of constants.

@@ -112,6 +112,9 @@ impl Machine<'_> {
         let fragment = &mut self.warp.fragments[current];
         fragment.pc = self.pc;
         fragment.state = state;
+        if self.grid.options.counters {
+            self.grid.counts[self.pc as usize].take_back(self.mask);
+        }
         Flow::Jump
     }
 

@@ -103,7 +103,14 @@ pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool
         grace.rounds += 1;
     }
     if !woken {
-        deadlock(grid, blocks);
+        let kind = match blocks
+            .iter()
+            .any(|block| block.warps.iter().any(|w| exited_from_barrier(block, w)))
+        {
+            true => FindingKind::DivergentBarrier,
+            false => FindingKind::Deadlock,
+        };
+        list_waiters(grid, blocks, kind, "nobody can go on");
     }
     woken
 }
@@ -147,7 +154,16 @@ fn host_changes(grid: &Grid, blocks: &[Block], long: bool) -> bool {
     }
 }
 
-fn deadlock(grid: &mut Grid, blocks: &[Block]) {
+/// The launch has executed more instructions than it may: reports who is not done.
+pub fn out_of_fuel(grid: &mut Grid, blocks: &[Block]) {
+    let why = format!(
+        "the kernel has not come to its end within {} warp instructions",
+        grid.instructions
+    );
+    list_waiters(grid, blocks, FindingKind::Deadlock, &why);
+}
+
+fn list_waiters(grid: &mut Grid, blocks: &[Block], kind: FindingKind, why: &str) {
     let mut waiters = Vec::new();
     let mut first = None;
     for block in blocks {
@@ -186,16 +202,9 @@ fn deadlock(grid: &mut Grid, blocks: &[Block]) {
     let others = waiters.len();
     waiters.truncate(32);
     let message = match others {
-        0 => format!("nobody can go on: the only waiter {what}"),
-        1 => format!("nobody can go on: this warp {what}; one more waits"),
-        n => format!("nobody can go on: this warp {what}; {n} more wait"),
-    };
-    let kind = match blocks
-        .iter()
-        .any(|block| block.warps.iter().any(|w| exited_from_barrier(block, w)))
-    {
-        true => FindingKind::DivergentBarrier,
-        false => FindingKind::Deadlock,
+        0 => format!("{why}: the only warp left {what}"),
+        1 => format!("{why}: this warp {what}; one more is left"),
+        n => format!("{why}: this warp {what}; {n} more are left"),
     };
     let other = (others > 0).then_some((u32::MAX, Other::Waiters { waiters }));
     grid.report(kind, MemorySpace::None, site, message, other);

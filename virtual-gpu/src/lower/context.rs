@@ -4,7 +4,7 @@ use super::Result;
 use super::modifiers::Modifiers;
 use super::registers::{Place, Registers, Rows};
 use crate::exec::{
-    Class, Constant, Extra, Handler, Inst, LaunchValue, Origin, Predicate, Slot, ops,
+    CacheHint, Class, Constant, Extra, Handler, Inst, LaunchValue, Origin, Predicate, Slot, ops,
 };
 use crate::memory::PARAMETER_BASE;
 use crate::num::ScalarType;
@@ -65,6 +65,8 @@ pub struct Lowering<'a> {
     line: u32,
     /// Source location of the current instruction.
     pub location: Option<Location>,
+    /// What the current instruction asks of caches.
+    pub hint: CacheHint,
     /// The carry flag of extended-precision arithmetic: a row, once used.
     pub carry: Option<Slot>,
     /// Bytes of a vector load that are used, from a pragma.
@@ -95,6 +97,7 @@ impl<'a> Lowering<'a> {
             guard: (Predicate::TRUE, false),
             line: 0,
             location: None,
+            hint: CacheHint::None,
             carry: None,
             used_bytes: u32::MAX,
         }
@@ -113,6 +116,7 @@ impl<'a> Lowering<'a> {
     /// Begins an instruction: its line and guard.
     pub fn begin(&mut self, instruction: &Instruction) -> Result<()> {
         self.line = instruction.line;
+        self.hint = CacheHint::None;
         self.guard = match &instruction.guard {
             None => (Predicate::TRUE, false),
             Some(Guard { register, negated }) => {
@@ -151,7 +155,7 @@ impl<'a> Lowering<'a> {
             b: Slot::register(0),
             c: Slot::register(0),
             imm: 0,
-            ext: 0,
+            ext: u32::MAX,
             guard: self.guard.0,
             p: Predicate::SINK,
             q: Predicate::TRUE,
@@ -169,6 +173,7 @@ impl<'a> Lowering<'a> {
             ptx_line: self.line,
             location: self.location,
             class,
+            hint: self.hint,
         });
     }
 

@@ -73,7 +73,7 @@ fn copy(
         return Err(lowering.unsupported(modifiers, "only .shared.global is"));
     }
     let policy = usize::from(modifiers.rest().contains(&"L2::cache_hint"));
-    modifiers.cache_hints();
+    lowering.hint = modifiers.cache_hints();
     let operands = &instruction.operands;
     if operands.len() < 3 + policy || operands.len() > 4 + policy {
         return Err(lowering.error(format!("{} takes 3 or 4 operands", modifiers.opcode)));

@@ -107,7 +107,7 @@ fn load_store(
         return Err(lowering.unsupported(modifiers, "constants are not written"));
     }
     modifiers.take("unified");
-    modifiers.cache_hints();
+    lowering.hint = modifiers.cache_hints();
     let count = modifiers.pick(|part| {
         Some(match part {
             "v2" => 2,
@@ -274,7 +274,7 @@ fn atomics(
         return Err(lowering.unsupported(modifiers, ".noftz is for f16 and bf16, which need it"));
     }
     let state_space = state_space(modifiers);
-    modifiers.cache_hints();
+    lowering.hint = modifiers.cache_hints();
     let order = modifiers.order().unwrap_or(Order::Relaxed);
     let scope = modifiers.scope().unwrap_or_default();
     let Some(operation) = modifiers.pick(Operation::from_name) else {

@@ -1,6 +1,6 @@
 //! Opcodes and their modifiers.
 
-use crate::exec::{Order, Scope};
+use crate::exec::{CacheHint, Order, Scope};
 use crate::num::{Rounding, ScalarType};
 
 /// The parts of an opcode: families take what they know, and nothing may be left over.
@@ -108,13 +108,26 @@ impl<'a> Modifiers<'a> {
         })
     }
 
-    /// Takes out hints for caches, which change no result.
-    pub fn cache_hints(&mut self) {
+    /// Takes out hints for caches, which change no result, and gives the strongest.
+    pub fn cache_hints(&mut self) -> CacheHint {
+        let has = |wanted: &[&str]| self.parts.iter().any(|part| wanted.contains(part));
+        let hint = if has(&["L2::cache_hint"]) {
+            CacheHint::Policy
+        } else if has(&["L2::evict_last", "L1::evict_last"]) {
+            CacheHint::EvictLast
+        } else if has(&["L2::evict_first", "L1::evict_first", "cs", "lu"]) {
+            CacheHint::EvictFirst
+        } else if has(&["L1::no_allocate", "cg", "cv"]) {
+            CacheHint::NoAllocate
+        } else {
+            CacheHint::None
+        };
         self.parts.retain(|part| {
             !matches!(*part, "ca" | "cg" | "cs" | "cv" | "lu" | "wb" | "wt" | "nc")
                 && !part.starts_with("L1::")
                 && !part.starts_with("L2::")
         });
+        hint
     }
 
     /// What nobody has taken.

@@ -58,6 +58,12 @@ impl Bytes {
         unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 
+    /// The bytes.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as for `as_slice`.
+        unsafe { std::slice::from_raw_parts_mut(self.first, self.len) }
+    }
+
     /// The first byte; valid for `len` bytes while the value lives.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.first

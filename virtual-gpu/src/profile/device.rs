@@ -1,5 +1,7 @@
 //! Devices that are imitated.
 
+use crate::num::mma::Arch;
+
 /// What a kernel can see of a device, and what limits a launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -112,25 +114,139 @@ impl Profile {
     /// Names that [`Profile::by_name`] knows.
     pub const NAMES: &'static [&'static str] = &["h100", "a100", "rtx4090"];
 
+    /// The architecture to compile for: `sm_80`, `sm_90a`, ...
+    pub fn target(&self) -> &'static str {
+        match self.capability {
+            (8, 9) => "sm_89",
+            (9, _) => "sm_90a",
+            _ => "sm_80",
+        }
+    }
+
+    /// How its tensor cores add.
+    pub fn arch(&self) -> Arch {
+        match self.capability {
+            (8, 9) => Arch::Ada,
+            (9, _) => Arch::Hopper,
+            (8, _) => Arch::Ampere,
+            _ => Arch::Blackwell,
+        }
+    }
+
     /// The same device with another number of multiprocessors.
     pub fn with_multiprocessors(mut self, count: u32) -> Self {
         self.multiprocessors = count.max(1);
         self
     }
 
-    /// Blocks of a kernel that a multiprocessor holds at a time. `registers` are those of a thread, 0 if unknown.
+    /// Blocks of a kernel that a multiprocessor holds at a time, as the occupancy calculator of CUDA counts them; 0 if
+    /// not even one fits. `shared` is the static and dynamic shared memory of a block in bytes, `registers` are those of
+    /// a thread, 0 if unknown.
     pub fn blocks_per_multiprocessor(&self, threads: u32, shared: u32, registers: u32) -> u32 {
         let warps = threads.div_ceil(32).max(1);
-        let by_threads = self.threads / (warps * 32);
+        let by_threads = self.threads / 32 / warps;
+        let reserved = shared.saturating_add(self.shared_reserved);
         let by_shared =
-            self.shared_per_multiprocessor / (shared + self.shared_reserved).next_multiple_of(128);
-        // Registers are handed out to warps in units of 256.
-        let by_registers = self
-            .registers
-            .checked_div((registers * 32).next_multiple_of(256) * warps);
+            self.shared_per_multiprocessor / reserved.div_ceil(128).saturating_mul(128).max(1);
         by_threads
             .min(by_shared)
             .min(self.blocks)
-            .min(by_registers.unwrap_or(u32::MAX))
+            .min(self.blocks_by_registers(warps, registers))
+    }
+
+    /// Each of the four parts of a multiprocessor has a quarter of the registers and hands them to warps in units of
+    /// 256. A block is refused if its warps, rounded up to the parts, need more than all registers.
+    fn blocks_by_registers(&self, warps: u32, registers: u32) -> u32 {
+        const PARTS: u32 = 4;
+        const UNIT: u32 = 256;
+        if registers == 0 {
+            return u32::MAX;
+        }
+        let each = registers
+            .saturating_mul(32)
+            .div_ceil(UNIT)
+            .saturating_mul(UNIT);
+        let rounded = warps.next_multiple_of(PARTS);
+        if each.saturating_mul(rounded) > self.registers {
+            return 0;
+        }
+        self.registers / PARTS / each * PARTS / warps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_give_profiles() {
+        for name in Profile::NAMES {
+            let profile = Profile::by_name(name).unwrap();
+            assert!(profile.target().starts_with("sm_"));
+            let (major, minor) = profile.capability;
+            assert!(
+                profile.target().contains(&format!("{major}{minor}")),
+                "{name}"
+            );
+        }
+        assert_eq!(Profile::by_name("H100"), None);
+    }
+
+    /// Bandwidths that NVIDIA's data sheets give, which follow from memory clock (two transfers a cycle) and bus width.
+    #[test]
+    fn memory_is_as_fast_as_the_data_sheets_say() {
+        for (profile, gigabytes) in [
+            (Profile::h100(), 3352),
+            (Profile::a100(), 2039),
+            (Profile::rtx4090(), 1008),
+        ] {
+            let bytes =
+                u64::from(profile.memory_clock) * 1000 * 2 * u64::from(profile.bus_width) / 8;
+            assert_eq!(bytes / 1_000_000_000, gigabytes, "{}", profile.name);
+        }
+    }
+
+    /// Facts of the CUDA occupancy calculator.
+    #[test]
+    fn occupancy() {
+        let (h100, a100, rtx) = (Profile::h100(), Profile::a100(), Profile::rtx4090());
+        for (profile, threads, shared, registers, blocks) in [
+            // 2048 threads, 1536 on Ada; at most 32 blocks, 24 on Ada.
+            (&h100, 256, 0, 32, 8),
+            (&rtx, 256, 0, 32, 6),
+            (&rtx, 1024, 0, 32, 1),
+            (&a100, 32, 0, 16, 32),
+            (&rtx, 32, 0, 16, 24),
+            // Half-empty warps take the room of full ones.
+            (&a100, 33, 0, 16, 32),
+            (&a100, 1000, 0, 16, 2),
+            // A thread of a block of 1024 has at most 64 registers.
+            (&a100, 1024, 0, 64, 1),
+            (&a100, 1024, 0, 65, 0),
+            // 255 registers leave room for 8 warps.
+            (&h100, 256, 0, 255, 1),
+            (&h100, 128, 0, 255, 2),
+            // Three warp groups of 168 registers fill a multiprocessor.
+            (&h100, 384, 0, 168, 1),
+            // 12 warps of 40 registers in each quarter, though all 65536 registers would do for 51.
+            (&h100, 96, 0, 40, 16),
+            // Each block takes 1 KiB more than it asks for.
+            (&a100, 128, 48 << 10, 32, 3),
+            (&a100, 128, 40 << 10, 32, 4),
+            (&a100, 128, 163 << 10, 32, 1),
+            (&h100, 128, 227 << 10, 32, 1),
+            (&h100, 128, 113 << 10, 32, 2),
+            (&h100, 128, 114 << 10, 32, 1),
+            (&rtx, 128, 49 << 10, 32, 2),
+            (&rtx, 128, 50 << 10, 32, 1),
+            (&h100, 128, u32::MAX, 32, 0),
+        ] {
+            assert_eq!(
+                profile.blocks_per_multiprocessor(threads, shared, registers),
+                blocks,
+                "{}: {threads} threads, {shared} bytes, {registers} registers",
+                profile.name
+            );
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! must be found: `KIND_name.cu` has a defect of that kind at a line marked `// BUG` (a race or a meeting of lanes has
 //! several such lines, and either may be named), `clean_name.cu` has none.
 
+mod run;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -135,6 +135,9 @@ impl Machine<'_> {
         barrier.arrived += threads;
         barrier.votes += (votes & self.mask).count_ones();
         barrier.warps |= 1 << self.warp.index;
+        if self.grid.options.counters {
+            self.grid.counts[self.pc as usize].arrivals += 1;
+        }
         let expected = count.unwrap_or(whole);
         let arrived = barrier.arrived;
         if arrived > expected {

@@ -40,8 +40,8 @@ impl Machine<'_> {
         let parent = &mut self.warp.fragments[current];
         parent.pc = self.pc + 1;
         parent.mask = rest;
-        if self.grid.options.counters {
-            self.grid.divergent_branches += 1;
+        if self.grid.options.counters && (rest != 0 || parts.len() > 1) {
+            self.grid.counts[self.pc as usize].splits += 1;
         }
         let (calls, turns) = (parent.calls.clone(), parent.turns);
         for &(pc, mask) in parts {

@@ -1,9 +1,8 @@
-//! What launches are counted by.
+//! Memory traffic.
 
-use crate::exec::Grid;
 use serde::Serialize;
 
-/// Memory traffic of an instruction.
+/// Memory traffic of an instruction, of a source line or of a launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryCounters {
     /// Warp-wide requests to global memory.
@@ -12,7 +11,7 @@ pub struct MemoryCounters {
     pub global_read_bytes: u64,
     /// Bytes that lanes wrote to global memory.
     pub global_written_bytes: u64,
-    /// Bytes read from global memory for the first time in the launch.
+    /// Bytes read from global memory for the first time in the launch, in words of 4.
     pub global_unique_read_bytes: u64,
     /// 32-byte sectors that global requests touched.
     pub global_sectors: u64,
@@ -20,7 +19,7 @@ pub struct MemoryCounters {
     pub shared_requests: u64,
     /// Passes over the banks that shared requests need.
     pub shared_wavefronts: u64,
-    /// Passes that a request without conflicts would need.
+    /// Passes that the same requests would need without bank conflicts.
     pub shared_ideal_wavefronts: u64,
     /// Bytes that lanes read from or wrote to shared memory.
     pub shared_bytes: u64,
@@ -51,28 +50,24 @@ impl MemoryCounters {
         self.async_bytes += other.async_bytes;
         self.polls += other.polls;
     }
-}
 
-/// What one launch was counted by.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Counters {
-    /// Instructions that warps executed.
-    pub warp_instructions: u64,
-    /// Instructions that lanes executed.
-    pub lane_instructions: u64,
-    /// Memory traffic.
-    pub memory: MemoryCounters,
-}
+    /// Bytes read from global memory that this launch had read before: what a cache may save.
+    pub fn global_reread_bytes(&self) -> u64 {
+        self.global_read_bytes
+            .saturating_sub(self.global_unique_read_bytes)
+    }
 
-impl Counters {
-    /// The counts of a launch that has run.
-    pub(crate) fn of(grid: &Grid) -> Self {
-        let mut counters = Self::default();
-        for (count, traffic) in grid.counts.iter().zip(&grid.traffic) {
-            counters.warp_instructions += count.warps;
-            counters.lane_instructions += count.lanes;
-            counters.memory.add(traffic);
+    /// Sectors of a global request on average: 4 where 32 lanes move 4 bytes each, side by side.
+    pub fn sectors_per_request(&self) -> f64 {
+        match self.global_requests {
+            0 => 0.0,
+            requests => self.global_sectors as f64 / requests as f64,
         }
-        counters
+    }
+
+    /// Passes over the banks that conflicts cost.
+    pub fn bank_conflicts(&self) -> u64 {
+        self.shared_wavefronts
+            .saturating_sub(self.shared_ideal_wavefronts)
     }
 }

@@ -1,0 +1,98 @@
+//! Contents in, results out, and the device that a kernel sees.
+
+use std::fs;
+
+use crate::{DOUBLE, Folder, twice};
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+#[test]
+fn results_are_written_and_contents_read() {
+    let folder = Folder::new(DOUBLE, &twice(100));
+    let outcome = folder.run(&["--outputs", "out"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let first = fs::read(folder.path("out/arg1.out.bin")).unwrap();
+    let wanted: Vec<f32> = (0..100).map(|i| 2.0 * i as f32).collect();
+    assert_eq!(floats(&first), wanted);
+    assert!(!folder.path("out/arg0.out.bin").exists());
+
+    fs::create_dir(folder.path("in")).unwrap();
+    fs::write(folder.path("in/arg0.in.bin"), &first).unwrap();
+    let outcome = folder.run(&["--inputs", "in", "--outputs", "out"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let second = fs::read(folder.path("out/arg1.out.bin")).unwrap();
+    let wanted: Vec<f32> = (0..100).map(|i| 4.0 * i as f32).collect();
+    assert_eq!(floats(&second), wanted);
+
+    fs::write(folder.path("in/arg0.in.bin"), &first[4..]).unwrap();
+    let outcome = folder.run(&["--inputs", "in"]);
+    assert_eq!(outcome.code, 2);
+    assert!(
+        outcome.err.contains("396 bytes, but argument 0 has 400"),
+        "{}",
+        outcome.err
+    );
+}
+
+/// Writes the number of multiprocessors to y[0].
+const SMS: &str = r#"extern "C" __global__ void twice(const float* x, float* y, int n) {
+    unsigned count;
+    asm("mov.u32 %0, %%nsmid;" : "=r"(count));
+    if (threadIdx.x + blockIdx.x == 0) y[0] = (float)count;
+}
+"#;
+
+#[test]
+fn the_device_has_as_many_multiprocessors_as_asked_for() {
+    let folder = Folder::new(SMS, &twice(100));
+    for (arguments, wanted) in [
+        (&["--profile", "h100"][..], 132.0),
+        (&["--profile", "a100"], 108.0),
+        (&["--profile", "rtx4090"], 128.0),
+        (&["--sms", "3"], 3.0),
+    ] {
+        let outcome = folder.run(&[arguments, &["--outputs", "out"]].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+        let y = floats(&fs::read(folder.path("out/arg1.out.bin")).unwrap());
+        assert_eq!(y[0], wanted, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_cooperative_grid_must_fit_the_device() {
+    let case = twice(100).replace(r#""cooperative": false"#, r#""cooperative": true"#);
+    let folder = Folder::new(DOUBLE, &case.replace("[32, 1, 1]", "[1024, 1, 1]"));
+    assert_eq!(folder.run(&["--sms", "2"]).code, 0);
+    let outcome = folder.run(&["--sms", "1", "--json"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.err);
+    assert_eq!(outcome.json()["findings"][0]["kind"], "grid_not_resident");
+    // A thread of the RTX 4090 shares a multiprocessor with 1535 others: one block of 1024 fits.
+    assert_eq!(folder.run(&["--sms", "3", "--profile", "rtx4090"]).code, 3);
+}
+
+#[test]
+fn registers_limit_a_cooperative_grid() {
+    let body: String = (0..120)
+        .map(|i| format!("    float v{i} = x[(n * {i}) & 63];\n"))
+        .collect();
+    let sum: Vec<String> = (0..120)
+        .map(|i| format!("v{i} * v{}", (i * 7 + 1) % 120))
+        .collect();
+    let source = format!(
+        "extern \"C\" __global__ void twice(const float* x, float* y, int n) {{\n{body}    __syncthreads();\n    \
+         if (threadIdx.x + blockIdx.x == 0) y[0] = {};\n}}\n",
+        sum.join(" + ")
+    );
+    let case = twice(100).replace(r#""cooperative": false"#, r#""cooperative": true"#);
+    let folder = Folder::new(&source, &case.replace("[32, 1, 1]", "[512, 1, 1]"));
+    // By threads alone a multiprocessor would hold all four blocks.
+    let outcome = folder.run(&["--sms", "1", "--json"]);
+    assert_eq!(outcome.code, 3, "{}{}", outcome.out, outcome.err);
+    assert_eq!(outcome.json()["findings"][0]["kind"], "grid_not_resident");
+    assert_eq!(folder.run(&["--sms", "4"]).code, 0);
+}

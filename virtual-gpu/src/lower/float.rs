@@ -203,6 +203,22 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
         "cos" if approximate => (f32_op!(mode, |R, a| approx::cos(a)), 1),
         "tanh" if approximate => (f32_op!(mode, |R, a| approx::tanh(a)), 1),
         "min" | "max" if approximate || full => return None,
+        "min" if absolute && nan => (
+            f32_op!(mode, |R, a, b| float32::xor_sign(
+                float32::min_nan(a.abs(), b.abs()),
+                a,
+                b
+            )),
+            2,
+        ),
+        "max" if absolute && nan => (
+            f32_op!(mode, |R, a, b| float32::xor_sign(
+                float32::max_nan(a.abs(), b.abs()),
+                a,
+                b
+            )),
+            2,
+        ),
         "min" if absolute => (
             f32_op!(mode, |R, a, b| float32::xor_sign(
                 float32::min(a.abs(), b.abs()),

@@ -362,12 +362,16 @@ impl Form {
             .filter_map(|line| line.split_whitespace().next())
     }
 
-    fn variants(&self) -> Vec<Variant> {
+    /// The plain variant, and all others where asked.
+    fn variants(&self, all: bool) -> Vec<Variant> {
         let plain = |guard| Variant {
             guard,
             shared: None,
             constant: None,
         };
+        if !all {
+            return vec![plain("")];
+        }
         let mut variants = vec![plain(""), plain("@q "), plain("@!q ")];
         if self.plain {
             let last = self.sources.len() - 1;
@@ -393,15 +397,18 @@ impl Form {
         variants
     }
 
-    /// The text of a kernel that runs every variant on `count` lanes.
-    pub fn text(&self, count: usize) -> String {
+    /// The text of a kernel that runs the variants on `count` lanes. A body may use its lane's 32 bytes of shared
+    /// memory at `sa` (generic: `sg`) and of local memory at `mine` (generic: `lg`), and the sources in memory at
+    /// `from`.
+    pub fn text(&self, count: usize, all: bool) -> String {
         let mut text = format!(
             "{HEAD}.visible .entry k(.param .u64 in, .param .u64 out)\n{{\n.reg .pred p<16>, q, off;\n.reg .b16 h<16>;\n\
-             .reg .b32 w<16>, t<8>, i, n, z;\n.reg .b64 d<16>, u<8>, from, to, at;\n\
+             .reg .b32 w<16>, t<8>, i, n, z;\n.reg .b64 d<16>, u<8>, from, to, at;\n{}\
              mov.u32 i, %ctaid.x;\nmov.u32 n, %ntid.x;\nmov.u32 z, %tid.x;\nmad.lo.u32 i, i, n, z;\n\
              setp.ge.u32 off, i, {count};\n@off ret;\nand.b32 z, i, 5;\nsetp.eq.u32 q, z, 0;\n\
              ld.param.u64 from, [in];\nld.param.u64 to, [out];\nmul.wide.u32 at, i, {};\nadd.s64 from, from, at;\n\
              mul.wide.u32 at, i, 8;\nadd.s64 to, to, at;\n",
+            self.rooms(),
             8 * self.sources.len()
         );
         let name = |kind: Kind, index: usize| format!("{}{index}", kind.letter());
@@ -415,7 +422,7 @@ impl Form {
                 Kind::P => format!("ld.global.u32 z, [from+{at}];\nsetp.ne.u32 p{index}, z, 0;\n"),
             };
         }
-        for (number, variant) in self.variants().iter().enumerate() {
+        for (number, variant) in self.variants(all).iter().enumerate() {
             for (index, kind) in self.results.iter().enumerate() {
                 let register = name(*kind, 8 + index);
                 text += &match (variant.shared, kind) {
@@ -455,14 +462,24 @@ impl Form {
         text + "ret;\n}\n"
     }
 
+    fn rooms(&self) -> String {
+        if !["sa", "sg", "lg", "mine"].iter().any(|name| self.body.contains(name)) {
+            return String::new();
+        }
+        ".shared .align 16 .b8 room[2560];\n.local .align 16 .b8 mine[32];\n.reg .b32 sa;\n.reg .b64 sg, lg;\n\
+         mov.u32 sa, %tid.x;\nmul.lo.u32 sa, sa, 32;\nmov.u32 z, room;\nadd.u32 sa, sa, z;\ncvt.u64.u32 sg, sa;\n\
+         cvta.shared.u64 sg, sg;\nmov.u64 lg, mine;\ncvta.local.u64 lg, lg;\n"
+            .to_string()
+    }
+
+    /// Whether every value of the only source is tried.
+    fn exhaustive(&self) -> bool {
+        matches!(self.sources[..], [class] if class.kind() == Kind::H)
+    }
+
     fn lanes(&self) -> Vec<Vec<u64>> {
         let mut rng = Rng(self.body.len() as u64 * 977 + self.sources.len() as u64);
         let mut lanes = Vec::new();
-        if let [class] = self.sources[..]
-            && matches!(class.kind(), Kind::H)
-        {
-            return (0..1 << 16).map(|bits| vec![bits]).collect();
-        }
         let edges: Vec<Vec<u64>> = self.sources.iter().map(|class| class.edges()).collect();
         let all: usize = edges.iter().map(Vec::len).product();
         // All combinations of edges, or as many as there is room for, spread over them.
@@ -496,12 +513,18 @@ impl Form {
 
     /// Runs the form and compares every lane of every variant.
     pub fn run(&self) {
-        let lanes = self.lanes();
+        self.run_on(self.lanes(), true, 80);
+        if self.exhaustive() {
+            self.run_on((0..1 << 16).map(|bits| vec![bits]).collect(), false, 1024);
+        }
+    }
+
+    fn run_on(&self, lanes: Vec<Vec<u64>>, all: bool, block: u32) {
         let count = lanes.len();
-        let text = self.text(count);
+        let text = self.text(count, all);
         let module =
             Module::from_ptx(&text).unwrap_or_else(|error| panic!("{}: {error}", self.body));
-        let variants = self.variants();
+        let variants = self.variants(all);
         let input: Vec<u8> = lanes
             .iter()
             .flatten()
@@ -512,7 +535,7 @@ impl Form {
             &input,
             8 * count * variants.len() * self.results.len(),
             count,
-            80,
+            block,
         );
         for (number, variant) in variants.iter().enumerate() {
             for (lane, sources) in lanes.iter().enumerate() {

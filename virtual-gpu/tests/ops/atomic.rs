@@ -13,12 +13,20 @@ fn operations() -> Vec<(String, Class, usize, fn(bool) -> Apply)> {
     }
     macro_rules! op {
         ($name:expr, $class:expr, $count:expr, |$x:ident| $f:expr) => {
-            ($name.to_string(), $class, $count, (|_| -> Apply { Box::new(|$x: &[u64]| $f) }) as fn(bool) -> Apply)
+            (
+                $name.to_string(),
+                $class,
+                $count,
+                (|_| -> Apply { Box::new(|$x: &[u64]| $f) }) as fn(bool) -> Apply,
+            )
         };
     }
     let (w, d) = (Class::I32, Class::I64);
     fn halves(format: Format, x: &[u64], f: fn(Format, u64, u64) -> u64) -> u64 {
-        [0, 16].iter().map(|at| f(format, x[0] >> at & 0xffff, x[1] >> at & 0xffff) << at).sum()
+        [0, 16]
+            .iter()
+            .map(|at| f(format, x[0] >> at & 0xffff, x[1] >> at & 0xffff) << at)
+            .sum()
     }
     fn add(format: Format, a: u64, b: u64) -> u64 {
         format.add(a, b, Mode::Nearest)
@@ -29,14 +37,22 @@ fn operations() -> Vec<(String, Class, usize, fn(bool) -> Apply)> {
         op!("add.u64", d, 1, |x| x[0].wrapping_add(x[1])),
         op!("min.u32", w, 1, |x| x[0].min(x[1])),
         op!("max.u32", w, 1, |x| x[0].max(x[1])),
-        op!("min.s32", w, 1, |x| signed(x[0], 32).min(signed(x[1], 32)) as u64),
-        op!("max.s32", w, 1, |x| signed(x[0], 32).max(signed(x[1], 32)) as u64),
+        op!("min.s32", w, 1, |x| signed(x[0], 32).min(signed(x[1], 32))
+            as u64),
+        op!("max.s32", w, 1, |x| signed(x[0], 32).max(signed(x[1], 32))
+            as u64),
         op!("min.u64", d, 1, |x| x[0].min(x[1])),
         op!("max.u64", d, 1, |x| x[0].max(x[1])),
-        op!("min.s64", d, 1, |x| signed(x[0], 64).min(signed(x[1], 64)) as u64),
-        op!("max.s64", d, 1, |x| signed(x[0], 64).max(signed(x[1], 64)) as u64),
+        op!("min.s64", d, 1, |x| signed(x[0], 64).min(signed(x[1], 64))
+            as u64),
+        op!("max.s64", d, 1, |x| signed(x[0], 64).max(signed(x[1], 64))
+            as u64),
         op!("inc.u32", w, 1, |x| if x[0] >= x[1] { 0 } else { x[0] + 1 }),
-        op!("dec.u32", w, 1, |x| if x[0] == 0 || x[0] > x[1] { x[1] } else { x[0] - 1 }),
+        op!("dec.u32", w, 1, |x| if x[0] == 0 || x[0] > x[1] {
+            x[1]
+        } else {
+            x[0] - 1
+        }),
         op!("and.b32", w, 1, |x| x[0] & x[1]),
         op!("or.b32", w, 1, |x| x[0] | x[1]),
         op!("xor.b32", w, 1, |x| x[0] ^ x[1]),
@@ -45,7 +61,11 @@ fn operations() -> Vec<(String, Class, usize, fn(bool) -> Apply)> {
         op!("xor.b64", d, 1, |x| x[0] ^ x[1]),
         op!("exch.b32", w, 1, |x| x[1]),
         op!("exch.b64", d, 1, |x| x[1]),
-        op!("cas.b16", Class::I16, 2, |x| if x[0] == x[1] { x[2] } else { x[0] }),
+        op!("cas.b16", Class::I16, 2, |x| if x[0] == x[1] {
+            x[2]
+        } else {
+            x[0]
+        }),
         op!("cas.b32", w, 2, |x| if x[0] == x[1] { x[2] } else { x[0] }),
         op!("cas.b64", d, 2, |x| if x[0] == x[1] { x[2] } else { x[0] }),
         // In global memory subnormal numbers are flushed, in shared memory they are not.
@@ -59,7 +79,9 @@ fn operations() -> Vec<(String, Class, usize, fn(bool) -> Apply)> {
         op!("add.noftz.f16", Class::F16, 1, |x| add(F16, x[0], x[1])),
         op!("add.noftz.bf16", Class::Bf16, 1, |x| add(BF16, x[0], x[1])),
         op!("add.noftz.f16x2", Class::F16x2, 1, |x| halves(F16, x, add)),
-        op!("add.noftz.bf16x2", Class::Bf16x2, 1, |x| halves(BF16, x, add)),
+        op!("add.noftz.bf16x2", Class::Bf16x2, 1, |x| halves(
+            BF16, x, add
+        )),
     ]
 }
 
@@ -80,23 +102,43 @@ fn alone(opcode: &str, space: &str, address: &str, op: (Class, usize, Apply)) ->
         "st{space}.{ty} [{address}], S0\n{opcode} {result}[{address}], {operands}\nld{space}.{ty} D0, [{address}]"
     );
     let results = [kind; 2];
-    body(line, &results[..1 + usize::from(returns)], &vec![class; 1 + count], move |x| {
-        let mut results = vec![apply(x)];
-        if returns {
-            results.push(x[0]);
-        }
-        results
-    })
+    body(
+        line,
+        &results[..1 + usize::from(returns)],
+        &vec![class; 1 + count],
+        move |x| {
+            let mut results = vec![apply(x)];
+            if returns {
+                results.push(x[0]);
+            }
+            results
+        },
+    )
 }
 
 pub fn forms() -> Vec<Form> {
     let mut forms = Vec::new();
-    for (space, address, shared) in [(".global", "from", false), (".shared", "sa", true), ("", "from", false), ("", "sg", true)] {
+    for (space, address, shared) in [
+        (".global", "from", false),
+        (".shared", "sa", true),
+        ("", "from", false),
+        ("", "sg", true),
+    ] {
         for (name, class, count, apply) in operations() {
-            forms.push(alone(&format!("atom{space}.{name}"), space, address, (class, count, apply(shared))));
+            forms.push(alone(
+                &format!("atom{space}.{name}"),
+                space,
+                address,
+                (class, count, apply(shared)),
+            ));
             let casts = name.starts_with("cas") || name.starts_with("exch");
             if !casts {
-                forms.push(alone(&format!("red{space}.{name}"), space, address, (class, count, apply(shared))));
+                forms.push(alone(
+                    &format!("red{space}.{name}"),
+                    space,
+                    address,
+                    (class, count, apply(shared)),
+                ));
             }
             // The order before the space, and after the operation.
             if name == "add.u32" || name == "cas.b32" {
@@ -104,25 +146,46 @@ pub fn forms() -> Vec<Form> {
                 for order in ["relaxed", "acquire", "release", "acq_rel"] {
                     for scope in ["cta", "gpu", "sys"] {
                         let opcode = format!("atom.{order}.{scope}{space}.{name}");
-                        forms.push(alone(&opcode, space, address, (class, count, apply(shared))));
+                        forms.push(alone(
+                            &opcode,
+                            space,
+                            address,
+                            (class, count, apply(shared)),
+                        ));
                         let opcode = format!("atom{space}.{op}.{order}.{scope}.{ty}");
-                        forms.push(alone(&opcode, space, address, (class, count, apply(shared))));
+                        forms.push(alone(
+                            &opcode,
+                            space,
+                            address,
+                            (class, count, apply(shared)),
+                        ));
                         if !casts {
                             let opcode = format!("red.{order}.{scope}{space}.{name}");
-                            forms.push(alone(&opcode, space, address, (class, count, apply(shared))));
+                            forms.push(alone(
+                                &opcode,
+                                space,
+                                address,
+                                (class, count, apply(shared)),
+                            ));
                         }
                     }
                 }
             }
         }
     }
-    for (ty, class, format) in [("f32", Class::F32, F32), ("noftz.f16x2", Class::F16x2, F16), ("noftz.bf16x2", Class::Bf16x2, BF16)] {
+    for (ty, class, format) in [
+        ("f32", Class::F32, F32),
+        ("noftz.f16x2", Class::F16x2, F16),
+        ("noftz.bf16x2", Class::Bf16x2, BF16),
+    ] {
         for op in ["add", "min", "max"] {
             if op != "add" && format == F32 {
                 continue;
             }
             let one = move |a: u64, b: u64| match op {
-                "add" if format == F32 => F32.flush(F32.add(F32.flush(a), F32.flush(b), Mode::Nearest)),
+                "add" if format == F32 => {
+                    F32.flush(F32.add(F32.flush(a), F32.flush(b), Mode::Nearest))
+                }
                 _ => [0, 16]
                     .iter()
                     .map(|at| {
@@ -143,13 +206,18 @@ pub fn forms() -> Vec<Form> {
                      ld.global.v2.b32 {{D0, D1}}, [from]"
                 );
                 let results = [Kind::W; 4];
-                forms.push(body(line, &results[..if returns { 4 } else { 2 }], &[class; 4], move |x| {
-                    let mut results = vec![one(x[0], x[2]), one(x[1], x[3])];
-                    if returns {
-                        results.extend(&x[..2]);
-                    }
-                    results
-                }));
+                forms.push(body(
+                    line,
+                    &results[..if returns { 4 } else { 2 }],
+                    &[class; 4],
+                    move |x| {
+                        let mut results = vec![one(x[0], x[2]), one(x[1], x[3])];
+                        if returns {
+                            results.extend(&x[..2]);
+                        }
+                        results
+                    },
+                ));
             }
         }
     }
@@ -186,7 +254,10 @@ fn contended() {
         values
     };
     assert_eq!(sorted(column(0)), (0..240).collect::<Vec<_>>());
-    assert_eq!(sorted(column(3)), (0..240).map(|i| 3 * i).collect::<Vec<_>>());
+    assert_eq!(
+        sorted(column(3)),
+        (0..240).map(|i| 3 * i).collect::<Vec<_>>()
+    );
     for block in column(1).chunks(80) {
         assert_eq!(sorted(block.to_vec()), (0..80).collect::<Vec<_>>());
     }

@@ -77,7 +77,18 @@ fn cases() -> Vec<Case> {
             square,
             "and.b32 r0, i, 1;\nsetp.eq.u32 p0, r0, 1;\n{\n.param .b32 a0;\n.param .b32 v0;\nst.param.b32 [a0], i;\n\
              @p0 call.uni (v0), square, (a0);\n@!p0 call (v0), plus, (a0);\nld.param.b32 r1, [v0];\n}\ncvt.u64.u32 d0, r1;",
-            |i| [if i % 2 == 1 { i * i } else if i > 100 { 1 } else { i + 7 }, 0],
+            |i| {
+                [
+                    if i % 2 == 1 {
+                        i * i
+                    } else if i > 100 {
+                        1
+                    } else {
+                        i + 7
+                    },
+                    0,
+                ]
+            },
         ),
         // Through a pointer that differs between lanes.
         case(
@@ -85,7 +96,18 @@ fn cases() -> Vec<Case> {
             "and.b32 r0, i, 2;\nsetp.eq.u32 p0, r0, 0;\nmov.u64 d2, square;\nmov.u64 d3, plus;\nselp.b64 d4, d2, d3, p0;\n\
              {\n.param .b32 a0;\n.param .b32 v0;\nst.param.b32 [a0], i;\nproto: .callprototype (.param .b32 _) _ (.param .b32 _);\n\
              call (v0), d4, (a0), proto;\nld.param.b32 r1, [v0];\n}\ncvt.u64.u32 d0, r1;",
-            |i| [if i & 2 == 0 { i * i } else if i > 100 { 1 } else { i + 7 }, 0],
+            |i| {
+                [
+                    if i & 2 == 0 {
+                        i * i
+                    } else if i > 100 {
+                        1
+                    } else {
+                        i + 7
+                    },
+                    0,
+                ]
+            },
         ),
         // Arguments and results of all widths.
         case(
@@ -94,14 +116,28 @@ fn cases() -> Vec<Case> {
              sub.u32 r0, 5, i;\nst.param.b32 [a], r0;\ncvt.u64.u32 d2, i;\nst.param.b64 [b], d2;\nst.param.v2.b32 [c], {i, 1000};\n\
              shl.b32 r1, i, 16;\nst.param.b32 [e], r1;\ncall empty;\ncall.uni (v), mix, (a, b, c, e);\n\
              ld.param.v2.b64 {d0, d1}, [v];\n}",
-            |i| [(i as i64 + i64::from((5 - i as i64) as i8)) as u64, 1001 * i],
+            |i| {
+                [
+                    (i as i64 + i64::from((5 - i as i64) as i8)) as u64,
+                    1001 * i,
+                ]
+            },
         ),
         // Lanes that end early, others that go on; exit of one lane only.
         case(
             "",
             "setp.ge.u32 p0, i, 50;\nsetp.lt.u32 p1, i, 60;\nand.pred p2, p0, p1;\n@p2 exit;\nmov.u64 d0, 5;\n\
-             setp.eq.u32 p3, i, 70;\n@p3 ret;\nadd.s64 d0, d0, 1;\nbar.warp.sync 0;\npmevent 1;",
-            |i| [if (50..60).contains(&i) || i == 70 { 0 } else { 6 }, 0],
+             setp.eq.u32 p3, i, 70;\n@p3 ret;\nadd.s64 d0, d0, 1;\npmevent 1;",
+            |i| {
+                [
+                    if (50..60).contains(&i) || i == 70 {
+                        0
+                    } else {
+                        6
+                    },
+                    0,
+                ]
+            },
         ),
         // Special registers of a flat block.
         case(
@@ -162,7 +198,9 @@ fn flow() {
             let want = (case.reference)(thread as u64);
             if got != want {
                 let head = &case.text[case.text.len().saturating_sub(300)..];
-                failures.push(format!("thread {thread}: {got:x?}, expected {want:x?} in ...{head}"));
+                failures.push(format!(
+                    "thread {thread}: {got:x?}, expected {want:x?} in ...{head}"
+                ));
                 break;
             }
         }

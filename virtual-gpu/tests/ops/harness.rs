@@ -409,7 +409,7 @@ impl Form {
              ld.param.u64 from, [in];\nld.param.u64 to, [out];\nmul.wide.u32 at, i, {};\nadd.s64 from, from, at;\n\
              mul.wide.u32 at, i, 8;\nadd.s64 to, to, at;\n",
             self.rooms(),
-            8 * self.sources.len()
+            8 * self.stride()
         );
         let name = |kind: Kind, index: usize| format!("{}{index}", kind.letter());
         for (index, class) in self.sources.iter().enumerate() {
@@ -462,8 +462,16 @@ impl Form {
         text + "ret;\n}\n"
     }
 
+    /// Words from one lane's sources to the next one's; vectors of 16 bytes are aligned.
+    fn stride(&self) -> usize {
+        self.sources.len().next_multiple_of(2)
+    }
+
     fn rooms(&self) -> String {
-        if !["sa", "sg", "lg", "mine"].iter().any(|name| self.body.contains(name)) {
+        if !["sa", "sg", "lg", "mine"]
+            .iter()
+            .any(|name| self.body.contains(name))
+        {
             return String::new();
         }
         ".shared .align 16 .b8 room[2560];\n.local .align 16 .b8 mine[32];\n.reg .b32 sa;\n.reg .b64 sg, lg;\n\
@@ -525,10 +533,11 @@ impl Form {
         let module =
             Module::from_ptx(&text).unwrap_or_else(|error| panic!("{}: {error}", self.body));
         let variants = self.variants(all);
+        let padding = [0].repeat(self.stride() - self.sources.len());
         let input: Vec<u8> = lanes
             .iter()
-            .flatten()
-            .flat_map(|value| value.to_le_bytes())
+            .flat_map(|lane| lane.iter().chain(&padding))
+            .flat_map(|value: &u64| value.to_le_bytes())
             .collect();
         let output = launch(
             &module,

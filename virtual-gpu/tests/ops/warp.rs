@@ -45,13 +45,18 @@ fn text(case: &Case) -> String {
 }
 
 fn members(lanes: &[Lane], lane: usize) -> Vec<usize> {
-    (0..32).filter(|other| lanes[lane].mask >> other & 1 == 1).collect()
+    (0..32)
+        .filter(|other| lanes[lane].mask >> other & 1 == 1)
+        .collect()
 }
 
 fn shuffles(cases: &mut Vec<Case>) {
     for mode in ["idx", "up", "down", "bfly"] {
         for pair in [true, false] {
-            let line = format!("shfl.sync.{mode}.b32 d{}, a, b, c, m", if pair { "|q" } else { "" });
+            let line = format!(
+                "shfl.sync.{mode}.b32 d{}, a, b, c, m",
+                if pair { "|q" } else { "" }
+            );
             for diverges in [false, true] {
                 cases.push(Case {
                     line: line.clone(),
@@ -68,7 +73,11 @@ fn shuffles(cases: &mut Vec<Case>) {
                             "bfly" => me ^ b,
                             _ => start | (b & !segment),
                         };
-                        let inside = if mode == "up" { from >= limit } else { from <= limit };
+                        let inside = if mode == "up" {
+                            from >= limit
+                        } else {
+                            from <= limit
+                        };
                         let from = if inside { from } else { me };
                         // What a lane outside of the mask would give is not defined.
                         (lanes[lane].mask >> from & 1 == 1)
@@ -81,7 +90,16 @@ fn shuffles(cases: &mut Vec<Case>) {
 }
 
 fn votes(cases: &mut Vec<Case>) {
-    for (mode, negated) in [("all", ""), ("any", ""), ("uni", ""), ("ballot", ""), ("all", "!"), ("ballot", "!"), ("any", "!"), ("uni", "!")] {
+    for (mode, negated) in [
+        ("all", ""),
+        ("any", ""),
+        ("uni", ""),
+        ("ballot", ""),
+        ("all", "!"),
+        ("ballot", "!"),
+        ("any", "!"),
+        ("uni", "!"),
+    ] {
         let line = match mode {
             "ballot" => format!("vote.sync.ballot.b32 d, {negated}p0, m"),
             _ => format!("vote.sync.{mode}.pred q, {negated}p0, m"),
@@ -98,7 +116,14 @@ fn votes(cases: &mut Vec<Case>) {
                         "all" => (77, count == members.len()),
                         "any" => (77, count > 0),
                         "uni" => (77, count == 0 || count == members.len()),
-                        _ => (members.iter().filter(|other| yes(other)).map(|other| 1 << other).sum(), false),
+                        _ => (
+                            members
+                                .iter()
+                                .filter(|other| yes(other))
+                                .map(|other| 1 << other)
+                                .sum(),
+                            false,
+                        ),
                     })
                 }),
             });
@@ -120,8 +145,11 @@ fn matches(cases: &mut Vec<Case>) {
                 diverges: false,
                 reference: Box::new(move |lanes, lane| {
                     let members = members(lanes, lane);
-                    let same: Vec<usize> =
-                        members.iter().copied().filter(|other| value(&lanes[*other]) == value(&lanes[lane])).collect();
+                    let same: Vec<usize> = members
+                        .iter()
+                        .copied()
+                        .filter(|other| value(&lanes[*other]) == value(&lanes[lane]))
+                        .collect();
                     let mask = |list: &[usize]| list.iter().map(|lane| 1u64 << lane).sum();
                     Some(if !all {
                         (mask(&same), false)
@@ -137,13 +165,19 @@ fn matches(cases: &mut Vec<Case>) {
 }
 
 fn reductions(cases: &mut Vec<Case>) {
-    for op in ["add.u32", "add.s32", "min.u32", "max.u32", "min.s32", "max.s32", "and.b32", "or.b32", "xor.b32"] {
+    for op in [
+        "add.u32", "add.s32", "min.u32", "max.u32", "min.s32", "max.s32", "and.b32", "or.b32",
+        "xor.b32",
+    ] {
         for diverges in [false, true] {
             cases.push(Case {
                 line: format!("redux.sync.{op} d, a, m"),
                 diverges,
                 reference: Box::new(move |lanes, lane| {
-                    let values: Vec<u32> = members(lanes, lane).iter().map(|other| lanes[*other].a).collect();
+                    let values: Vec<u32> = members(lanes, lane)
+                        .iter()
+                        .map(|other| lanes[*other].a)
+                        .collect();
                     let signed = values.iter().map(|x| i64::from(*x as i32));
                     let plain = values.iter().map(|x| u64::from(*x));
                     let value = match op {
@@ -152,10 +186,18 @@ fn reductions(cases: &mut Vec<Case>) {
                         "max.u32" => plain.max().unwrap(),
                         "min.s32" => signed.min().unwrap() as u64,
                         "max.s32" => signed.max().unwrap() as u64,
-                        "and.b32" => (0..32).filter(|at| values.iter().all(|x| x >> at & 1 == 1)).map(|at| 1 << at).sum(),
-                        "or.b32" => (0..32).filter(|at| values.iter().any(|x| x >> at & 1 == 1)).map(|at| 1 << at).sum(),
+                        "and.b32" => (0..32)
+                            .filter(|at| values.iter().all(|x| x >> at & 1 == 1))
+                            .map(|at| 1 << at)
+                            .sum(),
+                        "or.b32" => (0..32)
+                            .filter(|at| values.iter().any(|x| x >> at & 1 == 1))
+                            .map(|at| 1 << at)
+                            .sum(),
                         _ => (0..32)
-                            .filter(|at| values.iter().filter(|x| *x >> at & 1 == 1).count() % 2 == 1)
+                            .filter(|at| {
+                                values.iter().filter(|x| *x >> at & 1 == 1).count() % 2 == 1
+                            })
                             .map(|at| 1 << at)
                             .sum(),
                     };
@@ -231,7 +273,11 @@ fn together() {
         let mut input = Vec::new();
         for warp in 0..WARPS {
             // Every third warp is whole, the others are two groups.
-            let group = if warp % 3 == 0 && !case.diverges { u32::MAX } else { rng.next() as u32 | 1 };
+            let group = if warp % 3 == 0 && !case.diverges {
+                u32::MAX
+            } else {
+                rng.next() as u32 | 1
+            };
             for lane in 0..32 {
                 let side = group >> lane & 1 == 1;
                 let segment = [0, 16, 24, 28, 30, 31][warp % 6];
@@ -239,8 +285,16 @@ fn together() {
                 let few = warp % 2 == 0;
                 let random = rng.next();
                 let values = Lane {
-                    a: if few { random as u32 & 1 } else { random as u32 },
-                    b: if few { (random >> 40) as u32 & 3 } else { (random >> 40) as u32 & 31 },
+                    a: if few {
+                        random as u32 & 1
+                    } else {
+                        random as u32
+                    },
+                    b: if few {
+                        (random >> 40) as u32 & 3
+                    } else {
+                        (random >> 40) as u32 & 31
+                    },
                     c: segment << 8 | clamp,
                     mask: if side { group } else { !group },
                     p: match warp % 4 {
@@ -250,21 +304,40 @@ fn together() {
                     },
                 };
                 lanes.push(values);
-                for word in [values.a, values.b, values.c, values.mask, u32::from(side), u32::from(values.p), 0, 0] {
+                for word in [
+                    values.a,
+                    values.b,
+                    values.c,
+                    values.mask,
+                    u32::from(side),
+                    u32::from(values.p),
+                    0,
+                    0,
+                ] {
                     input.extend(word.to_le_bytes());
                 }
             }
         }
-        let out = run(&module, &LaunchConfig::linear(WARPS as u32 / 2, 64), &input, 16 * lanes.len());
+        let out = run(
+            &module,
+            &LaunchConfig::linear(WARPS as u32 / 2, 64),
+            &input,
+            16 * lanes.len(),
+        );
         for (index, answer) in out.chunks_exact(16).enumerate() {
             let got = (
                 u64::from_le_bytes(answer[..8].try_into().unwrap()),
                 answer[8] != 0,
             );
             let warp = &lanes[index / 32 * 32..][..32];
-            let Some(want) = (case.reference)(warp, index % 32) else { continue };
+            let Some(want) = (case.reference)(warp, index % 32) else {
+                continue;
+            };
             if got != want {
-                failures.push(format!("{} lane {index}: {got:x?}, expected {want:x?}", case.line));
+                failures.push(format!(
+                    "{} lane {index}: {got:x?}, expected {want:x?}",
+                    case.line
+                ));
                 break;
             }
         }
@@ -279,7 +352,11 @@ fn block_barriers() {
     for (thread, row) in out.chunks_exact(64).enumerate() {
         let column = |at: usize| u64::from_le_bytes(row[8 * at..][..8].try_into().unwrap());
         let got: Vec<u64> = (0..8).map(column).collect();
-        let passed = if thread < 64 { 0 } else { 500 + thread as u64 - 64 };
+        let passed = if thread < 64 {
+            0
+        } else {
+            500 + thread as u64 - 64
+        };
         assert_eq!(got, [43, 85, 0, 1, 1, 128, passed, 500], "thread {thread}");
     }
 }

@@ -61,6 +61,8 @@ pub struct Grid {
     pub instructions: u64,
     /// Times that a warp slept.
     pub slept: u64,
+    /// Times that a clock was read: each takes a tick, since instructions are counted when a fragment stops.
+    pub clock_reads: u64,
     /// Branches that parted a fragment.
     pub divergent_branches: u64,
     /// What was found.
@@ -149,6 +151,7 @@ impl Grid {
             traffic,
             instructions: 0,
             slept: 0,
+            clock_reads: 0,
             divergent_branches: 0,
             findings: Findings::default(),
             warnings: Vec::new(),

@@ -14,7 +14,7 @@ fn module(line: &str) -> String {
     format!("{HEAD}{DECLARATIONS}{line}\nret;\n}}\n")
 }
 
-const REFUSED: [&str; 114] = [
+const REFUSED: [&str; 129] = [
     // No such instruction, or no such modifier.
     "frobnicate.u32 r0, r1;",
     "add.banana.u32 r0, r1, r2;",
@@ -106,6 +106,22 @@ const REFUSED: [&str; 114] = [
     "cvt.rzi.f32.s32 r0, r1;",
     "cvt.rn.e4m3x2.f32 h0, r0, r1;",
     "cvt.pack.u16.s32 r0, r1, r2;",
+    // Modifiers of another instruction.
+    "add.NaN.f32 r0, r1, r2;",
+    "add.approx.f32 r0, r1, r2;",
+    "mul.full.f32 r0, r1, r2;",
+    "fma.rn.xorsign.f32 r0, r1, r2, r3;",
+    "div.approx.f64 d0, d1, d2;",
+    "rcp.approx.f64 d0, d1;",
+    "div.approx.full.f32 r0, r1, r2;",
+    "max.approx.f16 h0, h1, h2;",
+    "sub.NaN.bf16 h0, h1, h2;",
+    "max.xorsign.bf16 h0, h1, h2;",
+    "mov.tf32 r0, r1;",
+    "mov.e4m3x2 h0, h1;",
+    "ld.gpu.global.u32 r0, [d0];",
+    "st.cta.shared.u32 [r0], r1;",
+    "atom.global.ca.add.u32 r0, [d0], r1;",
     // Memory.
     "ld.global r0, [d0];",
     "ld.global.v4.u32 {r0, r1}, [d0];",

@@ -68,8 +68,8 @@ fn cases() -> Vec<Case> {
         case(
             "",
             "rem.u32 r0, i, 5;\nlist: .branchtargets b0, b1, b2, b1, b3;\nbrx.idx r0, list;\nb0: mov.u64 d0, 100;\nbra join;\n\
-             b1: mov.u64 d0, 101;\nbra join;\nb2: add.s64 d0, d0, 102;\nb3: add.s64 d0, d0, 103;\njoin:\nbrx.idx.uni 1, list2;\n\
-             list2: .branchtargets c0, c1;\nc0: mov.u64 d1, 1;\nc1: add.s64 d1, d1, 2;",
+             b1: mov.u64 d0, 101;\nbra join;\nb2: add.s64 d0, d0, 102;\nb3: add.s64 d0, d0, 103;\njoin:\nlist2: .branchtargets c0, c1;\nbrx.idx.uni 1, list2;\n\
+             c0: mov.u64 d1, 1;\nc1: add.s64 d1, d1, 2;",
             |i| [[100, 101, 205, 101, 103][i as usize % 5], 2],
         ),
         // Direct calls, in a branch.

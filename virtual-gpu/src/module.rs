@@ -3,6 +3,7 @@
 use crate::exec::{Limits, ParameterLayout, Program};
 use crate::lower;
 use crate::ptx::{self, Initialiser, PtxError, Space, Variable};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ pub struct Module {
     programs: Vec<Arc<Program>>,
     files: Arc<Vec<(u32, String)>>,
     variables: Vec<Variable>,
-    function_names: Vec<String>,
+    functions: HashMap<String, u32>,
 }
 
 impl std::fmt::Debug for Module {
@@ -39,6 +40,10 @@ impl Module {
         let programs: Result<Vec<_>, _> = kernels
             .map(|(index, _)| lower::kernel(&module, index, text).map(Arc::new))
             .collect();
+        let names = module.functions.iter().map(|function| &function.name);
+        let functions = names
+            .filter_map(|name| Some((name.clone(), module.function(name)? as u32)))
+            .collect();
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             target: module.target,
@@ -46,11 +51,7 @@ impl Module {
             programs: programs?,
             files: Arc::new(module.files),
             variables: module.variables,
-            function_names: module
-                .functions
-                .into_iter()
-                .map(|function| function.name)
-                .collect(),
+            functions,
         }))
     }
 
@@ -117,10 +118,7 @@ impl Module {
     }
 
     pub(crate) fn function_index(&self, name: &str) -> Option<u32> {
-        self.function_names
-            .iter()
-            .position(|function| function == name)
-            .map(|index| index as u32)
+        self.functions.get(name).copied()
     }
 }
 

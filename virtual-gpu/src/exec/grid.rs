@@ -78,6 +78,8 @@ pub struct Grid {
     pub slept: u64,
     /// Atomic operations by allocation or block, and offset.
     pub atomics: HashMap<u64, u64>,
+    /// Times that a clock was read: each takes a tick, since instructions are counted when a fragment stops.
+    pub clock_reads: u64,
     /// What was found.
     pub findings: Findings,
     /// What merely deserves a look.
@@ -167,6 +169,7 @@ impl Grid {
             instructions: 0,
             slept: 0,
             atomics: HashMap::new(),
+            clock_reads: 0,
             findings: Findings::default(),
             warnings: Vec::new(),
             printed: String::new(),

@@ -97,10 +97,7 @@ pub fn calls_itself(module: &Module, index: usize) -> bool {
         operands
             .flatten()
             .filter_map(|operand| match operand {
-                Operand::Name(name) => module
-                    .functions
-                    .iter()
-                    .position(|function| function.name == *name),
+                Operand::Name(name) => module.function(name),
                 _ => None,
             })
             .collect()

@@ -179,11 +179,17 @@ fn broken_rule(modifiers: &Modifiers<'_>, mode: Mode, rounded: bool) -> Option<&
 }
 
 fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)> {
-    let approximate = modifiers.take("approx");
-    let full = modifiers.take("full");
-    let nan = modifiers.take("NaN");
-    let xor_sign = modifiers.take("xorsign");
+    // A modifier that the instruction does not have stays, and is refused.
+    let extreme = matches!(modifiers.base, "min" | "max");
+    let sum = matches!(modifiers.base, "add" | "sub" | "mul" | "fma" | "mad");
+    let approximate = !extreme && !sum && modifiers.take("approx");
+    let full = modifiers.base == "div" && modifiers.take("full");
+    let nan = extreme && modifiers.take("NaN");
+    let xor_sign = extreme && modifiers.take("xorsign");
     let absolute = xor_sign && modifiers.take("abs");
+    if approximate && full {
+        return None;
+    }
     Some(match modifiers.base {
         "add" => (f32_op!(mode, |R, a, b| float32::add(a, b, R)), 2),
         "sub" => (f32_op!(mode, |R, a, b| float32::add(a, -b, R)), 2),
@@ -202,7 +208,22 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
         "sin" if approximate => (f32_op!(mode, |R, a| approx::sin(a)), 1),
         "cos" if approximate => (f32_op!(mode, |R, a| approx::cos(a)), 1),
         "tanh" if approximate => (f32_op!(mode, |R, a| approx::tanh(a)), 1),
-        "min" | "max" if approximate || full => return None,
+        "min" if absolute && nan => (
+            f32_op!(mode, |R, a, b| float32::xor_sign(
+                float32::min_nan(a.abs(), b.abs()),
+                a,
+                b
+            )),
+            2,
+        ),
+        "max" if absolute && nan => (
+            f32_op!(mode, |R, a, b| float32::xor_sign(
+                float32::max_nan(a.abs(), b.abs()),
+                a,
+                b
+            )),
+            2,
+        ),
         "min" if absolute => (
             f32_op!(mode, |R, a, b| float32::xor_sign(
                 float32::min(a.abs(), b.abs()),
@@ -232,9 +253,10 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
 }
 
 fn double(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)> {
-    let approximate = modifiers.take("approx");
+    let approximate = matches!(modifiers.base, "rcp" | "rsqrt") && modifiers.take("approx");
     let rounding = mode.rounding;
-    if mode.saturate || (mode.ftz && !approximate) {
+    let unflushed = modifiers.base == "rcp" && approximate && !mode.ftz;
+    if mode.saturate || unflushed || (mode.ftz && !approximate) {
         return None;
     }
     Some(match modifiers.base {

@@ -116,8 +116,10 @@ fn declare_module(lowering: &mut Lowering<'_>, module: &Module, layout: &Layout)
         };
         lowering.symbols[0].insert(variable.name.clone(), symbol);
     }
-    for (index, function) in module.functions.iter().enumerate() {
-        lowering.symbols[0].insert(function.name.clone(), Symbol::Function(index as u32));
+    for function in &module.functions {
+        if let Some(index) = module.function(&function.name) {
+            lowering.symbols[0].insert(function.name.clone(), Symbol::Function(index as u32));
+        }
     }
 }
 

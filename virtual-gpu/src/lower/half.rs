@@ -136,9 +136,14 @@ fn handler_of(
 ) -> Option<(Handler, usize)> {
     let packed = matches!(ty, F16x2 | BF16x2);
     let brain = matches!(ty, BF16 | BF16x2);
-    let approximate = modifiers.take("approx");
-    let nan = modifiers.take("NaN");
-    let xor_sign = modifiers.take("xorsign") && modifiers.take("abs");
+    // A modifier that the instruction does not have stays, and is refused.
+    let extreme = matches!(modifiers.base, "min" | "max");
+    let approximate = matches!(modifiers.base, "ex2" | "tanh") && modifiers.take("approx");
+    let nan = extreme && modifiers.take("NaN");
+    let xor_sign = extreme && modifiers.take("xorsign");
+    if xor_sign && !modifiers.take("abs") {
+        return None;
+    }
     Some(match (modifiers.base, brain) {
         ("add", false) => (half_op!(packed, mode, |m, a, b| half::f16_add(a, b, m)), 2),
         ("sub", false) => (half_op!(packed, mode, |m, a, b| half::f16_sub(a, b, m)), 2),

@@ -128,11 +128,14 @@ fn load_store(
     if order == wrong || order == Order::AcquireRelease {
         return Err(lowering.unsupported(modifiers, "not with this order"));
     }
-    let scope = modifiers.scope().unwrap_or(if order == Order::Volatile {
-        Scope::System
-    } else {
-        Scope::Gpu
-    });
+    let scope = match (modifiers.scope(), order) {
+        (Some(_), Order::Weak | Order::Volatile) => {
+            return Err(lowering.unsupported(modifiers, "a scope without an order"));
+        }
+        (Some(scope), _) => scope,
+        (None, Order::Volatile) => Scope::System,
+        (None, _) => Scope::Gpu,
+    };
     modifiers.take("mmio");
     let (value, place) = if writes { (1, 0) } else { (0, 1) };
     // A cache policy may follow as a last operand.

@@ -88,7 +88,7 @@ fn mov(
             lowering.emit(Class::Move, inst);
             Ok(())
         }
-        _ if matches!(ty.bytes(), 1 | 16) => {
+        _ if !selectable(ty) && ty != ScalarType::F16 => {
             Err(lowering.unsupported(modifiers, "not for this type"))
         }
         _ if ty.bytes() == 8 => {

@@ -90,6 +90,7 @@ pub fn lower(
     let c = lowering.source(&instruction.operands[3], result)?;
     if !sets
         && !uses
+        && !short
         && let Some(run) = fused(part, ty)
     {
         let mut inst = lowering.inst(run);

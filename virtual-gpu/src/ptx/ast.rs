@@ -31,6 +31,17 @@ pub struct Module {
     pub lines: u32,
 }
 
+impl Module {
+    /// Index of the function called `name`: of its definition, where it is also declared.
+    pub fn function(&self, name: &str) -> Option<usize> {
+        let named = |index: &usize| self.functions[*index].name == name;
+        let all = || (0..self.functions.len()).filter(named);
+        all()
+            .find(|index| self.functions[*index].body.is_some())
+            .or_else(|| all().next())
+    }
+}
+
 /// A kernel or a device function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {

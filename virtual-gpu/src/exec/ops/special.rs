@@ -101,7 +101,9 @@ impl Code for ReadSpecial {
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
         let special = ALL[inst.flags as usize];
         // Time is made of instructions: the same in every run. Sleeping takes time as well.
-        let clock = machine.grid.instructions + 1000 * machine.grid.slept;
+        machine.grid.clock_reads += u64::from(special as u8 >= Special::Clock as u8);
+        let clock =
+            machine.grid.instructions + 1000 * machine.grid.slept + machine.grid.clock_reads;
         let first = machine.warp.index * 32;
         let [nx, ny, _] = machine.grid.config.block;
         let coordinates = machine.block.coordinates;

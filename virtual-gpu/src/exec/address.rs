@@ -18,6 +18,7 @@ pub mod space {
 }
 
 /// Where the bytes of a request are.
+#[allow(clippy::large_enum_variant)] // Made and used within one instruction; a box would cost more.
 pub enum Located {
     /// Lane i's bytes follow lane i - 1's.
     Linear(*mut u8),

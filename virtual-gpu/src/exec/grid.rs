@@ -10,7 +10,7 @@ use super::run::Stop;
 use super::standstill;
 use super::warp::{State, Warp};
 use crate::check::finding::{Finding, FindingKind, Findings, MemorySpace, Other, SourceLine};
-use crate::check::race::{Actor, Races};
+use crate::check::race::Races;
 use crate::check::shadow::ByteState;
 use crate::launch::{Checks, LaunchConfig, LaunchOptions};
 use crate::memory::{Bytes, Memory};
@@ -311,10 +311,10 @@ impl Grid {
             let moved = self.instructions > before || resident.len() < count;
             if moved {
                 grace.progress();
-            } else if waiting.start >= waiting.end || resident.len() >= self.resident_limit {
-                if !standstill::resolve(self, &mut resident, &mut grace) {
-                    return false;
-                }
+            } else if (waiting.start >= waiting.end || resident.len() >= self.resident_limit)
+                && !standstill::resolve(self, &mut resident, &mut grace)
+            {
+                return false;
             }
         }
     }

@@ -151,7 +151,7 @@ impl Word for bool {
 fn conjure<F: Copy + 'static>() -> F {
     const { assert!(size_of::<F>() == 0, "lane functions capture nothing") };
     // SAFETY: F has no bytes, and the caller of `unary`, `binary` or `ternary` had a value of it.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+    unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
 /// Writes a chunk for the active lanes only.

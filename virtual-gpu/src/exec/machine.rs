@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::grid::Grid;
-use super::inst::{Flow, Inst, Predicate};
+use super::inst::{Flow, Predicate};
 use super::row::{LANES, Row, Slot};
 use super::warp::Warp;
 use crate::check::finding::{FindingKind, MemorySpace};
@@ -144,11 +144,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Active lanes, lowest first.
-    pub fn lanes(&self) -> impl Iterator<Item = usize> + use<> {
-        Lanes(self.mask)
-    }
-
     /// Records what ends the launch.
     #[cold]
     pub fn fault(
@@ -178,11 +173,6 @@ impl<'a> Machine<'a> {
             warp: self.warp.index,
             lane: lane as u32,
         }
-    }
-
-    /// The current instruction.
-    pub fn inst(&self) -> &Inst {
-        &self.grid.program.code[self.pc as usize]
     }
 }
 

@@ -3,6 +3,9 @@
 //! A register is a row of 32 lanes; an instruction is a function that is run on all of them. Lanes of a warp that are
 //! at different places are different fragments; the one that is furthest behind runs first.
 
+// Lanes are indexed in lockstep over several arrays, which vectorises and reads better than nested zips.
+#![allow(clippy::needless_range_loop)]
+
 mod address;
 mod agent;
 mod block;
@@ -23,8 +26,8 @@ mod sync;
 mod warp;
 
 pub use address::space;
-pub use grid::{FUNCTION_BASE, Grid, PcCount, Setup};
-pub use inst::{Flow, Handler, Inst, Predicate};
+pub use grid::{FUNCTION_BASE, Grid, Setup};
+pub use inst::{Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, unary};
 pub use program::{
@@ -32,4 +35,4 @@ pub use program::{
     Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program,
     Scope, SharedVariable,
 };
-pub use row::{LANES, Slot};
+pub use row::Slot;

@@ -254,6 +254,7 @@ fn compare(
     run.ok_or_else(|| lowering.unsupported(modifiers, &format!("comparison .{name} of this type")))
 }
 
+// Ordered comparisons are false where an operand is NaN, the others are their opposites: neither is `!=` or `partial_cmp`.
 macro_rules! comparisons {
     ($name:expr, $word:ty, |$x:ident| $value:expr) => {{
         macro_rules! on {
@@ -285,10 +286,20 @@ macro_rules! comparisons {
     }};
 }
 
+#[allow(
+    clippy::double_comparisons,
+    clippy::neg_cmp_op_on_partial_ord,
+    clippy::nonminimal_bool
+)]
 fn float_compare<F: Fn(u32) -> f32 + Copy + 'static>(name: &str, value: F) -> Option<Handler> {
     comparisons!(name, u32, |x| value(x))
 }
 
+#[allow(
+    clippy::double_comparisons,
+    clippy::neg_cmp_op_on_partial_ord,
+    clippy::nonminimal_bool
+)]
 fn double_compare(name: &str) -> Option<Handler> {
     comparisons!(name, u64, |x| f64::from_bits(x))
 }

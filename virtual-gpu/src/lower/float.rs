@@ -23,10 +23,10 @@ macro_rules! f32_op {
         macro_rules! rounded {
             ($rounding:expr) => {
                 match ($mode.ftz, $mode.saturate) {
-                    (false, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; let _ = $r; $body }),
-                    (false, true) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; let _ = $r; float32::saturate($body) }),
-                    (true, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; let _ = $r; $(let $x = ftz($x);)+ ftz($body) }),
-                    (true, true) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; let _ = $r; $(let $x = ftz($x);)+ float32::saturate(ftz($body)) }),
+                    (false, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; $body }),
+                    (false, true) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; float32::saturate($body) }),
+                    (true, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; $(let $x = ftz($x);)+ ftz($body) }),
+                    (true, true) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; $(let $x = ftz($x);)+ float32::saturate(ftz($body)) }),
                 }
             };
         }
@@ -37,6 +37,38 @@ macro_rules! f32_op {
             Rounding::Up => rounded!(Rounding::Up),
         }
     }};
+}
+
+/// The same without `.sat`.
+macro_rules! f32_rounded {
+    ($mode:expr, |$r:ident, $($x:ident),+| $body:expr) => {{
+        macro_rules! rounded {
+            ($rounding:expr) => {
+                match ($mode.ftz, $mode.saturate) {
+                    (false, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; $body }),
+                    (true, false) => f32_handler!(|$($x),+| { const $r: Rounding = $rounding; $(let $x = ftz($x);)+ ftz($body) }),
+                    (_, true) => return None,
+                }
+            };
+        }
+        match $mode.rounding {
+            Rounding::Nearest => rounded!(Rounding::Nearest),
+            Rounding::Zero => rounded!(Rounding::Zero),
+            Rounding::Down => rounded!(Rounding::Down),
+            Rounding::Up => rounded!(Rounding::Up),
+        }
+    }};
+}
+
+/// The same without `.sat` and rounding.
+macro_rules! f32_plain {
+    ($mode:expr, |$($x:ident),+| $body:expr) => {
+        match ($mode.ftz, $mode.saturate) {
+            (false, false) => f32_handler!(|$($x),+| $body),
+            (true, false) => f32_handler!(|$($x),+| { $(let $x = ftz($x);)+ ftz($body) }),
+            (_, true) => return None,
+        }
+    };
 }
 
 macro_rules! f32_handler {
@@ -66,10 +98,10 @@ macro_rules! f32_handler {
 macro_rules! f64_op {
     ($rounding:expr, |$r:ident, $($x:ident),+| $body:expr) => {
         match $rounding {
-            Rounding::Nearest => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Nearest; let _ = $r; $body }),
-            Rounding::Zero => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Zero; let _ = $r; $body }),
-            Rounding::Down => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Down; let _ = $r; $body }),
-            Rounding::Up => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Up; let _ = $r; $body }),
+            Rounding::Nearest => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Nearest; $body }),
+            Rounding::Zero => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Zero; $body }),
+            Rounding::Down => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Down; $body }),
+            Rounding::Up => f64_handler!(|$($x),+| { const $r: Rounding = Rounding::Up; $body }),
         }
     };
 }
@@ -195,21 +227,21 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
         "sub" => (f32_op!(mode, |R, a, b| float32::add(a, -b, R)), 2),
         "mul" => (f32_op!(mode, |R, a, b| float32::mul(a, b, R)), 2),
         "fma" | "mad" => (f32_op!(mode, |R, a, b, c| float32::fma(a, b, c, R)), 3),
-        "div" if approximate => (f32_op!(mode, |R, a, b| approx::div_approx(a, b)), 2),
-        "div" if full => (f32_op!(mode, |R, a, b| approx::div_full(a, b)), 2),
-        "div" => (f32_op!(mode, |R, a, b| float32::div(a, b, R)), 2),
-        "rcp" if approximate => (f32_op!(mode, |R, a| approx::rcp(a)), 1),
-        "rcp" => (f32_op!(mode, |R, a| float32::rcp(a, R)), 1),
-        "sqrt" if approximate => (f32_op!(mode, |R, a| approx::sqrt(a)), 1),
-        "sqrt" => (f32_op!(mode, |R, a| float32::sqrt(a, R)), 1),
-        "rsqrt" if approximate => (f32_op!(mode, |R, a| approx::rsqrt(a)), 1),
-        "ex2" if approximate => (f32_op!(mode, |R, a| approx::ex2(a)), 1),
-        "lg2" if approximate => (f32_op!(mode, |R, a| approx::lg2(a)), 1),
-        "sin" if approximate => (f32_op!(mode, |R, a| approx::sin(a)), 1),
-        "cos" if approximate => (f32_op!(mode, |R, a| approx::cos(a)), 1),
-        "tanh" if approximate => (f32_op!(mode, |R, a| approx::tanh(a)), 1),
+        "div" if approximate => (f32_plain!(mode, |a, b| approx::div_approx(a, b)), 2),
+        "div" if full => (f32_plain!(mode, |a, b| approx::div_full(a, b)), 2),
+        "div" => (f32_rounded!(mode, |R, a, b| float32::div(a, b, R)), 2),
+        "rcp" if approximate => (f32_plain!(mode, |a| approx::rcp(a)), 1),
+        "rcp" => (f32_rounded!(mode, |R, a| float32::rcp(a, R)), 1),
+        "sqrt" if approximate => (f32_plain!(mode, |a| approx::sqrt(a)), 1),
+        "sqrt" => (f32_rounded!(mode, |R, a| float32::sqrt(a, R)), 1),
+        "rsqrt" if approximate => (f32_plain!(mode, |a| approx::rsqrt(a)), 1),
+        "ex2" if approximate => (f32_plain!(mode, |a| approx::ex2(a)), 1),
+        "lg2" if approximate => (f32_plain!(mode, |a| approx::lg2(a)), 1),
+        "sin" if approximate => (f32_plain!(mode, |a| approx::sin(a)), 1),
+        "cos" if approximate => (f32_plain!(mode, |a| approx::cos(a)), 1),
+        "tanh" if approximate => (f32_plain!(mode, |a| approx::tanh(a)), 1),
         "min" if absolute && nan => (
-            f32_op!(mode, |R, a, b| float32::xor_sign(
+            f32_plain!(mode, |a, b| float32::xor_sign(
                 float32::min_nan(a.abs(), b.abs()),
                 a,
                 b
@@ -217,7 +249,7 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
             2,
         ),
         "max" if absolute && nan => (
-            f32_op!(mode, |R, a, b| float32::xor_sign(
+            f32_plain!(mode, |a, b| float32::xor_sign(
                 float32::max_nan(a.abs(), b.abs()),
                 a,
                 b
@@ -225,7 +257,7 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
             2,
         ),
         "min" if absolute => (
-            f32_op!(mode, |R, a, b| float32::xor_sign(
+            f32_plain!(mode, |a, b| float32::xor_sign(
                 float32::min(a.abs(), b.abs()),
                 a,
                 b
@@ -233,7 +265,7 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
             2,
         ),
         "max" if absolute => (
-            f32_op!(mode, |R, a, b| float32::xor_sign(
+            f32_plain!(mode, |a, b| float32::xor_sign(
                 float32::max(a.abs(), b.abs()),
                 a,
                 b
@@ -241,13 +273,13 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
             2,
         ),
         "min" | "max" if xor_sign => return None,
-        "min" if nan => (f32_op!(mode, |R, a, b| float32::min_nan(a, b)), 2),
-        "max" if nan => (f32_op!(mode, |R, a, b| float32::max_nan(a, b)), 2),
-        "min" => (f32_op!(mode, |R, a, b| float32::min(a, b)), 2),
-        "max" => (f32_op!(mode, |R, a, b| float32::max(a, b)), 2),
-        "abs" => (f32_op!(mode, |R, a| a.abs()), 1),
-        "neg" => (f32_op!(mode, |R, a| -a), 1),
-        "copysign" => (f32_op!(mode, |R, a, b| float32::copysign(a, b)), 2),
+        "min" if nan => (f32_plain!(mode, |a, b| float32::min_nan(a, b)), 2),
+        "max" if nan => (f32_plain!(mode, |a, b| float32::max_nan(a, b)), 2),
+        "min" => (f32_plain!(mode, |a, b| float32::min(a, b)), 2),
+        "max" => (f32_plain!(mode, |a, b| float32::max(a, b)), 2),
+        "abs" => (f32_plain!(mode, |a| a.abs()), 1),
+        "neg" => (f32_plain!(mode, |a| -a), 1),
+        "copysign" => (f32_plain!(mode, |a, b| float32::copysign(a, b)), 2),
         _ => return None,
     })
 }
@@ -279,11 +311,11 @@ fn double(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
         ),
         "rcp" => (f64_op!(rounding, |R, a| float64::rcp(a, R)), 1),
         "sqrt" => (f64_op!(rounding, |R, a| float64::sqrt(a, R)), 1),
-        "min" => (f64_op!(rounding, |R, a, b| float64::min(a, b)), 2),
-        "max" => (f64_op!(rounding, |R, a, b| float64::max(a, b)), 2),
-        "abs" => (f64_op!(rounding, |R, a| a.abs()), 1),
-        "neg" => (f64_op!(rounding, |R, a| -a), 1),
-        "copysign" => (f64_op!(rounding, |R, a, b| b.copysign(a)), 2),
+        "min" => (f64_handler!(|a, b| float64::min(a, b)), 2),
+        "max" => (f64_handler!(|a, b| float64::max(a, b)), 2),
+        "abs" => (f64_handler!(|a| a.abs()), 1),
+        "neg" => (f64_handler!(|a| -a), 1),
+        "copysign" => (f64_handler!(|a, b| b.copysign(a)), 2),
         _ => return None,
     })
 }

@@ -35,6 +35,33 @@ macro_rules! half_op {
     }};
 }
 
+/// The same for instructions that have `.ftz` alone.
+macro_rules! half_flushed {
+    ($packed:expr, $mode:expr, |$m:ident, $($x:ident),+| $body:expr) => {
+        match ($mode.ftz, $mode.sat || $mode.relu) {
+            (false, false) => half_handler!($packed, |$($x),+| {
+                let $m = HalfMode { ftz: false, sat: false, relu: false };
+                $body
+            }),
+            (true, false) => half_handler!($packed, |$($x),+| {
+                let $m = HalfMode { ftz: true, sat: false, relu: false };
+                $body
+            }),
+            _ => return None,
+        }
+    };
+}
+
+/// The same for instructions that have no mode.
+macro_rules! half_plain {
+    ($packed:expr, $mode:expr, |$($x:ident),+| $body:expr) => {
+        match $mode == HalfMode::default() {
+            true => half_handler!($packed, |$($x),+| $body),
+            false => return None,
+        }
+    };
+}
+
 macro_rules! half_handler {
     ($packed:expr, |$a:ident| $body:expr) => {
         if $packed {
@@ -163,27 +190,39 @@ fn handler_of(
             return extreme_of_magnitudes(modifiers.base, packed, brain, nan, mode);
         }
         ("min", false) if nan => (
-            half_op!(packed, mode, |m, a, b| half::f16_min_nan(a, b, m)),
+            half_flushed!(packed, mode, |m, a, b| half::f16_min_nan(a, b, m)),
             2,
         ),
         ("max", false) if nan => (
-            half_op!(packed, mode, |m, a, b| half::f16_max_nan(a, b, m)),
+            half_flushed!(packed, mode, |m, a, b| half::f16_max_nan(a, b, m)),
             2,
         ),
-        ("min", false) => (half_op!(packed, mode, |m, a, b| half::f16_min(a, b, m)), 2),
-        ("max", false) => (half_op!(packed, mode, |m, a, b| half::f16_max(a, b, m)), 2),
+        ("min", false) => (
+            half_flushed!(packed, mode, |m, a, b| half::f16_min(a, b, m)),
+            2,
+        ),
+        ("max", false) => (
+            half_flushed!(packed, mode, |m, a, b| half::f16_max(a, b, m)),
+            2,
+        ),
         ("min", true) if nan => (
-            half_op!(packed, mode, |m, a, b| half::bf16_min_nan(a, b, m)),
+            half_flushed!(packed, mode, |m, a, b| half::bf16_min_nan(a, b, m)),
             2,
         ),
         ("max", true) if nan => (
-            half_op!(packed, mode, |m, a, b| half::bf16_max_nan(a, b, m)),
+            half_flushed!(packed, mode, |m, a, b| half::bf16_max_nan(a, b, m)),
             2,
         ),
-        ("min", true) => (half_op!(packed, mode, |m, a, b| half::bf16_min(a, b, m)), 2),
-        ("max", true) => (half_op!(packed, mode, |m, a, b| half::bf16_max(a, b, m)), 2),
+        ("min", true) => (
+            half_flushed!(packed, mode, |m, a, b| half::bf16_min(a, b, m)),
+            2,
+        ),
+        ("max", true) => (
+            half_flushed!(packed, mode, |m, a, b| half::bf16_max(a, b, m)),
+            2,
+        ),
         ("abs", false) => (
-            half_op!(packed, mode, |m, a| half::abs(if m.ftz {
+            half_flushed!(packed, mode, |m, a| half::abs(if m.ftz {
                 half::f16_ftz(a)
             } else {
                 a
@@ -191,19 +230,19 @@ fn handler_of(
             1,
         ),
         ("neg", false) => (
-            half_op!(packed, mode, |m, a| half::neg(if m.ftz {
+            half_flushed!(packed, mode, |m, a| half::neg(if m.ftz {
                 half::f16_ftz(a)
             } else {
                 a
             })),
             1,
         ),
-        ("abs", true) => (half_op!(packed, mode, |m, a| half::abs(a)), 1),
-        ("neg", true) => (half_op!(packed, mode, |m, a| half::neg(a)), 1),
-        ("ex2", false) if approximate => (half_op!(packed, mode, |m, a| half::ex2_f16(a)), 1),
-        ("tanh", false) if approximate => (half_op!(packed, mode, |m, a| half::tanh_f16(a)), 1),
-        ("ex2", true) if approximate => (half_op!(packed, mode, |m, a| half::ex2_bf16(a)), 1),
-        ("tanh", true) if approximate => (half_op!(packed, mode, |m, a| half::tanh_bf16(a)), 1),
+        ("abs", true) => (half_plain!(packed, mode, |a| half::abs(a)), 1),
+        ("neg", true) => (half_plain!(packed, mode, |a| half::neg(a)), 1),
+        ("ex2", false) if approximate => (half_plain!(packed, mode, |a| half::ex2_f16(a)), 1),
+        ("tanh", false) if approximate => (half_plain!(packed, mode, |a| half::tanh_f16(a)), 1),
+        ("ex2", true) if approximate => (half_plain!(packed, mode, |a| half::ex2_bf16(a)), 1),
+        ("tanh", true) if approximate => (half_plain!(packed, mode, |a| half::tanh_bf16(a)), 1),
         _ => return None,
     })
 }
@@ -218,7 +257,7 @@ fn extreme_of_magnitudes(
 ) -> Option<(Handler, usize)> {
     macro_rules! signed {
         ($function:path) => {
-            half_op!(packed, mode, |m, a, b| half::xor_sign(
+            half_flushed!(packed, mode, |m, a, b| half::xor_sign(
                 $function(half::abs(a), half::abs(b), m),
                 a,
                 b

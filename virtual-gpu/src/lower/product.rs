@@ -66,12 +66,12 @@ pub fn lower(
         }
         let mut inst = lowering.inst(if short {
             ternary::<u32, u32, u32, u32, _>(|a, b, c| {
-                let high = (signed24(a) * signed24(b) >> 16) as i32;
+                let high = ((signed24(a) * signed24(b)) >> 16) as i32;
                 high.saturating_add(c as i32) as u32
             })
         } else {
             ternary::<u32, u32, u32, u32, _>(|a, b, c| {
-                let high = (i64::from(a as i32) * i64::from(b as i32) >> 32) as i32;
+                let high = ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as i32;
                 high.saturating_add(c as i32) as u32
             })
         });
@@ -122,21 +122,21 @@ fn product(part: Part, ty: ScalarType) -> Option<Handler> {
         (Part::Low, U16 | S16) => binary::<u32, u32, u32, _>(|a, b| a.wrapping_mul(b) & 0xffff),
         (Part::Low, U32 | S32) => binary::<u32, u32, u32, _>(|a, b| a.wrapping_mul(b)),
         (Part::Low, U64 | S64) => binary::<u64, u64, u64, _>(|a, b| a.wrapping_mul(b)),
-        (Part::High, U16) => binary::<u32, u32, u32, _>(|a, b| (a & 0xffff) * (b & 0xffff) >> 16),
+        (Part::High, U16) => binary::<u32, u32, u32, _>(|a, b| ((a & 0xffff) * (b & 0xffff)) >> 16),
         (Part::High, S16) => binary::<u32, u32, u32, _>(|a, b| {
-            u32::from((i32::from(a as i16) * i32::from(b as i16) >> 16) as u16)
+            u32::from(((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u16)
         }),
         (Part::High, U32) => {
-            binary::<u32, u32, u32, _>(|a, b| (u64::from(a) * u64::from(b) >> 32) as u32)
+            binary::<u32, u32, u32, _>(|a, b| ((u64::from(a) * u64::from(b)) >> 32) as u32)
         }
         (Part::High, S32) => binary::<u32, u32, u32, _>(|a, b| {
-            (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32
+            ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32
         }),
         (Part::High, U64) => {
-            binary::<u64, u64, u64, _>(|a, b| (u128::from(a) * u128::from(b) >> 64) as u64)
+            binary::<u64, u64, u64, _>(|a, b| ((u128::from(a) * u128::from(b)) >> 64) as u64)
         }
         (Part::High, S64) => binary::<u64, u64, u64, _>(|a, b| {
-            (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+            ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
         }),
         (Part::Wide, U16) => binary::<u32, u32, u32, _>(|a, b| (a & 0xffff) * (b & 0xffff)),
         (Part::Wide, S16) => {
@@ -176,11 +176,11 @@ fn product24(part: Part, ty: ScalarType) -> Option<Handler> {
             binary::<u32, u32, u32, _>(|a, b| (unsigned24(a) * unsigned24(b)) as u32)
         }
         (Part::High, U32) => {
-            binary::<u32, u32, u32, _>(|a, b| (unsigned24(a) * unsigned24(b) >> 16) as u32)
+            binary::<u32, u32, u32, _>(|a, b| ((unsigned24(a) * unsigned24(b)) >> 16) as u32)
         }
         (Part::Low, S32) => binary::<u32, u32, u32, _>(|a, b| (signed24(a) * signed24(b)) as u32),
         (Part::High, S32) => {
-            binary::<u32, u32, u32, _>(|a, b| (signed24(a) * signed24(b) >> 16) as u32)
+            binary::<u32, u32, u32, _>(|a, b| ((signed24(a) * signed24(b)) >> 16) as u32)
         }
         _ => return None,
     })
@@ -243,13 +243,13 @@ fn carry(
     if sets {
         let run = match (wide, subtract) {
             (false, false) => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
-                (u64::from(a) + u64::from(b) + u64::from(c) >> 32) as u32
+                ((u64::from(a) + u64::from(b) + u64::from(c)) >> 32) as u32
             }),
             (false, true) => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
                 u32::from(u64::from(a) < u64::from(b) + u64::from(c))
             }),
             (true, false) => ternary::<u32, u64, u64, u32, _>(|a: u64, b: u64, c: u32| {
-                (u128::from(a) + u128::from(b) + u128::from(c) >> 64) as u32
+                ((u128::from(a) + u128::from(b) + u128::from(c)) >> 64) as u32
             }),
             (true, true) => ternary::<u32, u64, u64, u32, _>(|a: u64, b: u64, c: u32| {
                 u32::from(u128::from(a) < u128::from(b) + u128::from(c))

@@ -47,11 +47,6 @@ impl Bytes {
         self.len
     }
 
-    /// True for no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `len` initialised bytes lie behind `first`, inside of the block.
@@ -151,19 +146,9 @@ impl Allocation {
         self.len
     }
 
-    /// True for an allocation of no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// What it is called in messages.
     pub fn label(&self) -> &str {
         &self.label
-    }
-
-    /// Gives it a name for messages.
-    pub fn set_label(&mut self, label: impl Into<String>) {
-        self.label = label.into();
     }
 
     /// False once freed.

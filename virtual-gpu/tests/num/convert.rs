@@ -402,12 +402,12 @@ fn packed_forms_convert_each_part() {
             };
             assert_eq!(halves.check(), Ok(()));
             let wide = halves.unpack(packed as u16);
-            assert_eq!(halves.apply(packed.into()), wide.into());
+            assert_eq!(halves.apply(packed.into()), u64::from(wide));
             let back = Convert { from: F16x2, ..c };
             assert_eq!(back.check(), Ok(()));
             assert_eq!(
                 back.apply(wide.into()),
-                packed.into(),
+                u64::from(packed),
                 "halves hold all 8-bit numbers"
             );
         }

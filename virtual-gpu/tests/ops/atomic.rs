@@ -7,7 +7,10 @@ use virtual_gpu::Module;
 type Apply = Box<dyn Fn(&[u64]) -> u64>;
 
 /// Operation with type, class, and the new value from the old one and the operands.
-fn operations() -> Vec<(String, Class, usize, fn(bool) -> Apply)> {
+/// An operation: its name, class, number of operands, and what it does.
+type Operation = (String, Class, usize, fn(bool) -> Apply);
+
+fn operations() -> Vec<Operation> {
     fn signed(x: u64, bits: u32) -> i64 {
         (x as i64) << (64 - bits) >> (64 - bits)
     }

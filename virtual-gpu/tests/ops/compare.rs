@@ -172,7 +172,7 @@ fn packed(forms: &mut Vec<Form>) {
             }
             for (to, yes) in [(ty, one), ("u32", 0xffff), ("s32", 0xffff)] {
                 let pack = move |low: bool, high: bool| {
-                    u64::from(low) * yes | (u64::from(high) * yes) << 16
+                    (u64::from(low) * yes) | ((u64::from(high) * yes) << 16)
                 };
                 let opcode = format!("set.{name}.{ftz}{to}.{ty}");
                 forms.push(form(opcode, Kind::W, &sources[..2], move |x| {

@@ -243,7 +243,7 @@ fn floats(forms: &mut Vec<Form>) {
                                         Some((negative, magnitude)) => {
                                             target.round(negative, &magnitude, 0, false, mode)
                                         }
-                                        None => target.from_number(&source.decode(x), mode),
+                                        None => target.round_number(&source.decode(x), mode),
                                     })
                                 },
                             ));
@@ -258,7 +258,7 @@ fn floats(forms: &mut Vec<Form>) {
                                 return x[0] << 16;
                             }
                             finish(
-                                target.from_number(
+                                target.round_number(
                                     &source.decode(flush(source, x[0])),
                                     Mode::Nearest,
                                 ),
@@ -272,8 +272,10 @@ fn floats(forms: &mut Vec<Form>) {
                                 &[class],
                                 move |x| {
                                     finish(
-                                        target
-                                            .from_number(&source.decode(flush(source, x[0])), mode),
+                                        target.round_number(
+                                            &source.decode(flush(source, x[0])),
+                                            mode,
+                                        ),
                                     )
                                 },
                             ));
@@ -329,12 +331,12 @@ const E5M2: Format = Format {
 fn byte(e4: bool, from: Format, x: u64, relu: bool) -> u64 {
     let code = if e4 {
         e4m3(f64::from_bits(
-            F64.from_number(&from.decode(x), Mode::Nearest),
+            F64.round_number(&from.decode(x), Mode::Nearest),
         ))
     } else {
         limited(
             E5M2,
-            E5M2.from_number(&from.decode(x), Mode::Nearest),
+            E5M2.round_number(&from.decode(x), Mode::Nearest),
             false,
             true,
         )
@@ -360,7 +362,7 @@ fn packed(forms: &mut Vec<Form>) {
                     let one = move |x: u64| {
                         limited(
                             format,
-                            format.from_number(&F32.decode(x), mode),
+                            format.round_number(&F32.decode(x), mode),
                             relu,
                             finite,
                         )
@@ -378,7 +380,7 @@ fn packed(forms: &mut Vec<Form>) {
                     if F32.is_nan(x) {
                         return F32.nan();
                     }
-                    let bits = TF32.from_number(&F32.decode(x), mode);
+                    let bits = TF32.round_number(&F32.decode(x), mode);
                     limited(TF32, bits, relu, finite) << 13
                 };
                 let opcode = format!("cvt.{mode_name}{suffix}.tf32.f32");
@@ -431,7 +433,7 @@ fn packed(forms: &mut Vec<Form>) {
                             ),
                         }
                     } else {
-                        F16.from_number(&E5M2.decode(code), Mode::Nearest)
+                        F16.round_number(&E5M2.decode(code), Mode::Nearest)
                     };
                     limited(F16, bits, relu, false)
                 };

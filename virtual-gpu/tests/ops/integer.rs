@@ -120,7 +120,7 @@ fn products(forms: &mut Vec<Form>) {
                     x
                 }
             };
-            let product = move |x: &[u64]| short(x[0]) * short(x[1]) >> if high { 16 } else { 0 };
+            let product = move |x: &[u64]| (short(x[0]) * short(x[1])) >> if high { 16 } else { 0 };
             let name = format!("{}.{ty}", if high { "hi" } else { "lo" });
             forms.push(form(
                 format!("mul24.{name}"),
@@ -149,7 +149,7 @@ fn products(forms: &mut Vec<Form>) {
     }
     forms.push(form("mad.hi.sat.s32", Kind::W, &[Class::I32; 3], |x| {
         let value = |x: u64| i128::from(x as i32);
-        INTS[3].clamp((value(x[0]) * value(x[1]) >> 32) + value(x[2]))
+        INTS[3].clamp(((value(x[0]) * value(x[1])) >> 32) + value(x[2]))
     }));
 }
 

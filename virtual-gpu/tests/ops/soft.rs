@@ -185,7 +185,7 @@ impl Format {
     }
 
     /// A number of another format, rounded to this one.
-    pub fn from_number(self, x: &Number, mode: Mode) -> u64 {
+    pub fn round_number(self, x: &Number, mode: Mode) -> u64 {
         match x {
             Nan => self.nan(),
             Infinity(negative) => self.infinity() | if *negative { self.sign() } else { 0 },

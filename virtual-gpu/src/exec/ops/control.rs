@@ -6,7 +6,7 @@ use crate::exec::inst::{Flow, Inst};
 use crate::exec::isa::Code;
 use crate::exec::machine::{Lanes, Machine};
 use crate::exec::program::{Call, Extra};
-use crate::exec::row::{Row, Slot};
+use crate::exec::row::Slot;
 use crate::exec::warp::Fragment;
 
 /// `bra`: the target is in `imm`.
@@ -273,21 +273,6 @@ pub struct Sleep;
 impl Code for Sleep {
     unsafe fn run(machine: &mut Machine<'_>, _: &Inst) -> Flow {
         machine.grid.slept += 1;
-        Flow::Next
-    }
-}
-
-/// Copies a 32-bit or 64-bit register.
-pub struct MoveRow;
-
-impl Code for MoveRow {
-    #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
-        // SAFETY: the handler's contract.
-        unsafe {
-            let values: Row = Row(machine.row(inst.a));
-            machine.set_row(inst.d, &values.0);
-        }
         Flow::Next
     }
 }

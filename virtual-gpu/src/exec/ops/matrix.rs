@@ -183,7 +183,7 @@ impl Machine<'_> {
         let everybody = self.mask;
         self.mask = u32::MAX >> (LANES - lanes);
         let span = (high - low) as usize + ROW_BYTES;
-        let aligned = bits as usize % ROW_BYTES == 0;
+        let aligned = (bits as usize).is_multiple_of(ROW_BYTES);
         let mut rows = [std::ptr::null_mut(); LANES];
         let first = if aligned {
             self.bytes_at::<{ space::SHARED }>(u64::from(low), span, kind)

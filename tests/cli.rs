@@ -441,3 +441,78 @@ fn chat_goes_on_from_turn_to_turn() {
     assert_eq!(reports.len(), 2, "{reports:?}");
     assert!(!output.stdout.is_empty());
 }
+
+#[test]
+fn perplexity_is_that_of_the_log_probabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text.txt");
+    std::fs::write(&file, "The sky is blue, and the grass is green.").unwrap();
+    let run = |model: &Path, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
+        command.arg("perplexity").arg("-m").arg(model);
+        command.arg("-f").arg(&file).args(args).output().unwrap()
+    };
+    let model = real_model();
+    let object = json(&run(&model, &["--json"]));
+    let perplexity = object["perplexity"].as_f64().unwrap();
+    assert!(perplexity > 1.0 && perplexity < 1000.0, "{perplexity}");
+    // The first token of a part counts for nothing, so that parts of two count every other one.
+    let tokens = object["tokens"].as_u64().unwrap();
+    let parts = json(&run(&model, &["--json", "--window", "2"]));
+    assert_eq!(parts["tokens"].as_u64().unwrap(), tokens.div_ceil(2));
+    assert!(parts["perplexity"].as_f64().unwrap() > perplexity);
+    let words = String::from_utf8(run(&model, &[]).stdout).unwrap();
+    let said = format!("perplexity {perplexity:.4} over {tokens} tokens");
+    assert!(words.starts_with(&said), "{words}");
+
+    refused(&run(&model, &["--window", "1"]), 2, "--window 1");
+    std::fs::write(&file, "The").unwrap();
+    refused(&run(&model, &[]), 2, "perplexity needs two");
+}
+
+#[test]
+fn an_answer_that_is_not_streamed_is_the_same_and_comes_at_once() {
+    let ask = |args: &[&str]| {
+        let most = ["-p", "Count to three.", "-n", "8", "--temp", "0"];
+        let mut child = command(&real_model(), &[&most, args].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdout.take().unwrap();
+        let (mut reads, mut text, mut part) = (0, Vec::new(), [0; 4096]);
+        loop {
+            let count = pipe.read(&mut part).unwrap();
+            if count == 0 {
+                break;
+            }
+            reads += 1;
+            text.extend_from_slice(&part[..count]);
+        }
+        assert!(child.wait().unwrap().success());
+        (String::from_utf8(text).unwrap(), reads)
+    };
+    let (streamed, _) = ask(&[]);
+    let (whole, reads) = ask(&["--no-stream"]);
+    assert!(!streamed.trim().is_empty());
+    assert_eq!(whole, streamed);
+    assert!(reads <= 2, "the text and its newline came in {reads} parts");
+}
+
+#[test]
+fn the_kv_dtype_is_what_was_asked_for() {
+    let ask = |dtype: &str| {
+        let args = ["--tokens", "1,2,3", "-n", "1", "-v", "--kv-dtype", dtype];
+        let output = generate(&fixture("llama"), &args);
+        let text = stderr(&output);
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    for dtype in ["f32", "f16", "bf16"] {
+        let text = ask(dtype);
+        assert!(text.contains(&format!("kv {dtype},")), "{text}");
+    }
+    assert!(ask("auto").contains("activations f32, kv f32,"));
+    let args = ["--tokens", "1", "--kv-dtype", "q8"];
+    refused(&generate(&fixture("llama"), &args), 2, "--kv-dtype");
+}

@@ -67,8 +67,8 @@ fn chat_templates_render_as_hugging_face_renders_them() {
 fn sentencepiece_agrees_with_the_reference() {
     let fixture = fixture("sentencepiece.json");
     let list = |key: &str| fixture[key].as_array().unwrap().iter();
-    let pieces: Vec<String> = list("pieces")
-        .map(|piece| piece.as_str().unwrap().to_owned())
+    let pieces = list("pieces")
+        .map(|piece| piece.as_str().unwrap())
         .collect();
     let scores = list("scores")
         .map(|score| score.as_f64().unwrap() as f32)

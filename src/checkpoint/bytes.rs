@@ -98,6 +98,13 @@ impl View {
         }
     }
 
+    /// [`View::release`] for the whole file: the system maps pages around those that are read.
+    pub fn release_file(&self) {
+        if let Some(all) = self.file.view(0..self.file.bytes().len()) {
+            all.release(0, all.len());
+        }
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.range.len()

@@ -14,7 +14,7 @@ mod tensor;
 
 pub use affine::{AffineMatrix, AffineShape, Offsets, Scales, TILE_ROWS};
 pub use builder::{AffineBuilder, AffineForm, RowScales};
-pub use gguf::{GgufMetadata, GgufValue};
+pub use gguf::{GgufMetadata, GgufStrings, GgufValue};
 pub use matrix::{DenseMatrix, Matrix};
 
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ pub struct Checkpoint {
     config: Value,
     generation_config: Option<Value>,
     tensors: BTreeMap<String, Tensor>,
-    /// Of a GGUF file.
+    /// Of a GGUF file; nothing is left of it after [`Checkpoint::forget_text`].
     metadata: Option<GgufMetadata>,
 }
 
@@ -188,6 +188,14 @@ impl Checkpoint {
         match &self.metadata {
             Some(metadata) => TextSource::Gguf(metadata),
             None => TextSource::Directory(&self.path),
+        }
+    }
+
+    /// Lets go of what [`Checkpoint::text_source`] names: the vocabulary of a GGUF file takes as much memory as
+    /// the tokenizer that is made of it.
+    pub(crate) fn forget_text(&mut self) {
+        if let Some(metadata) = &mut self.metadata {
+            *metadata = GgufMetadata::default();
         }
     }
 

@@ -86,9 +86,11 @@ impl Tensor {
     fn read_matrix(&self, n: usize, k: usize) -> Option<Matrix> {
         let rows = RowOrder::new(n, self.interleaved_heads)?;
         match self.storage {
-            Storage::Blocks(format) => format
-                .repack(&self.view, n, k, |row| rows.source(row))
-                .map(Matrix::Affine),
+            Storage::Blocks(format) => {
+                let matrix = format.repack(&self.view, n, k, |row| rows.source(row));
+                self.view.release_file();
+                matrix.map(Matrix::Affine)
+            }
             Storage::Float(dtype) => {
                 let data: Box<dyn AsRef<[u8]> + Send + Sync> = match rows {
                     RowOrder::Same => Box::new(self.view.clone()),
@@ -118,6 +120,7 @@ impl Tensor {
             Dtype::F16 => widen(&bytes, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => widen(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
         };
+        self.view.release_file();
         (values.len() == n).then_some(values)
     }
 

@@ -96,12 +96,13 @@ impl EngineBuilder {
     pub fn build(mut self) -> Result<Engine> {
         let start = Instant::now();
         let _span = tracing::info_span!("load").entered();
-        let checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
+        let mut checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
         let precision = self.precision(&checkpoint);
         let plan = Arc::new(self.plan_of(&config, precision)?);
         let text = Text::load(checkpoint.text_source())?;
         let eos = eos(&checkpoint, &config, text.as_ref());
+        checkpoint.forget_text();
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));
         let weights = load_weights(&plan, &checkpoint, &mut |done: LoadProgress| {
             progress(done.weights, done.total_weights);

@@ -67,6 +67,7 @@ impl Attention {
         head: usize,
         first: usize,
     ) {
+        let isa = context.isa;
         let layout = context.kv_layout;
         let head_dim = layout.head_dim;
         let path = &context.batch.paths[row];
@@ -105,15 +106,12 @@ impl Attention {
             let to = spaces
                 .each_mut()
                 .map(|space| &mut space[start..start + KV_PAGE]);
-            on_isa!(context.isa, scores(q, k, KV_PAGE, count, self.scale, to));
+            on_isa!(isa, scores(isa, q, k, KV_PAGE, count, self.scale, to));
         }
         // All rows up to this one are scored at once, then ancestors are put where their positions are.
         let to = spaces.each_mut().map(|space| &mut space[by_position..]);
         let (stride, count) = (layout.stride, row + 1);
-        on_isa!(
-            context.isa,
-            scores(q, fresh_k, stride, count, self.scale, to)
-        );
+        on_isa!(isa, scores(isa, q, fresh_k, stride, count, self.scale, to));
         for space in &mut spaces {
             let (by_position, by_row) = space.split_at_mut(by_position);
             for (to, &row) in by_position[committed..end].iter_mut().zip(path) {
@@ -123,7 +121,7 @@ impl Attention {
 
         let factors = spaces
             .each_mut()
-            .map(|space| on_isa!(context.isa, softmax(&mut space[begin..end], begin)));
+            .map(|space| on_isa!(isa, softmax(&mut space[begin..end], begin)));
         out.fill(0.0);
         let mut chunks = out.chunks_mut(head_dim);
         let mut outs: [&mut [f32]; G] = std::array::from_fn(|_| chunks.next().unwrap_or_default());
@@ -140,8 +138,8 @@ impl Attention {
             let v = &v[(from - page * KV_PAGE) * head_dim..];
             let outs = outs.each_mut().map(|out| &mut **out);
             on_isa!(
-                context.isa,
-                accumulate(weights, |p| &v[p * head_dim..][..head_dim], outs)
+                isa,
+                accumulate(isa, weights, |p| &v[p * head_dim..][..head_dim], outs)
             );
         }
         let from = begin.max(committed);
@@ -154,7 +152,7 @@ impl Attention {
                 .read(layout.v(self.layer, head, path[p] as usize), head_dim)
         };
         let each = outs.each_mut().map(|out| &mut **out);
-        on_isa!(context.isa, accumulate(weights, v, each));
+        on_isa!(isa, accumulate(isa, weights, v, each));
         for (out, factor) in outs.iter_mut().zip(factors) {
             out.iter_mut().for_each(|x| *x *= factor);
             context.round(self.output, out);

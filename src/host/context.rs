@@ -1,8 +1,8 @@
 use super::batch::Batch;
 use super::executor::Weight;
 use super::input::Input;
-use super::kernels::Isa;
 use super::kernels::widen::round_bf16;
+use super::kernels::{Isa, LANES};
 use super::kv::KvRowsLayout;
 use super::rope::RopeTable;
 use super::shared::SharedSlice;
@@ -46,6 +46,12 @@ impl<E> Context<'_, E> {
         unsafe { self.buffers[buffer.index()].read(at, len) }
     }
 
+    /// Asks for 16 elements from `start` on of a buffer's row, which will be wanted soon.
+    pub fn prefetch(&self, buffer: BufferId, row: usize, start: usize) {
+        let at = row * self.columns(buffer) + start;
+        self.buffers[buffer.index()].prefetch(at, LANES);
+    }
+
     /// Elements `start..start + len` of a buffer's row, to be written; round what is stored with [`Self::rounder`].
     ///
     /// # Safety
@@ -64,6 +70,7 @@ impl<E> Context<'_, E> {
     }
 
     /// Rounds values to a buffer's type, in place.
+    #[inline]
     pub fn round(&self, buffer: BufferId, values: &mut [f32]) {
         match self.plan.buffer(buffer).dtype {
             Dtype::F32 => {}

@@ -165,7 +165,7 @@ impl HostExecutor {
             Dtype::F16 => self.run::<F16>(segment, &batch, &mut out.kv),
             Dtype::BF16 => self.run::<Bf16>(segment, &batch, &mut out.kv),
         }
-        out.take(&plan, &self.buffers, batch.outputs.len());
+        out.take(&plan, &mut self.buffers, batch.outputs.len());
         Ok(())
     }
 
@@ -283,16 +283,21 @@ pub struct Forward {
 }
 
 impl Forward {
-    fn take(&mut self, plan: &Plan, buffers: &[Vec<f32>], outputs: usize) {
-        self.logits.clear();
+    /// Logits are exchanged with the buffer that they are in, since copying them costs as much as some ops do.
+    fn take(&mut self, plan: &Plan, buffers: &mut [Vec<f32>], outputs: usize) {
         self.taps.clear();
         for (decl, buffer) in plan.buffers.iter().zip(buffers) {
-            let values = &buffer[..(outputs * decl.columns as usize).min(buffer.len())];
+            let len = (outputs * decl.columns as usize).min(buffer.len());
             if decl.name == "logits" {
-                self.logits.extend_from_slice(values);
+                std::mem::swap(&mut self.logits, buffer);
+                self.logits.truncate(len);
             } else if let Some(layer) = decl.name.strip_prefix("tap.") {
-                self.taps
-                    .extend(layer.parse().ok().map(|layer| (layer, values.to_vec())));
+                self.taps.extend(
+                    layer
+                        .parse()
+                        .ok()
+                        .map(|layer| (layer, buffer[..len].to_vec())),
+                );
             }
         }
     }

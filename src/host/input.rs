@@ -1,13 +1,15 @@
 //! The input of a linear op: normalised and rounded once, then read by every tile.
 
 use super::context::Context;
+use super::executor::Weight;
 use super::kernels::on_isa;
 use super::kernels::row::{quantize, rms_norm};
 use super::kernels::widen::round_bf16;
-use super::kernels::{Isa, Q8Rows};
+use super::kernels::{Isa, Q8_BLOCK, Q8Block, Q8Group};
 use super::shared::SharedSlice;
 use super::team::Member;
-use stheno_codegen::plan::{InputDtype, Linear};
+use crate::checkpoint::Matrix;
+use stheno_codegen::plan::{InputDtype, Linear, Part};
 
 /// Storage of the prepared rows of one linear op, grown as needed.
 #[derive(Debug, Default)]
@@ -15,11 +17,7 @@ pub(super) struct InputStorage {
     wide: Vec<f32>,
     wide_sums16: Vec<f32>,
     wide_sums32: Vec<f32>,
-    quanta: Vec<i8>,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-    sums16: Vec<f32>,
-    sums32: Vec<f32>,
+    q8: Vec<Q8Group>,
 }
 
 impl InputStorage {
@@ -29,37 +27,25 @@ impl InputStorage {
         self.wide.resize(elements, 0.0);
         self.wide_sums16.resize(halves, 0.0);
         self.wide_sums32.resize(runs, 0.0);
-        self.quanta.resize(elements, 0);
-        self.scales.resize(runs, 0.0);
-        self.sums.resize(halves, 0);
-        self.sums16.resize(halves, 0.0);
-        self.sums32.resize(runs, 0.0);
+        self.q8.resize(runs, Q8Group::default());
         Input {
             wide: SharedSlice::new(&mut self.wide),
             wide_sums16: SharedSlice::new(&mut self.wide_sums16),
             wide_sums32: SharedSlice::new(&mut self.wide_sums32),
-            quanta: SharedSlice::new(&mut self.quanta),
-            scales: SharedSlice::new(&mut self.scales),
-            sums: SharedSlice::new(&mut self.sums),
-            sums16: SharedSlice::new(&mut self.sums16),
-            sums32: SharedSlice::new(&mut self.sums32),
+            q8: SharedSlice::new(&mut self.q8),
         }
     }
 }
 
 /// Prepared rows of the linear op that runs. Rows lie `k` elements apart, `k` being the op's.
 pub(super) struct Input<'a> {
-    /// Rounded input in f32, [rows, k].
+    /// Rounded input in f32, [rows, k]; of 8-bit input only where a matrix of the op is not quantized.
     wide: SharedSlice<'a, f32>,
     /// Sums of 16 and of 32 elements, [rows, k / 16] and [rows, k / 32]; not made for 8-bit input.
     wide_sums16: SharedSlice<'a, f32>,
     wide_sums32: SharedSlice<'a, f32>,
-    /// See [`Q8Rows`].
-    quanta: SharedSlice<'a, i8>,
-    scales: SharedSlice<'a, f32>,
-    sums: SharedSlice<'a, i32>,
-    sums16: SharedSlice<'a, f32>,
-    sums32: SharedSlice<'a, f32>,
+    /// Blocks of rows, one after another: see [`Q8Block`].
+    q8: SharedSlice<'a, Q8Group>,
 }
 
 impl Input<'_> {
@@ -72,6 +58,12 @@ impl Input<'_> {
         rows: usize,
     ) {
         let k = context.columns(linear.input);
+        // A matrix that is not quantized multiplies the values that 8 bits stand for.
+        let dense = |part: &Part| {
+            !matches!(&context.weights[part.weight.index()],
+                Weight::Matrix(matrix) if matches!(**matrix, Matrix::Affine(_)))
+        };
+        let widened = linear.parts.iter().any(dense);
         member.phase(rows, |row| {
             // SAFETY: nobody writes the input buffer in this phase; unit `row` owns row `row` of what it prepares.
             let (from, wide) = unsafe {
@@ -90,7 +82,7 @@ impl Input<'_> {
             match linear.input_dtype {
                 InputDtype::F32 => {}
                 InputDtype::BF16 => wide.iter_mut().for_each(|x| *x = round_bf16(*x)),
-                InputDtype::Q8 => self.quantize_row(context.isa, row, wide),
+                InputDtype::Q8 => self.quantize_row(context.isa, row, rows, wide, widened),
             }
             if linear.input_dtype != InputDtype::Q8 && k.is_multiple_of(32) {
                 self.sum_row(row, wide);
@@ -98,35 +90,25 @@ impl Input<'_> {
         });
     }
 
-    /// Rounds a row to 8 bits, and `wide` to the values that these stand for.
-    fn quantize_row(&self, isa: Isa, row: usize, wide: &mut [f32]) {
+    /// Rounds a row of `rows` to 8 bits, and if `widened` its values to those that the quanta stand for.
+    fn quantize_row(&self, isa: Isa, row: usize, rows: usize, wide: &mut [f32], widened: bool) {
         let runs = wide.len() / 32;
-        for (i, x) in wide.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let run = row * runs + i;
-            // SAFETY: unit `row` of the phase owns these elements.
-            let (quanta, scale, sums, sums16, sums32) = unsafe {
-                (
-                    self.quanta.write(32 * run, 32),
-                    &mut self.scales.write(run, 1)[0],
-                    self.sums.write(2 * run, 2),
-                    self.sums16.write(2 * run, 2),
-                    &mut self.sums32.write(run, 1)[0],
-                )
-            };
-            let Some(quanta) = quanta.first_chunk_mut::<32>() else {
-                continue;
-            };
-            on_isa!(isa, {
-                let (s, halves) = quantize(x, quanta);
-                *scale = s;
-                sums.copy_from_slice(&halves);
-                sums16.copy_from_slice(&halves.map(|sum| s * sum as f32));
-                *sums32 = s * (halves[0] + halves[1]) as f32;
-                for (x, q) in x.iter_mut().zip(quanta) {
-                    *x = f32::from(*q) * s;
+        let first = row - row % Q8_BLOCK;
+        let block_rows = Q8_BLOCK.min(rows - first);
+        let wide = wide.as_chunks_mut::<32>().0;
+        on_isa!(isa, {
+            for (i, x) in wide.iter_mut().enumerate() {
+                let at = first * runs + i * block_rows + row - first;
+                // SAFETY: unit `row` of the phase owns the groups of its row.
+                let group = unsafe { &mut self.q8.write(at, 1)[0] };
+                quantize(x, group);
+                if widened {
+                    for (x, q) in x.iter_mut().zip(&group.quanta) {
+                        *x = f32::from(*q) * group.scale;
+                    }
                 }
-            });
-        }
+            }
+        });
     }
 
     fn sum_row(&self, row: usize, wide: &[f32]) {
@@ -170,21 +152,13 @@ impl Input<'_> {
         }
     }
 
-    /// The first `rows` rows in 8 bits.
+    /// The block of `rows` rows in 8 bits that begins with row `first`, a multiple of [`Q8_BLOCK`].
     ///
     /// # Safety
     /// Their preparation must be over.
-    pub unsafe fn q8(&self, rows: usize, k: usize) -> Q8Rows<'_> {
+    pub unsafe fn q8(&self, first: usize, rows: usize, k: usize) -> Q8Block<'_> {
         // SAFETY: the caller's promise.
-        unsafe {
-            Q8Rows {
-                k,
-                quanta: self.quanta.read(0, rows * k),
-                scales: self.scales.read(0, rows * k / 32),
-                sums: self.sums.read(0, rows * k / 16),
-                sums16: self.sums16.read(0, rows * k / 16),
-                sums32: self.sums32.read(0, rows * k / 32),
-            }
-        }
+        let groups = unsafe { self.q8.read(first * k / 32, rows * k / 32) };
+        Q8Block { rows, groups }
     }
 }

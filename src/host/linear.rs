@@ -5,7 +5,7 @@ use super::executor::Weight;
 use super::kernels::on_isa;
 use super::kernels::row::gate;
 use super::kernels::widen::Element;
-use super::kernels::{LANES, affine, dense, q8_tile};
+use super::kernels::{LANES, Q8_BLOCK, affine, dense, q8_tile};
 use super::qkv;
 use super::team::Member;
 use crate::checkpoint::{AffineMatrix, DenseMatrix, Matrix};
@@ -13,7 +13,7 @@ use stheno_codegen::plan::{Activation, BufferId, Dim, Epilogue, InputDtype, Line
 
 /// Rows whose products with a tile are taken together: enough to pay for unpacking the weights, few enough that
 /// sums stay in registers and first-level cache.
-const ROW_BLOCK: usize = 8;
+const ROW_BLOCK: usize = Q8_BLOCK;
 
 /// Products of a tile with a block of rows.
 type Products = [[f32; LANES]; ROW_BLOCK];
@@ -49,16 +49,18 @@ struct LinearRun<'a, 'c, E> {
 
 impl<E: Element> LinearRun<'_, '_, E> {
     fn store(&self, member: &Member<'_>, part: Part, output: BufferId) {
-        self.tiles(member, part, |row, start, y| {
+        let ahead = |row, start| self.context.prefetch(output, row, start);
+        self.tiles(member, part, ahead, |row, start, y| {
             // SAFETY: the unit of a tile owns the tile's columns of every row.
             let out = unsafe { self.context.write(output, row, start, y.len()) };
-            out.copy_from_slice(y);
+            copy(y, out);
             self.context.round(output, out);
         });
     }
 
     fn add(&self, member: &Member<'_>, part: Part, residual: BufferId) {
-        self.tiles(member, part, |row, start, y| {
+        let ahead = |row, start| self.context.prefetch(residual, row, start);
+        self.tiles(member, part, ahead, |row, start, y| {
             // SAFETY: the unit of a tile owns the tile's columns of every row.
             let out = unsafe { self.context.write(residual, row, start, y.len()) };
             out.iter_mut().zip(y).for_each(|(out, y)| *out += y);
@@ -75,17 +77,22 @@ impl<E: Element> LinearRun<'_, '_, E> {
         output: BufferId,
     ) {
         let n = self.columns(gate_part);
+        let (mut gates, mut ups) = (Products::default(), Products::default());
         member.phase(n.div_ceil(LANES), |tile| {
             let (start, width) = (tile * LANES, LANES.min(n - tile * LANES));
             self.blocks(|first, count| {
-                let (mut gates, mut ups) = (Products::default(), Products::default());
+                (first..first + count).for_each(|row| self.context.prefetch(output, row, start));
                 self.tile(gate_part, tile, first, &mut gates[..count]);
                 self.tile(up_part, tile, first, &mut ups[..count]);
-                for (m, (gates, ups)) in gates.iter_mut().zip(&ups).enumerate().take(count) {
-                    on_isa!(self.context.isa, gate(activation, gates, ups));
+                on_isa!(self.context.isa, {
+                    for (gates, ups) in gates.iter_mut().zip(&ups).take(count) {
+                        gate(activation, gates, ups);
+                    }
+                });
+                for (m, gates) in gates.iter().enumerate().take(count) {
                     // SAFETY: the unit of a tile owns the tile's columns of every row.
                     let out = unsafe { self.context.write(output, first + m, start, width) };
-                    out.copy_from_slice(&gates[..width]);
+                    copy(&gates[..width], out);
                     self.context.round(output, out);
                 }
             });
@@ -97,14 +104,17 @@ impl<E: Element> LinearRun<'_, '_, E> {
         let widths: Vec<usize> = parts.iter().map(|part| self.columns(*part)).collect();
         let total: usize = widths.iter().sum();
         let tiles: usize = widths.iter().map(|n| n.div_ceil(LANES)).sum();
+        let mut scratch = Products::default();
         member.phase(tiles, |unit| {
             let (mut tile, mut offset) = (unit, 0);
             for (part, n) in parts.iter().zip(&widths) {
                 if tile < n.div_ceil(LANES) {
-                    self.each(*part, tile, &mut |row, start, y| {
-                        let at = row * total + offset + start;
+                    let at = |row, start| row * total + offset + start;
+                    let ahead = |row, start| self.context.products.prefetch(at(row, start), LANES);
+                    self.each(*part, tile, &mut scratch, &ahead, &mut |row, start, y| {
+                        let at = at(row, start);
                         // SAFETY: the unit of a tile owns the tile's columns of every row.
-                        unsafe { self.context.products.write(at, y.len()) }.copy_from_slice(y);
+                        copy(y, unsafe { self.context.products.write(at, y.len()) });
                     });
                     return;
                 }
@@ -114,18 +124,35 @@ impl<E: Element> LinearRun<'_, '_, E> {
         });
     }
 
-    /// Runs `each` over all tiles of a part as one phase.
-    fn tiles(&self, member: &Member<'_>, part: Part, mut each: impl FnMut(usize, usize, &[f32])) {
+    /// Runs [`LinearRun::each`] over all tiles of a part as one phase.
+    fn tiles(
+        &self,
+        member: &Member<'_>,
+        part: Part,
+        ahead: impl Fn(usize, usize),
+        mut each: impl FnMut(usize, usize, &[f32]),
+    ) {
         let n = self.columns(part);
-        member.phase(n.div_ceil(LANES), |tile| self.each(part, tile, &mut each));
+        let mut scratch = Products::default();
+        member.phase(n.div_ceil(LANES), |tile| {
+            self.each(part, tile, &mut scratch, &ahead, &mut each);
+        });
     }
 
-    /// Hands (row, first column, products) of a tile to `each`.
-    fn each(&self, part: Part, tile: usize, each: &mut impl FnMut(usize, usize, &[f32])) {
+    /// Hands (row, first column, products) of a tile to `each`; before they are computed, (row, first column) to `ahead`,
+    /// which asks for the place that they go to, since another core or nobody may have it in a cache.
+    fn each(
+        &self,
+        part: Part,
+        tile: usize,
+        products: &mut Products,
+        ahead: &impl Fn(usize, usize),
+        each: &mut impl FnMut(usize, usize, &[f32]),
+    ) {
         let (start, n) = (tile * LANES, self.columns(part));
         let width = LANES.min(n - start);
         self.blocks(|first, count| {
-            let mut products = Products::default();
+            (first..first + count).for_each(|row| ahead(row, start));
             self.tile(part, tile, first, &mut products[..count]);
             for (m, y) in products.iter().enumerate().take(count) {
                 each(first + m, start, &y[..width]);
@@ -156,8 +183,8 @@ impl<E: Element> LinearRun<'_, '_, E> {
         match (self.matrix(part), self.op.input_dtype) {
             (Some(Matrix::Affine(w)), InputDtype::Q8) => {
                 // SAFETY: the phase that prepared the input is over.
-                let x = unsafe { self.context.input.q8(self.rows, w.shape().k) };
-                q8_tile(self.context.isa, w, tile, &x, first, out);
+                let x = unsafe { self.context.input.q8(first, out.len(), w.shape().k) };
+                q8_tile(self.context.isa, w, tile, &x, out);
             }
             (Some(Matrix::Affine(w)), _) => self.affine_tile(w, tile, first, out),
             (Some(Matrix::Dense(w)), _) => self.dense_tile(w, tile, first, out),
@@ -228,6 +255,15 @@ impl<E: Element> LinearRun<'_, '_, E> {
                 }
             }
         }
+    }
+}
+
+/// Copies products of a tile. A whole one has a length that the compiler knows, and is a move or two instead of a call.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match (<&[f32; LANES]>::try_from(from), to.first_chunk_mut()) {
+        (Ok(from), Some(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
     }
 }
 

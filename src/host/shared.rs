@@ -1,3 +1,4 @@
+use super::kernels::prefetch;
 use std::cell::UnsafeCell;
 
 /// A slice that the members of a team write in disjoint parts.
@@ -29,6 +30,13 @@ impl<'a, T> SharedSlice<'a, T> {
         let cells = &self.0[start..][..len];
         // SAFETY: in bounds, and exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), len) }
+    }
+
+    /// Asks for the cache lines of the first and the last of `len` elements that will be wanted soon.
+    pub fn prefetch(&self, start: usize, len: usize) {
+        let first = self.0.as_ptr().wrapping_add(start);
+        prefetch(first.cast());
+        prefetch(first.wrapping_add(len.saturating_sub(1)).cast());
     }
 
     /// Elements `start..start + len` for reading. Panics if they are out of bounds.

@@ -1,7 +1,6 @@
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::host::Weight;
-use rayon::prelude::*;
 use std::sync::Arc;
 use stheno_codegen::plan::{Plan, WeightDecl, WeightShape};
 
@@ -18,7 +17,8 @@ pub struct LoadProgress {
 
 /// Loads the weights that a plan declares, in its order, each once however often the plan reads it.
 ///
-/// Dense matrices are views of the mapped file; quantized ones are repacked, several at a time.
+/// Dense matrices are views of the mapped file. Quantized ones are repacked one after another, by all threads, so that no
+/// more of the file is resident than the one at hand needs.
 ///
 /// # Errors
 /// If the checkpoint lacks a weight or holds another shape of it; the first one in the plan's order.
@@ -27,27 +27,19 @@ pub fn load_weights(
     checkpoint: &Checkpoint,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Vec<Weight>> {
-    // Enough at a time to keep threads busy, few enough that progress is seen and a hostile plan fails early.
-    const AT_A_TIME: usize = 16;
     let mut done = LoadProgress {
         total_weights: plan.weights.len(),
         ..LoadProgress::default()
     };
     let mut weights = Vec::with_capacity(plan.weights.len());
-    for declarations in plan.weights.chunks(AT_A_TIME) {
-        let loaded: Vec<_> = declarations
-            .par_iter()
-            .map(|declaration| load(declaration, checkpoint))
-            .collect();
-        for weight in loaded {
-            let weight = weight?;
-            done.weights += 1;
-            done.bytes += match &weight {
-                Weight::Matrix(matrix) => matrix.bytes(),
-                Weight::Vector(vector) => size_of_val::<[f32]>(vector),
-            };
-            weights.push(weight);
-        }
+    for declaration in &plan.weights {
+        let weight = load(declaration, checkpoint)?;
+        done.weights += 1;
+        done.bytes += match &weight {
+            Weight::Matrix(matrix) => matrix.bytes(),
+            Weight::Vector(vector) => size_of_val::<[f32]>(vector),
+        };
+        weights.push(weight);
         progress(done);
     }
     Ok(weights)

@@ -95,9 +95,7 @@ impl ChatTemplate {
     /// The template of a GGUF file.
     pub fn from_gguf(metadata: &GgufMetadata) -> Option<Self> {
         let source = metadata.str("tokenizer.chat_template")?;
-        let tokens = metadata
-            .strings("tokenizer.ggml.tokens")
-            .unwrap_or_default();
+        let tokens = metadata.strings("tokenizer.ggml.tokens");
         let special_tokens = [
             ("bos_token", "bos"),
             ("eos_token", "eos"),
@@ -107,8 +105,8 @@ impl ChatTemplate {
         .into_iter()
         .filter_map(|(name, key)| {
             let id = metadata.u64(&format!("tokenizer.ggml.{key}_token_id"))?;
-            let text = tokens.get(usize::try_from(id).ok()?)?;
-            Some((name.to_owned(), text.clone()))
+            let text = tokens?.get(usize::try_from(id).ok()?)?;
+            Some((name.to_owned(), text.to_owned()))
         });
         Some(ChatTemplate::new(source, special_tokens))
     }

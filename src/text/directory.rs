@@ -74,12 +74,12 @@ impl Tokenizer {
         let mut table = Vocabulary::new(decoder.leading_spaces);
         for (token, id) in library.get_vocab(false) {
             table
-                .set(id, decoder.bytes_of(&token, false), false)
+                .set(id, &decoder.bytes_of(&token, false), false)
                 .map_err(|error| malformed(error.to_string()))?;
         }
         for (id, token) in library.get_added_tokens_decoder() {
             table
-                .set(id, decoder.bytes_of(&token.content, true), token.special)
+                .set(id, &decoder.bytes_of(&token.content, true), token.special)
                 .map_err(|error| malformed(error.to_string()))?;
         }
         let ends = ends(directory, &library)?;

@@ -6,7 +6,7 @@ use super::pretokenizer::Pretokenizer;
 use super::sentencepiece::SentencePiece;
 use super::tokenizer::{Backend, Ends, Tokenizer};
 use super::vocabulary::Vocabulary;
-use crate::checkpoint::GgufMetadata;
+use crate::checkpoint::{GgufMetadata, GgufStrings};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -60,7 +60,7 @@ fn malformed(reason: impl Into<String>) -> Error {
 /// Everything of the vocabulary that both kinds of tokenizer need.
 struct Tokens<'a> {
     metadata: &'a GgufMetadata,
-    texts: &'a [String],
+    texts: &'a GgufStrings,
     kinds: Vec<Kind>,
 }
 
@@ -89,10 +89,10 @@ impl<'a> Tokens<'a> {
         })
     }
 
-    fn iter(&self) -> impl Iterator<Item = (u32, &'a String, Kind)> {
-        let texts: &'a [String] = self.texts;
+    fn iter(&self) -> impl Iterator<Item = (u32, &'a str, Kind)> {
+        let texts: &'a GgufStrings = self.texts;
         (0u32..)
-            .zip(texts)
+            .zip(texts.iter())
             .zip(&self.kinds)
             .map(|((id, text), &kind)| (id, text, kind))
     }
@@ -119,7 +119,7 @@ impl<'a> Tokens<'a> {
             stop_ids.extend(self.id(key)?);
         }
         for (id, text, kind) in self.iter() {
-            if kind == Kind::Control && TURN_ENDS.contains(&text.as_str()) {
+            if kind == Kind::Control && TURN_ENDS.contains(&text) {
                 stop_ids.push(id);
             }
         }
@@ -158,6 +158,11 @@ fn byte_pair(metadata: &GgufMetadata) -> Result<Tokenizer> {
     let tokens = Tokens::read(metadata)?;
     let pretokenizer =
         Pretokenizer::by_name(metadata.str("tokenizer.ggml.pre").unwrap_or("default"))?;
+    // Before the merges, which do not last: what is freed last is given back to the system.
+    let vocabulary: Vocab = tokens
+        .iter()
+        .map(|(id, text, _)| (text.to_owned(), id))
+        .collect();
     let merges = metadata
         .strings("tokenizer.ggml.merges")
         .ok_or_else(|| malformed("`tokenizer.ggml.merges` is missing"))?;
@@ -171,10 +176,6 @@ fn byte_pair(metadata: &GgufMetadata) -> Result<Tokenizer> {
             Ok((merge[..at].to_owned(), merge[at + 1..].to_owned()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let vocabulary: Vocab = tokens
-        .iter()
-        .map(|(id, text, _)| (text.clone(), id))
-        .collect();
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
         .ignore_merges(pretokenizer.ignore_merges)
@@ -196,7 +197,7 @@ fn byte_pair(metadata: &GgufMetadata) -> Result<Tokenizer> {
         tokens
             .iter()
             .filter(|(_, text, kind)| kinds.contains(kind) && !text.is_empty())
-            .map(|(_, text, _)| AddedToken::from(text.clone(), special).normalized(false))
+            .map(|(_, text, _)| AddedToken::from(text.to_owned(), special).normalized(false))
             .collect()
     };
     library
@@ -212,7 +213,7 @@ fn byte_pair(metadata: &GgufMetadata) -> Result<Tokenizer> {
         };
         table.set(
             id,
-            bytes,
+            &bytes,
             matches!(kind, Kind::Control | Kind::Unknown | Kind::Unused),
         )?;
     }
@@ -244,13 +245,15 @@ fn sentencepiece(metadata: &GgufMetadata) -> Result<Tokenizer> {
     let (mut pieces, mut symbols, mut bytes) = (HashMap::new(), Vec::new(), Vec::new());
     for ((id, text, kind), &score) in tokens.iter().zip(scores) {
         let is_control = matches!(kind, Kind::Control | Kind::Unknown | Kind::Unused);
-        table.set(id, decoder.bytes_of(text, is_control), is_control)?;
+        table.set(id, &decoder.bytes_of(text, is_control), is_control)?;
         match kind {
-            Kind::Control | Kind::UserDefined | Kind::Unknown => symbols.push((text.clone(), id)),
-            Kind::Byte => bytes.push((text.clone(), id)),
+            Kind::Control | Kind::UserDefined | Kind::Unknown => {
+                symbols.push((text.to_owned(), id))
+            }
+            Kind::Byte => bytes.push((text.to_owned(), id)),
             Kind::Unused => {}
             Kind::Normal => {
-                pieces.insert(text.clone(), (id, score));
+                pieces.insert(text.to_owned(), (id, score));
             }
         }
     }

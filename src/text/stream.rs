@@ -89,7 +89,7 @@ mod tests {
     fn tokenizer(leading_spaces: usize) -> Tokenizer {
         let mut vocabulary = Vocabulary::new(leading_spaces);
         for byte in 0..=u8::MAX {
-            vocabulary.set(u32::from(byte), vec![byte], false).unwrap();
+            vocabulary.set(u32::from(byte), &[byte], false).unwrap();
         }
         let others: [&[u8]; 6] = [
             b" the",
@@ -100,9 +100,9 @@ mod tests {
             b"",
         ];
         for (id, bytes) in (256..).zip(others) {
-            vocabulary.set(id, bytes.to_vec(), false).unwrap();
+            vocabulary.set(id, bytes, false).unwrap();
         }
-        vocabulary.set(262, b"<|end|>".to_vec(), true).unwrap();
+        vocabulary.set(262, b"<|end|>", true).unwrap();
         let none = SentencePiece::new(HashMap::new(), Vec::new(), &[], None, false);
         Tokenizer::new(
             Backend::SentencePiece(Box::new(none)),

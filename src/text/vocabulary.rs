@@ -7,13 +7,17 @@ const MAX_TOKENS: usize = 1 << 22;
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     tokens: Vec<Token>,
+    /// Bytes of all tokens: one allocation, where one a token would take several times the memory.
+    bytes: Vec<u8>,
     /// Spaces that decoding removes from the start of a text, since encoding put them there.
     pub leading_spaces: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Token {
-    bytes: Box<[u8]>,
+    /// Where its bytes begin, and how many they are.
+    start: u32,
+    len: u32,
     /// Control tokens are no part of the text.
     is_control: bool,
 }
@@ -23,12 +27,13 @@ impl Vocabulary {
     pub fn new(leading_spaces: usize) -> Self {
         Vocabulary {
             tokens: Vec::new(),
+            bytes: Vec::new(),
             leading_spaces,
         }
     }
 
     /// Sets a token; ids may come in any order and leave gaps.
-    pub fn set(&mut self, id: u32, bytes: Vec<u8>, is_control: bool) -> Result<()> {
+    pub fn set(&mut self, id: u32, bytes: &[u8], is_control: bool) -> Result<()> {
         let index = id as usize;
         if index >= MAX_TOKENS {
             return Err(Error::Invalid(format!(
@@ -38,8 +43,16 @@ impl Vocabulary {
         if index >= self.tokens.len() {
             self.tokens.resize(index + 1, Token::default());
         }
+        let (Ok(start), Ok(len)) = (self.bytes.len().try_into(), bytes.len().try_into()) else {
+            return Err(Error::Invalid(format!(
+                "token {id} has {} bytes; the vocabulary is too large",
+                bytes.len()
+            )));
+        };
+        self.bytes.extend_from_slice(bytes);
         self.tokens[index] = Token {
-            bytes: bytes.into(),
+            start,
+            len,
             is_control,
         };
         Ok(())
@@ -51,9 +64,9 @@ impl Vocabulary {
 
     /// The bytes of a token, control tokens included; none for an id that is not there.
     pub fn bytes(&self, id: u32) -> &[u8] {
-        self.tokens
-            .get(id as usize)
-            .map_or(&[], |token| &token.bytes)
+        self.tokens.get(id as usize).map_or(&[], |token| {
+            &self.bytes[token.start as usize..][..token.len as usize]
+        })
     }
 
     pub fn is_control(&self, id: u32) -> bool {

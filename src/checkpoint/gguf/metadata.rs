@@ -1,3 +1,4 @@
+use super::GgufStrings;
 use std::collections::HashMap;
 
 /// A value of GGUF metadata, its width forgotten.
@@ -15,7 +16,7 @@ pub enum GgufValue {
     /// Text.
     String(String),
     /// An array of text.
-    Strings(Vec<String>),
+    Strings(GgufStrings),
     /// An array of integers or booleans.
     Ints(Vec<i64>),
     /// An array of floating-point numbers.
@@ -83,7 +84,7 @@ impl GgufMetadata {
     }
 
     /// An array of text.
-    pub fn strings(&self, key: &str) -> Option<&[String]> {
+    pub fn strings(&self, key: &str) -> Option<&GgufStrings> {
         match self.get(key)? {
             GgufValue::Strings(values) => Some(values),
             _ => None,

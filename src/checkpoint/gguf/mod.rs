@@ -6,6 +6,8 @@ mod ggml_type;
 mod metadata;
 mod names;
 mod reader;
+mod strings;
 
 pub(super) use file::{GgufFile, MAGIC};
 pub use metadata::{GgufMetadata, GgufValue};
+pub use strings::GgufStrings;

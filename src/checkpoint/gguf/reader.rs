@@ -1,4 +1,4 @@
-use super::GgufValue;
+use super::{GgufStrings, GgufValue};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -111,9 +111,9 @@ impl<'a> Reader<'a> {
                 GgufValue::Nested
             }
             STRING => {
-                let mut strings = Vec::new();
+                let mut strings = GgufStrings::default();
                 for _ in 0..count {
-                    strings.push(self.string(what)?.to_owned());
+                    strings.push(self.string(what)?);
                 }
                 GgufValue::Strings(strings)
             }

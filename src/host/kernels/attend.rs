@@ -2,7 +2,7 @@
 //! fixed order, so which queries are processed together never shows.
 
 use super::widen::Element;
-use super::{LANES, sum_lanes};
+use super::{Isa, LANES, sum_lanes};
 use crate::speculation::sampling::math::exp;
 
 /// `scores[g][p] = scale * sum_d q[g][d] K[d][p]`, summed in order of d, for p in 0..count.
@@ -11,6 +11,7 @@ use crate::speculation::sampling::math::exp;
 /// a row of `k`.
 #[inline(always)]
 pub fn scores<E: Element, const G: usize>(
+    isa: Isa,
     q: [&[f32]; G],
     k: &[E],
     stride: usize,
@@ -21,11 +22,9 @@ pub fn scores<E: Element, const G: usize>(
     for start in (0..count).step_by(LANES) {
         let mut acc = [[0f32; LANES]; G];
         for d in 0..q[0].len() {
-            let k = &k[d * stride + start..][..LANES];
-            let mut wide = [0f32; LANES];
-            for lane in 0..LANES {
-                wide[lane] = k[lane].widen();
-            }
+            let k = k[d * stride + start..].first_chunk();
+            let k = k.expect("rows of K are whole lanes");
+            let wide = E::widen_lanes(isa, k);
             for g in 0..G {
                 let q = q[g][d];
                 for lane in 0..LANES {
@@ -86,6 +85,7 @@ pub fn softmax(scores: &mut [f32], first: usize) -> f32 {
 /// `out[g][d] += sum_p weights[g][p] V[p][d]`, in order of p. `v(p)` is the row [head_dim] of V at p.
 #[inline(always)]
 pub fn accumulate<'v, E: Element, const G: usize>(
+    isa: Isa,
     weights: [&[f32]; G],
     v: impl Fn(usize) -> &'v [E],
     out: [&mut [f32]; G],
@@ -98,11 +98,8 @@ pub fn accumulate<'v, E: Element, const G: usize>(
             acc[g].copy_from_slice(&out[g][start..][..LANES]);
         }
         for p in 0..weights[0].len() {
-            let v = &v(p)[start..][..LANES];
-            let mut wide = [0f32; LANES];
-            for lane in 0..LANES {
-                wide[lane] = v[lane].widen();
-            }
+            let v = v(p)[start..].first_chunk().expect("`start` leaves 16");
+            let wide = E::widen_lanes(isa, v);
             for g in 0..G {
                 let weight = weights[g][p];
                 for lane in 0..LANES {

@@ -23,10 +23,23 @@ pub mod widen;
 
 pub use isa::Isa;
 pub(super) use isa::on_isa;
-pub use q8::{Q8Rows, q8_tile};
+pub use q8::{Q8_BLOCK, Q8Block, Q8Group, q8_tile};
 
 /// Lanes of every reduction.
 pub const LANES: usize = 16;
+
+/// Asks for the cache line at an address, which may be any.
+#[inline(always)]
+pub fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of an address that cannot be read does nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
 
 /// Sums 16 lanes pairwise: lane i with i + 8, then + 4, + 2, + 1.
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! Work on one row: norms, 8-bit rounding, activations.
 
-use super::{LANES, sum_lanes};
+use super::{LANES, Q8Group, sum_lanes};
 use crate::speculation::sampling::math::exp;
 use stheno_codegen::plan::Activation;
 
@@ -40,38 +40,41 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// Rounds 32 elements to 8 bits; gives the scale and the sums of both halves. See `InputDtype::Q8`.
+/// Rounds 32 elements to 8 bits, see `InputDtype::Q8`.
 #[inline(always)]
-pub fn quantize(x: &[f32; 32], quanta: &mut [i8; 32]) -> (f32, [i32; 2]) {
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let mut largest = [0f32; LANES];
-    for lane in 0..LANES {
-        largest[lane] = larger(x[lane].abs(), x[lane + LANES].abs());
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            largest[lane] = larger(largest[lane], largest[lane + width]);
-        }
-        width /= 2;
-    }
-    let largest = largest[0];
+pub fn quantize(x: &[f32; 32], group: &mut Q8Group) {
+    // Magnitudes order as their bits do, and integers reduce in any order.
+    let magnitudes = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
+    let largest = f32::from_bits(magnitudes.fold(0, u32::max));
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
     // 1.5 * 2^23: adding it leaves the integer nearest to a small number (ties to even) in the low mantissa bits.
     const MAGIC: f32 = 12_582_912.0;
-    // Whole arrays at a time, so that it vectorises.
-    let mut rounded = [0i32; 32];
-    for i in 0..32 {
-        let q = (x[i] * inverse + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32;
-        rounded[i] = q.clamp(-127, 127);
+    let mut sums = [0i32; 2];
+    for (half, sum) in sums.iter_mut().enumerate() {
+        // Whole arrays at a time, so that it vectorises.
+        let mut rounded = [0i32; LANES];
+        for lane in 0..LANES {
+            let sum = x[LANES * half + lane] * inverse + MAGIC;
+            let q = sum.to_bits() as i32 - MAGIC.to_bits() as i32;
+            rounded[lane] = q.clamp(-127, 127);
+        }
+        for lane in 0..LANES {
+            group.quanta[LANES * half + lane] = rounded[lane] as i8;
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                rounded[lane] += rounded[lane + width];
+            }
+            width /= 2;
+        }
+        *sum = rounded[0];
     }
-    for i in 0..32 {
-        quanta[i] = rounded[i] as i8;
-    }
-    let (low, high) = rounded.split_at(LANES);
-    let sums = [low.iter().sum(), high.iter().sum()];
-    (scale, sums)
+    group.scale = scale;
+    group.sum32 = scale * (sums[0] + sums[1]) as f32;
+    group.sums16 = sums.map(|sum| scale * sum as f32);
+    group.sums = sums.map(|sum| sum as i16);
 }
 
 /// `gate = activation(gate) * up`.
@@ -118,10 +121,18 @@ mod tests {
         x[1] = 2.5;
         x[2] = 3.5;
         x[31] = 126.4;
-        let mut q = [0i8; 32];
-        let (scale, sums) = quantize(&x, &mut q);
-        assert_eq!((scale, q[0], q[1], q[2], q[31]), (1.0, -127, 2, 4, 126));
-        assert_eq!(sums, [-121, 126]);
-        assert_eq!(quantize(&[0.0; 32], &mut q), (0.0, [0, 0]));
+        let mut group = Q8Group::default();
+        quantize(&x, &mut group);
+        let q = group.quanta;
+        assert_eq!(
+            (group.scale, q[0], q[1], q[2], q[31]),
+            (1.0, -127, 2, 4, 126)
+        );
+        assert_eq!((group.sums, group.sum32), ([-121, 126], 5.0));
+        quantize(&[0.0; 32], &mut group);
+        assert_eq!(
+            (group.scale, group.sums, group.quanta),
+            (0.0, [0, 0], [0; 32])
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Every instruction set against the portable definition, bit for bit, on random matrices of every form.
 
 use super::on_isa;
-use super::{Isa, LANES, Q8Rows, affine, dense, q8_tile, row};
+use super::{Isa, LANES, Q8_BLOCK, Q8Block, Q8Group, affine, dense, q8_tile, row};
 use crate::checkpoint::{AffineBuilder, AffineForm, AffineMatrix, AffineShape, RowScales};
 use half::f16;
 use stheno_codegen::plan::Dtype;
@@ -78,46 +78,33 @@ fn q8_tiles_agree_on_every_instruction_set() {
     let mut bits = Bits(1);
     for (shape, form) in forms() {
         let w = matrix(&mut bits, shape, form);
-        let rows = 9;
-        let (k, mut quanta) = (shape.k, Vec::new());
-        let (mut scales, mut sums, mut sums16, mut sums32) = (vec![], vec![], vec![], vec![]);
-        for _ in 0..rows * k / 32 {
-            // Some groups at the extremes, where integer sums are largest.
-            let extreme = bits.next().is_multiple_of(3);
-            let x: [f32; 32] = std::array::from_fn(|_| match extreme {
-                true => bits.float().signum(),
-                false => bits.float(),
-            });
-            let mut q = [0i8; 32];
-            let (scale, halves) = row::quantize(&x, &mut q);
-            quanta.extend(q);
-            scales.push(scale);
-            sums.extend(halves);
-            sums16.extend(halves.map(|sum| scale * sum as f32));
-            sums32.push(scale * (halves[0] + halves[1]) as f32);
-        }
-        let x = Q8Rows {
-            k,
-            quanta: &quanta,
-            scales: &scales,
-            sums: &sums,
-            sums16: &sums16,
-            sums32: &sums32,
-        };
-        for tile in 0..shape.n.div_ceil(LANES) {
-            for count in 1..=8 {
-                let first = rows - count;
-                let mut expected = [[0f32; LANES]; 8];
-                q8_tile(Isa::PORTABLE, &w, tile, &x, first, &mut expected[..count]);
+        for rows in 1..=Q8_BLOCK {
+            let groups: Vec<Q8Group> = (0..rows * shape.k / 32)
+                .map(|_| {
+                    // Some groups at the extremes, where integer sums are largest.
+                    let extreme = bits.next().is_multiple_of(3);
+                    let x = std::array::from_fn(|_| match extreme {
+                        true => bits.float().signum(),
+                        false => bits.float(),
+                    });
+                    let mut group = Q8Group::default();
+                    row::quantize(&x, &mut group);
+                    group
+                })
+                .collect();
+            let x = Q8Block {
+                rows,
+                groups: &groups,
+            };
+            for tile in 0..shape.n.div_ceil(LANES) {
+                let mut expected = [[0f32; LANES]; Q8_BLOCK];
+                q8_tile(Isa::PORTABLE, &w, tile, &x, &mut expected[..rows]);
                 for isa in Isa::available() {
-                    let mut found = [[0f32; LANES]; 8];
-                    q8_tile(isa, &w, tile, &x, first, &mut found[..count]);
-                    let bits = |y: &[[f32; LANES]; 8]| y.map(|y| y.map(f32::to_bits));
+                    let mut found = [[0f32; LANES]; Q8_BLOCK];
+                    q8_tile(isa, &w, tile, &x, &mut found[..rows]);
+                    let bits = |y: &[[f32; LANES]; Q8_BLOCK]| y.map(|y| y.map(f32::to_bits));
                     let same = bits(&found) == bits(&expected);
-                    assert!(
-                        same,
-                        "{isa}, {shape:?}, {form:?}, tile {tile}, {count} rows"
-                    );
+                    assert!(same, "{isa}, {shape:?}, {form:?}, tile {tile}, {rows} rows");
                 }
             }
         }

@@ -1,4 +1,6 @@
-use half::{bf16, f16};
+use super::isa::Kind;
+use super::{Isa, LANES};
+use half::bf16;
 
 /// A stored element type and its exact widening to f32.
 ///
@@ -8,6 +10,12 @@ pub trait Element: bytemuck::Pod + Send + Sync {
     fn widen(self) -> f32;
     /// Nearest value, ties to even.
     fn narrow(x: f32) -> Self;
+
+    /// Exact values of 16, with an instruction for it where `isa` has one.
+    #[inline(always)]
+    fn widen_lanes(_isa: Isa, x: &[Self; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|lane| x[lane].widen())
+    }
 }
 
 impl Element for f32 {
@@ -60,7 +68,53 @@ impl Element for F16 {
 
     #[inline(always)]
     fn narrow(x: f32) -> Self {
-        F16(f16::from_f32(x).to_bits())
+        let sign = x.to_bits() >> 16 & 0x8000;
+        let bits = x.to_bits() & 0x7fff_ffff;
+        // From 2^-14 on: the exponent's bias changes from 127 to 15, and 13 bits of mantissa are rounded away. A carry
+        // runs into the exponent, up to infinity.
+        let ties_to_even = 0xfff + (bits >> 13 & 1);
+        let normal = bits.wrapping_sub(112 << 23).wrapping_add(ties_to_even) >> 13;
+        // Below: in the sum with 1/2 the last bit of mantissa is 2^-24, as it is in a subnormal f16.
+        let subnormal = (f32::from_bits(bits) + 0.5)
+            .to_bits()
+            .wrapping_sub(0.5f32.to_bits());
+        let finite = if bits < 113 << 23 { subnormal } else { normal };
+        let beyond = if bits >= 143 << 23 { 0x7c00 } else { finite };
+        let nan = 0x7e00 | (bits >> 13 & 0x3ff);
+        let rounded = if bits > 0x7f80_0000 { nan } else { beyond };
+        F16((sign | rounded) as u16)
+    }
+
+    #[inline(always)]
+    fn widen_lanes(isa: Isa, x: &[Self; LANES]) -> [f32; LANES] {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::*;
+            let from = x.as_ptr().cast::<u8>();
+            let mut out = [0f32; LANES];
+            let to = out.as_mut_ptr();
+            // SAFETY: an `Isa` is made only where its features are; both arrays have 16 elements.
+            unsafe {
+                match isa.kind() {
+                    Kind::Portable => {}
+                    Kind::Avx2 => {
+                        for half in 0..2 {
+                            let x = _mm_loadu_si128(from.add(16 * half).cast());
+                            _mm256_storeu_ps(to.add(8 * half), _mm256_cvtph_ps(x));
+                        }
+                        return out;
+                    }
+                    Kind::Avx512 => {
+                        let x = _mm256_loadu_si256(from.cast());
+                        _mm512_storeu_ps(to, _mm512_cvtph_ps(x));
+                        return out;
+                    }
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = isa;
+        std::array::from_fn(|lane| x[lane].widen())
     }
 }
 
@@ -78,6 +132,7 @@ pub fn round_bf16(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::f16;
 
     #[test]
     fn widening_is_exact_for_every_pattern() {
@@ -91,6 +146,38 @@ mod tests {
                 same(Bf16(bits).widen(), bf16::from_bits(bits).to_f32()),
                 "bf16 {bits:#x}"
             );
+        }
+    }
+
+    #[test]
+    fn lanes_are_widened_alike_on_every_instruction_set() {
+        for start in (0..=u16::MAX).step_by(LANES) {
+            let x: [F16; LANES] = std::array::from_fn(|lane| F16(start + lane as u16));
+            for isa in Isa::available() {
+                for (found, x) in F16::widen_lanes(isa, &x).iter().zip(x) {
+                    let expected = x.widen();
+                    let same = found.to_bits() == expected.to_bits();
+                    assert!(same || found.is_nan() && expected.is_nan(), "{isa} {x:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn narrowing_agrees_with_the_type() {
+        // Every pattern of the upper half, with lower halves at and around the ties of both kinds of f16.
+        for upper in 0..=u16::MAX {
+            for lower in [
+                0, 1, 0x0fff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x3001, 0x8000, 0xffff,
+            ] {
+                let x = f32::from_bits(u32::from(upper) << 16 | lower);
+                let (found, expected) = (F16::narrow(x).0, f16::from_f32(x));
+                let nan = expected.is_nan() && f16::from_bits(found).is_nan();
+                assert!(
+                    found == expected.to_bits() || nan,
+                    "{x:e}: {found:#x} {expected:?}"
+                );
+            }
         }
     }
 

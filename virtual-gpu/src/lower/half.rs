@@ -241,7 +241,13 @@ fn handler_of(
         ("neg", true) => (half_plain!(packed, mode, |a| half::neg(a)), 1),
         ("ex2", false) if approximate => (half_plain!(packed, mode, |a| half::ex2_f16(a)), 1),
         ("tanh", false) if approximate => (half_plain!(packed, mode, |a| half::tanh_f16(a)), 1),
-        ("ex2", true) if approximate => (half_plain!(packed, mode, |a| half::ex2_bf16(a)), 1),
+        ("ex2", true) if approximate => (
+            half_flushed!(packed, mode, |m, a| {
+                let _ = m;
+                half::ex2_bf16(a)
+            }),
+            1,
+        ),
         ("tanh", true) if approximate => (half_plain!(packed, mode, |a| half::tanh_bf16(a)), 1),
         _ => return None,
     })

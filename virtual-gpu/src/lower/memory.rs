@@ -8,7 +8,9 @@ use super::moves::parameter_words;
 use super::registers::Place;
 use crate::exec::ops::atomic::{Operation, atomic};
 use crate::exec::ops::load_store::{load, store};
-use crate::exec::{Access, Class, Extra, Order, Scope, Slot, handler, ops, space, unary};
+use crate::exec::{
+    Access, CacheHint, Class, Extra, Order, Scope, Slot, handler, ops, space, unary,
+};
 use crate::num::ScalarType::{self, *};
 use crate::ptx::{Address, Instruction, Operand};
 
@@ -277,7 +279,9 @@ fn atomics(
         return Err(lowering.unsupported(modifiers, ".noftz is for f16 and bf16, which need it"));
     }
     let state_space = state_space(modifiers);
-    lowering.hint = modifiers.cache_hints();
+    if modifiers.take("L2::cache_hint") {
+        lowering.hint = CacheHint::Policy;
+    }
     let order = modifiers.order().unwrap_or(Order::Relaxed);
     let scope = modifiers.scope().unwrap_or_default();
     let Some(operation) = modifiers.pick(Operation::from_name) else {

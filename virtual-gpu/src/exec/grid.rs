@@ -24,7 +24,7 @@ pub struct PcCount {
     pub warps: u64,
     /// By lanes.
     pub lanes: u64,
-    /// Of these, executions by less than all lanes that were alive at the start.
+    /// Of these, executions by less than 32 lanes.
     pub partial: u64,
 }
 
@@ -32,8 +32,12 @@ impl PcCount {
     #[inline(always)]
     pub(super) fn add(&mut self, mask: u32) {
         self.warps += 1;
-        self.lanes += u64::from(mask.count_ones());
-        self.partial += u64::from(mask != u32::MAX);
+        if mask == u32::MAX {
+            self.lanes += 32;
+        } else {
+            self.lanes += u64::from(mask.count_ones());
+            self.partial += 1;
+        }
     }
 }
 
@@ -216,10 +220,13 @@ impl Grid {
                 Constant::Function(function) => FUNCTION_BASE + 16 * u64::from(function),
             };
             let words = [wide as u32, (wide >> 32) as u32];
+            // Both rows of a wide constant are alike, as all lanes are.
             let pairs: [u32; LANES] = std::array::from_fn(|lane| words[lane % 2]);
             rows[index] = Row(pairs);
             rows[index + 1] = Row(pairs);
         }
+        // Slots of constants count backwards from the registers.
+        rows.reverse();
         rows
     }
 
@@ -300,6 +307,7 @@ impl Grid {
                 let mut state = self.spare.pop().unwrap_or_default();
                 let (rows, predicates) = (program.rows as usize, program.predicates as usize);
                 state.start(
+                    &self.constants,
                     warp,
                     u32::MAX >> (32 - lanes),
                     0,

@@ -61,6 +61,8 @@ pub struct Inst {
     pub r: Predicate,
     /// All ones where the guard is negated.
     pub negate: bool,
+    /// Whether there is a guard at all.
+    pub guarded: bool,
     /// Further flags of one opcode.
     pub flags: u8,
 }

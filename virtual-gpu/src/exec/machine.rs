@@ -9,8 +9,8 @@ use crate::check::finding::{FindingKind, MemorySpace};
 
 /// A warp while it runs: its registers, and the block and grid that it belongs to.
 pub struct Machine<'a> {
-    /// Rows of the registers and of the program's constants.
-    banks: [*mut Row; 2],
+    /// The first register; constants lie before it.
+    registers: *mut Row,
     predicates: *mut u32,
     /// Lanes for which the current instruction runs.
     pub mask: u32,
@@ -27,12 +27,14 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Points at the registers of `warp` and the constants of the grid's program.
+    /// Points at the registers of `warp`.
     pub fn new(warp: &'a mut Warp, block: &'a mut Block, grid: &'a mut Grid) -> Self {
-        let banks = [warp.registers.as_mut_ptr(), grid.constants.as_mut_ptr()];
+        let constants = grid.constants.len();
+        debug_assert!(warp.registers.len() >= constants);
+        let registers = warp.registers.as_mut_ptr().wrapping_add(constants);
         let predicates = warp.predicates.as_mut_ptr();
         Self {
-            banks,
+            registers,
             predicates,
             mask: 0,
             pc: 0,
@@ -49,8 +51,8 @@ impl<'a> Machine<'a> {
     /// The slot is one of the grid's program.
     #[inline(always)]
     pub unsafe fn pointer(&self, slot: Slot) -> *mut Row {
-        // SAFETY: the program was made with as many rows in each bank as its slots need.
-        unsafe { self.banks[slot.bank()].add(slot.row()) }
+        // SAFETY: the warp has as many rows of constants and of registers as the program's slots need.
+        unsafe { self.registers.byte_offset(slot.bytes()) }
     }
 
     /// A 32-bit register.

@@ -16,47 +16,42 @@ impl Row {
     pub const ZERO: Row = Row([0; LANES]);
 }
 
-/// Where an operand's rows are: in the warp's registers, or among the constants of the program.
+/// Where an operand's rows are, in bytes from the warp's first register. The constants of the program lie before the
+/// registers, so that both are reached in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(u32);
+pub struct Slot(i32);
 
 impl Slot {
-    const CONSTANT: u32 = 1 << 31;
+    const ROW: i32 = size_of::<Row>() as i32;
 
     /// Row `index` of the warp's registers.
     pub const fn register(index: u32) -> Self {
-        Self(index)
+        Self(index as i32 * Self::ROW)
     }
 
-    /// Row `index` of the program's constants.
-    pub const fn constant(index: u32) -> Self {
-        Self(index | Self::CONSTANT)
+    /// Constant `index` of the program, which takes `rows` rows.
+    pub const fn constant(index: u32, rows: u32) -> Self {
+        Self(-((index + rows) as i32) * Self::ROW)
     }
 
-    /// As a number, for an instruction's immediate.
-    pub const fn to_raw(self) -> u32 {
-        self.0
-    }
-
-    /// From that number.
-    pub const fn from_raw(raw: u32) -> Self {
-        Self(raw)
-    }
-
-    /// 0 for registers, 1 for constants.
+    /// Bytes from the first register.
     #[inline(always)]
-    pub const fn bank(self) -> usize {
-        (self.0 >> 31) as usize
-    }
-
-    /// The row within its bank.
-    #[inline(always)]
-    pub const fn row(self) -> usize {
-        (self.0 & !Self::CONSTANT) as usize
+    pub const fn bytes(self) -> isize {
+        self.0 as isize
     }
 
     /// The slot `rows` further.
     pub const fn offset(self, rows: u32) -> Self {
-        Self(self.0 + rows)
+        Self(self.0 + rows as i32 * Self::ROW)
+    }
+
+    /// As a number, for an instruction's immediate.
+    pub const fn to_raw(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// From that number.
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw as i32)
     }
 }

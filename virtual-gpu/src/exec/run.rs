@@ -47,36 +47,38 @@ impl Machine<'_> {
     /// Runs the chosen fragment until it comes to `limit`, waits, splits or ends.
     fn run_fragment<const COUNT: bool>(&mut self, limit: u32, left: &mut i64) -> Flow {
         let current = self.warp.current;
-        let (pc, mask) = (
+        let (mut pc, fragment) = (
             self.warp.fragments[current].pc,
             self.warp.fragments[current].mask,
         );
-        (self.pc, self.fragment) = (pc, mask);
+        self.fragment = fragment;
         let code: *const Inst = self.grid.program.code.as_ptr();
         loop {
             // SAFETY: the pc stays inside the code: it ends with an exit, branches go to instructions of the program,
             // and the program is not changed while it runs.
-            let inst = unsafe { &*code.add(self.pc as usize) };
-            // SAFETY: the instruction belongs to the program that the machine was set up for.
-            self.mask = mask
-                & (unsafe { self.predicate(inst.guard) } ^ if inst.negate { u32::MAX } else { 0 });
+            let inst = unsafe { &*code.add(pc as usize) };
+            self.pc = pc;
+            self.mask = fragment;
+            if inst.guarded {
+                // SAFETY: the instruction belongs to the program that the machine was set up for.
+                let guard = unsafe { self.predicate(inst.guard) };
+                self.mask &= guard ^ if inst.negate { u32::MAX } else { 0 };
+            }
             if COUNT {
-                self.grid.counts[self.pc as usize].add(self.mask);
+                self.grid.counts[pc as usize].add(self.mask);
             }
             *left -= 1;
-            let flow = if self.mask == 0 {
-                Flow::Next
-            } else {
+            pc += 1;
+            if self.mask != 0 {
                 // SAFETY: as above; handlers were chosen for this processor.
-                unsafe { (inst.run)(self, inst) }
-            };
-            match flow {
-                Flow::Next => self.pc += 1,
-                Flow::Branch => {}
-                Flow::Jump | Flow::Fault => return flow,
+                match unsafe { (inst.run)(self, inst) } {
+                    Flow::Next => {}
+                    Flow::Branch => pc = self.pc,
+                    flow => return flow,
+                }
             }
-            if self.pc >= limit || *left <= 0 {
-                self.warp.fragments[current].pc = self.pc;
+            if pc >= limit || *left <= 0 {
+                self.warp.fragments[current].pc = pc;
                 return Flow::Next;
             }
         }

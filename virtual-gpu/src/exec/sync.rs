@@ -91,6 +91,14 @@ impl Machine<'_> {
                 Completion::CpAsync,
             ),
         };
+        // A fence and the store that publishes it are a pattern of which the store is part: who acquires what was
+        // published knows of the store too. Fencing again says that, as long as nothing else came between.
+        if let Some(scope) = self.warp.fenced.take()
+            && kind != Use::Read
+            && act != race::Access::Write
+        {
+            races.fence(who, scope.into());
+        }
         if strong.is_some() || kind == Use::Atomic {
             self.note_order(space, offsets, access, kind);
         }
@@ -274,6 +282,7 @@ impl Machine<'_> {
     /// The warp has executed a fence.
     pub fn note_fence(&mut self, scope: Scope) {
         let who = self.actor();
+        self.warp.fenced = Some(scope);
         if let Some(races) = &mut self.grid.races {
             races.fence(who, scope.into());
         }

@@ -1,6 +1,7 @@
 //! A warp: registers, and fragments of lanes that run together.
 
 use super::copies::{Copies, Groups};
+use super::program::Scope;
 use super::row::{LANES, Row};
 use crate::check::shadow::ByteState;
 
@@ -91,7 +92,7 @@ impl Fragment {
 pub struct Warp {
     /// Index in its block.
     pub index: u32,
-    /// Registers.
+    /// Constants of the program, then registers.
     pub registers: Vec<Row>,
     /// Predicates, one bit a lane.
     pub predicates: Vec<u32>,
@@ -109,6 +110,8 @@ pub struct Warp {
     pub local_state: ByteState,
     /// Stores and atomics so far: a poll with none since is a poll of the same state.
     pub stores: u64,
+    /// The scope of the last fence, until the next access.
+    pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
     /// `cp.async` of its lanes.
@@ -118,9 +121,11 @@ pub struct Warp {
 }
 
 impl Warp {
-    /// A warp of `launched` lanes about to run `entry`.
+    /// A warp of `launched` lanes about to run `entry`; `constants` are copied before its registers.
+    #[allow(clippy::too_many_arguments)] // Sizes of one program, told once a warp.
     pub fn start(
         &mut self,
+        constants: &[Row],
         index: u32,
         launched: u32,
         entry: u32,
@@ -130,13 +135,15 @@ impl Warp {
     ) {
         self.index = index;
         self.registers.clear();
-        self.registers.resize(rows, Row::ZERO);
+        self.registers.extend_from_slice(constants);
+        self.registers.resize(constants.len() + rows, Row::ZERO);
         self.predicates.clear();
         self.predicates.resize(predicates, 0);
         self.predicates[0] = u32::MAX;
         self.local.clear();
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
+        self.fenced = None;
         self.copies.clear();
         self.bulk.iter_mut().for_each(Groups::clear);
         self.fragments.clear();

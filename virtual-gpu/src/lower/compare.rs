@@ -41,10 +41,7 @@ pub fn setp(
             *part = inst.d;
             lowering.emit(Class::Half, inst);
         }
-        let combined = instruction.operands.get(3).filter(|_| combine.is_some());
-        let extra = combined
-            .map(|operand| positive(lowering, operand))
-            .transpose()?;
+        let extra = third(lowering, instruction, combine.as_deref())?;
         let q = second.map_or(Ok(Predicate::SINK), |q| lowering.destination_predicate(&q))?;
         let p = lowering.destination_predicate(&first)?;
         let (low, upper) = (fresh(lowering), fresh(lowering));
@@ -59,23 +56,9 @@ pub fn setp(
         emit_compare(lowering, run, p, a, b);
         return Ok(());
     }
-    let extra = match &combine {
-        Some(_) => Some(positive(lowering, &instruction.operands[3])?),
-        None => None,
-    };
+    let extra = third(lowering, instruction, combine.as_deref())?;
     let result = fresh(lowering);
     emit_compare(lowering, run, result, a, b);
-    // The combining predicate may be one of those that are written: keep it until both are.
-    let extra = match extra {
-        Some(extra) if second.is_some() => {
-            let kept = fresh(lowering);
-            let mut inst = lowering.inst(unary::<bool, bool, _>(|a| a));
-            (inst.p, inst.q) = (kept, extra);
-            lowering.emit(Class::Move, inst);
-            Some(kept)
-        }
-        other => other,
-    };
     let p = lowering.destination_predicate(&first)?;
     emit_combine(lowering, combine.as_deref(), p, result, extra, false);
     if let Some(second) = second {
@@ -85,7 +68,26 @@ pub fn setp(
     Ok(())
 }
 
-fn fresh(lowering: &mut Lowering<'_>) -> Predicate {
+/// The predicate that a comparison is combined with. It may be one of those that are written: it is kept in one that is
+/// not.
+fn third(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    combine: Option<&str>,
+) -> Result<Option<Predicate>> {
+    if combine.is_none() {
+        return Ok(None);
+    }
+    let source = positive(lowering, lowering.operand(instruction, 3)?)?;
+    let kept = fresh(lowering);
+    let mut inst = lowering.inst(unary::<bool, bool, _>(|a| a));
+    (inst.p, inst.q) = (kept, source);
+    lowering.emit(Class::Move, inst);
+    Ok(Some(kept))
+}
+
+/// A predicate of the instruction's own.
+pub fn fresh(lowering: &mut Lowering<'_>) -> Predicate {
     lowering.rows.predicates += 1;
     Predicate((lowering.rows.predicates - 1) as u16)
 }
@@ -145,12 +147,21 @@ pub fn set(
         lowering.source(&instruction.operands[2], from)?,
     );
     if matches!(from, F16x2 | BF16x2) {
-        if combine.is_some() || to != from {
-            return Err(
-                lowering.unsupported(modifiers, "packed comparisons give packed values only")
-            );
-        }
-        return set_packed(lowering, instruction, run, from, a, b);
+        let one = match to {
+            U32 | S32 => 0xffff,
+            F16x2 if from == F16x2 => 0x3c00,
+            BF16x2 if from == BF16x2 => 0x3f80,
+            _ => return Err(lowering.unsupported(modifiers, "unknown result type")),
+        };
+        let extra = third(lowering, instruction, combine.as_deref())?;
+        return set_packed(
+            lowering,
+            instruction,
+            run,
+            one,
+            (combine.as_deref(), extra),
+            [a, b],
+        );
     }
     let result = fresh(lowering);
     emit_compare(lowering, run, result, a, b);
@@ -170,7 +181,7 @@ pub fn set(
         F32 => (1f32.to_bits(), select()),
         F16 => (0x3c00, select()),
         BF16 => (0x3f80, select()),
-        U16 | S16 => (0xffff, select()),
+        U16 | S16 if matches!(from, F16 | BF16) => (0xffff, select()),
         _ => return Err(lowering.unsupported(modifiers, "unknown result type")),
     };
     let mut inst = lowering.inst(run);
@@ -184,15 +195,15 @@ fn select() -> Handler {
     ternary::<u32, u32, u32, bool, _>(|a, b, c| if c { a } else { b })
 }
 
+/// A comparison of both halves, each to `one` or zero.
 fn set_packed(
     lowering: &mut Lowering<'_>,
     instruction: &Instruction,
     run: Handler,
-    ty: ScalarType,
-    a: crate::exec::Slot,
-    b: crate::exec::Slot,
+    one: u32,
+    (combine, extra): (Option<&str>, Option<Predicate>),
+    [a, b]: [crate::exec::Slot; 2],
 ) -> Result<()> {
-    let one = if ty == F16x2 { 0x3c00 } else { 0x3f80 };
     let mut halves = [a, b];
     for (index, part) in halves.iter_mut().enumerate() {
         let mut inst = lowering.inst(unary::<u32, u32, _>(|a| a >> 16));
@@ -203,6 +214,10 @@ fn set_packed(
     let (low, high) = (fresh(lowering), fresh(lowering));
     emit_compare(lowering, run, low, a, b);
     emit_compare(lowering, run, high, halves[0], halves[1]);
+    if combine.is_some() {
+        emit_combine(lowering, combine, low, low, extra, false);
+        emit_combine(lowering, combine, high, high, extra, false);
+    }
     let d = lowering.destination32(&instruction.operands[0])?;
     let mut inst = lowering.inst(select());
     (inst.d, inst.a, inst.b, inst.q) = (d, lowering.narrow(one), lowering.narrow(0), low);
@@ -221,7 +236,7 @@ fn compare(
     modifiers: &mut Modifiers<'_>,
     ty: ScalarType,
 ) -> Result<Handler> {
-    let ftz = modifiers.take("ftz");
+    let ftz = matches!(ty, F32 | F16 | F16x2) && modifiers.take("ftz");
     let Some(name) = modifiers.first() else {
         return Err(lowering.unsupported(modifiers, "it has no comparison"));
     };

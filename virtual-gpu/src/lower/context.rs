@@ -157,6 +157,7 @@ impl<'a> Lowering<'a> {
             q: Predicate::TRUE,
             r: Predicate::TRUE,
             negate: self.guard.1,
+            guarded: self.guard != (Predicate::TRUE, false),
             flags: 0,
         }
     }
@@ -182,9 +183,14 @@ impl<'a> Lowering<'a> {
         if let Some(slot) = self.known.get(&constant) {
             return *slot;
         }
-        let slot = Slot::constant(self.constants.len() as u32);
+        let rows = if matches!(constant, Constant::Narrow(_) | Constant::Launch(_)) {
+            1
+        } else {
+            2
+        };
+        let slot = Slot::constant(self.constants.len() as u32, rows);
         self.constants.push(constant);
-        if !matches!(constant, Constant::Narrow(_) | Constant::Launch(_)) {
+        if rows == 2 {
             self.constants.push(Constant::Rest);
         }
         self.known.insert(constant, slot);
@@ -339,6 +345,10 @@ impl<'a> Lowering<'a> {
     fn symbol_value(&mut self, name: &str, offset: i64, wide: bool) -> Result<Slot> {
         let value = match self.symbol(name) {
             None => match self.launch_value(name) {
+                Some(Constant::Narrow(value)) if wide => return Ok(self.wide(u64::from(value))),
+                Some(_) if wide => {
+                    return Err(self.error(format!("{name} does not have 64 bits")));
+                }
                 Some(value) => return Ok(self.constant(value)),
                 None => {
                     return Err(self.error(format!("{name} is neither a register nor a variable")));
@@ -386,6 +396,14 @@ impl<'a> Lowering<'a> {
             // Clusters are of one block.
             "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "cluster_ctarank"
             | "gridid" => {
+                return Some(Constant::Narrow(0));
+            }
+            // Environment registers are set by drivers that know them; none is imitated.
+            name if name
+                .strip_prefix("envreg")
+                .and_then(|n| n.parse::<u32>().ok())
+                .is_some_and(|n| n < 32) =>
+            {
                 return Some(Constant::Narrow(0));
             }
             "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" | "cluster_nctarank" => {

@@ -52,6 +52,8 @@ pub fn lower(
         }
         "nanosleep" => {
             modifiers.take("u32");
+            lowering.expect_operands(instruction, 1)?;
+            lowering.source32(&instruction.operands[0])?;
             let inst = lowering.inst(handler::<ops::control::Sleep>());
             lowering.emit(Class::Other, inst);
         }
@@ -71,7 +73,7 @@ pub fn end(lowering: &mut Lowering<'_>) {
         handler::<ops::control::Return>()
     };
     let mut inst = lowering.inst(run);
-    (inst.guard, inst.negate) = (crate::exec::Predicate::TRUE, false);
+    (inst.guard, inst.negate, inst.guarded) = (crate::exec::Predicate::TRUE, false, false);
     lowering.emit(Class::Branch, inst);
 }
 

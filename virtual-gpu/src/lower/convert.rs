@@ -255,7 +255,9 @@ fn pack_integers(
     instruction: &Instruction,
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
-    modifiers.take("sat");
+    if !modifiers.take("sat") {
+        return Err(lowering.unsupported(modifiers, "it needs .sat"));
+    }
     let types = modifiers.types();
     let run = match types[..] {
         [U16, S32] => {

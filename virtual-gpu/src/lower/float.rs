@@ -113,11 +113,15 @@ pub fn lower(
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
+    let rounding = modifiers.rounding();
     let mode = Mode {
         ftz: modifiers.take("ftz"),
         saturate: modifiers.take("sat"),
-        rounding: modifiers.rounding().unwrap_or_default(),
+        rounding: rounding.unwrap_or_default(),
     };
+    if let Some(rule) = broken_rule(modifiers, mode, rounding.is_some()) {
+        return Err(lowering.unsupported(modifiers, rule));
+    }
     let found = if ty == F32 {
         single(modifiers, mode)
     } else {
@@ -147,6 +151,31 @@ pub fn lower(
     };
     lowering.emit(class, inst);
     Ok(())
+}
+
+/// What is wrong with the modifiers of an instruction.
+fn broken_rule(modifiers: &Modifiers<'_>, mode: Mode, rounded: bool) -> Option<&'static str> {
+    let approximate = modifiers
+        .rest()
+        .iter()
+        .any(|part| matches!(*part, "approx" | "full"));
+    let (may_round, must_round, may_saturate) = match modifiers.base {
+        "add" | "sub" | "mul" => (true, false, true),
+        "fma" | "mad" => (true, true, true),
+        "div" | "rcp" | "sqrt" => (!approximate, !approximate, false),
+        _ => (false, false, false),
+    };
+    if rounded && !may_round {
+        Some("it takes no rounding")
+    } else if must_round && !rounded {
+        Some("it needs a rounding")
+    } else if mode.saturate && !may_saturate {
+        Some("it takes no .sat")
+    } else if mode.ftz && matches!(modifiers.base, "copysign" | "tanh") {
+        Some("it takes no .ftz")
+    } else {
+        None
+    }
 }
 
 fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)> {

@@ -166,6 +166,11 @@ impl Builder<'_> {
                         .then_some(*location)
                         .or(lowering.location)
                 }
+                Statement::Pragma(texts) => {
+                    if let Some(mask) = texts.iter().find_map(|text| used_bytes(text)) {
+                        lowering.used_bytes = mask;
+                    }
+                }
                 Statement::Variable(variable) => self.variable(lowering, variable)?,
                 Statement::BranchTargets(name, targets) => {
                     lowering.targets.insert(name.clone(), targets.clone());
@@ -382,6 +387,9 @@ impl Builder<'_> {
         modifiers: &mut Modifiers<'_>,
     ) -> Result<()> {
         use crate::num::ScalarType::*;
+        if matches!(modifiers.rest().last(), Some(&("u16x2" | "s16x2"))) {
+            return super::packed::lower(lowering, instruction, modifiers);
+        }
         let Some(ty) = modifiers
             .rest()
             .last()
@@ -394,6 +402,15 @@ impl Builder<'_> {
             F16 | F16x2 | BF16 | BF16x2 => half::lower(lowering, instruction, modifiers),
             _ => integer::lower(lowering, instruction, modifiers),
         }
+    }
+}
+
+/// The mask of the pragma `used_bytes_mask`; a mask that is no number says nothing.
+fn used_bytes(text: &str) -> Option<u32> {
+    let mask = text.trim().strip_prefix("used_bytes_mask")?.trim();
+    match mask.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => mask.parse().ok(),
     }
 }
 

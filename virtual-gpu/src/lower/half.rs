@@ -28,8 +28,9 @@ macro_rules! half_op {
             (false, true, false) => with_mode!(false, true, false),
             (true, true, false) => with_mode!(true, true, false),
             (false, false, true) => with_mode!(false, false, true),
+            // Nothing has both .sat and .relu.
             (true, _, true) => with_mode!(true, false, true),
-            (false, true, true) => with_mode!(false, true, true),
+            (false, _, true) => with_mode!(false, false, true),
         }
     }};
 }
@@ -86,13 +87,24 @@ pub fn lower(
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
-    modifiers.take("rn");
-    modifiers.take("noftz");
+    let brain = matches!(ty, BF16 | BF16x2);
+    let sums = matches!(modifiers.base, "add" | "sub" | "mul" | "fma");
+    let rounded = sums && modifiers.take("rn");
+    if modifiers.base == "fma" && !rounded {
+        return Err(lowering.unsupported(modifiers, "it needs .rn"));
+    }
+    let exponential = modifiers.base == "ex2";
     let mode = HalfMode {
         ftz: modifiers.take("ftz"),
-        sat: modifiers.take("sat"),
-        relu: modifiers.take("relu"),
+        sat: sums && !brain && modifiers.take("sat"),
+        relu: modifiers.base == "fma" && modifiers.take("relu"),
     };
+    if mode.ftz && (brain != exponential || modifiers.base == "tanh") || mode.sat && mode.relu {
+        return Err(lowering.unsupported(modifiers, "these modifiers do not go together"));
+    }
+    if exponential && brain && !mode.ftz {
+        return Err(lowering.unsupported(modifiers, "it needs .ftz"));
+    }
     let Some((run, sources)) = handler_of(modifiers, ty, mode) else {
         return Err(lowering.unsupported(modifiers, "not for this type"));
     };

@@ -161,7 +161,16 @@ fn plain(
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
-    let relu = modifiers.take("relu");
+    let relu = matches!(modifiers.base, "min" | "max") && modifiers.take("relu");
+    let allowed = match modifiers.base {
+        "and" | "or" | "xor" | "not" | "cnot" => matches!(ty, B16 | B32 | B64),
+        "brev" | "clz" | "popc" => matches!(ty, B32 | B64),
+        "abs" | "neg" => matches!(ty, S16 | S32 | S64),
+        _ => matches!(ty, U16 | U32 | U64 | S16 | S32 | S64),
+    };
+    if !allowed {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    }
     let (run, sources): (Option<Handler>, usize) = match modifiers.base {
         // x / 0 has no defined result; hardware gives all ones, and x % 0 gives x.
         "div" => (
@@ -272,6 +281,9 @@ fn sum(
     let subtract = modifiers.base.starts_with("sub");
     let (sets, uses) = (modifiers.take("cc"), modifiers.base.ends_with('c'));
     let saturate = modifiers.take("sat");
+    if matches!(ty, B16 | B32 | B64) || (saturate && (sets || uses)) {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    }
     if sets || uses {
         return super::product::carry_sum(lowering, instruction, ty, subtract, sets, uses);
     }
@@ -378,16 +390,23 @@ fn join(low: u32, high: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// `lop3.b32`: any function of three bits, by its truth table. `lop3.BoolOp.b32` also gives a predicate.
+/// `lop3.b32`: any function of three bits, by its truth table. `lop3.and.b32 d|p, a, b, c, table, q` and `lop3.or.b32`
+/// also give whether the result is not zero, combined with a predicate.
 fn lop3(
     lowering: &mut Lowering<'_>,
     instruction: &Instruction,
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
-    if !modifiers.take("b32") || !modifiers.rest().is_empty() {
+    if !modifiers.take("b32") {
         return Err(lowering.unsupported(modifiers, "only lop3.b32 is"));
     }
-    lowering.expect_operands(instruction, 5)?;
+    let combine = match (modifiers.take("and"), modifiers.take("or")) {
+        (false, false) => None,
+        (true, false) => Some(binary::<bool, bool, bool, _>(|a, b| a & b)),
+        (false, true) => Some(binary::<bool, bool, bool, _>(|a, b| a | b)),
+        (true, true) => return Err(lowering.unsupported(modifiers, "two combinations")),
+    };
+    lowering.expect_operands(instruction, if combine.is_some() { 6 } else { 5 })?;
     let Operand::Integer(table @ 0..=255) = instruction.operands[4] else {
         return Err(lowering.error("the truth table of lop3 must be a constant from 0 to 255"));
     };
@@ -399,12 +418,30 @@ fn lop3(
         _ => handler::<ops::logic::Lop3>(),
     };
     let mut inst = lowering.inst(run);
-    inst.d = lowering.destination32(&instruction.operands[0])?;
+    let (result, predicate) = match (&instruction.operands[0], combine.is_some()) {
+        (Operand::Pair(d, p), true) => (d.as_ref(), Some(p.as_ref())),
+        (_, true) => return Err(lowering.error("lop3 with a combination writes d|p")),
+        (d, false) => (d, None),
+    };
+    inst.d = lowering.destination32(result)?;
     inst.a = lowering.source32(&instruction.operands[1])?;
     inst.b = lowering.source32(&instruction.operands[2])?;
     inst.c = lowering.source32(&instruction.operands[3])?;
     inst.imm = table as u32;
+    let d = inst.d;
     lowering.emit(Class::Integer, inst);
+    if let (Some(combine), Some(predicate)) = (combine, predicate) {
+        let with = positive(lowering, &instruction.operands[5])?;
+        let mut inst = lowering.inst(unary::<bool, u32, _>(|a| a != 0));
+        inst.a = d;
+        inst.p = super::compare::fresh(lowering);
+        let nonzero = inst.p;
+        lowering.emit(Class::Integer, inst);
+        let mut inst = lowering.inst(combine);
+        inst.p = lowering.destination_predicate(predicate)?;
+        (inst.q, inst.r) = (nonzero, with);
+        lowering.emit(Class::Integer, inst);
+    }
     Ok(())
 }
 
@@ -440,8 +477,7 @@ pub fn positive(lowering: &mut Lowering<'_>, operand: &Operand) -> Result<Predic
     }
     let mut inst = lowering.inst(unary::<bool, bool, _>(|a: bool| !a));
     inst.q = source;
-    inst.p = Predicate(lowering.rows.predicates as u16);
-    lowering.rows.predicates += 1;
+    inst.p = super::compare::fresh(lowering);
     let p = inst.p;
     lowering.emit(Class::Integer, inst);
     Ok(p)

@@ -30,18 +30,45 @@ pub fn lower(
             super::moves::copy64(lowering, d, zero);
             Ok(())
         }
-        _ => {
+        _ => hint(lowering, instruction, modifiers),
+    }
+}
+
+/// Hints to caches, which change no result: `prefetch`, `prefetchu`, `applypriority`, `discard`.
+fn hint(
+    lowering: &mut Lowering<'_>,
+    instruction: &Instruction,
+    modifiers: &mut Modifiers<'_>,
+) -> Result<()> {
+    state_space(modifiers);
+    let (levels, operands): (&[&str], _) = match modifiers.base {
+        "prefetch" => {
+            let levels = &["L1", "L2", "L2::evict_last", "L2::evict_normal"];
             if modifiers.rest().contains(&"tensormap") {
                 return Err(lowering.error(format!(
                     "{} needs tensor maps, which are not supported yet",
                     modifiers.opcode
                 )));
             }
-            while modifiers.first().is_some() {}
-            nothing(lowering);
-            Ok(())
+            (levels, 1)
         }
+        "prefetchu" => (&["L1"], 1),
+        "applypriority" => (&["L2::evict_normal"], 2),
+        _ => (&["L2"], 2),
+    };
+    if modifiers
+        .pick(|part| levels.contains(&part).then_some(()))
+        .is_none()
+    {
+        return Err(lowering.unsupported(modifiers, "unknown level"));
     }
+    lowering.expect_operands(instruction, operands)?;
+    let Operand::Address(address) = &instruction.operands[0] else {
+        return Err(lowering.error("expected an address in brackets"));
+    };
+    lowering.address(address)?;
+    nothing(lowering);
+    Ok(())
 }
 
 /// Takes out the state space.
@@ -69,11 +96,16 @@ fn load_store(
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
-    if matches!(ty, B128 | Pred) {
+    if !matches!(
+        ty,
+        B8 | B16 | B32 | B64 | U8 | U16 | U32 | U64 | S8 | S16 | S32 | S64 | F32 | F64
+    ) {
         return Err(lowering.unsupported(modifiers, "not for this type"));
     }
     let state_space = state_space(modifiers);
-    modifiers.take("async");
+    if writes && state_space == space::CONST {
+        return Err(lowering.unsupported(modifiers, "constants are not written"));
+    }
     modifiers.take("unified");
     modifiers.cache_hints();
     let count = modifiers.pick(|part| {
@@ -84,7 +116,18 @@ fn load_store(
             _ => return None,
         })
     });
+    if count.is_some_and(|count| count * ty.bytes() as usize > 32) {
+        return Err(lowering.unsupported(modifiers, "vectors have at most 256 bits"));
+    }
     let order = modifiers.order().unwrap_or_default();
+    let wrong = if writes {
+        Order::Acquire
+    } else {
+        Order::Release
+    };
+    if order == wrong || order == Order::AcquireRelease {
+        return Err(lowering.unsupported(modifiers, "not with this order"));
+    }
     let scope = modifiers.scope().unwrap_or(if order == Order::Volatile {
         Scope::System
     } else {
@@ -123,7 +166,11 @@ fn load_store(
         .map(|value| register(lowering, value, ty, writes))
         .collect();
     let (base, offset, wide_address) = lowering.address(address)?;
-    let used_bytes = std::mem::replace(&mut lowering.used_bytes, u32::MAX);
+    let used_bytes = if writes {
+        u32::MAX
+    } else {
+        std::mem::replace(&mut lowering.used_bytes, u32::MAX)
+    };
     let access = Access {
         ty,
         registers: registers?,
@@ -222,7 +269,10 @@ fn atomics(
     let Some(ty) = modifiers.last_type() else {
         return Err(lowering.unsupported(modifiers, "it has no type"));
     };
-    modifiers.take("noftz");
+    let half = matches!(ty, F16 | F16x2 | BF16 | BF16x2);
+    if half != modifiers.take("noftz") {
+        return Err(lowering.unsupported(modifiers, ".noftz is for f16 and bf16, which need it"));
+    }
     let state_space = state_space(modifiers);
     modifiers.cache_hints();
     let order = modifiers.order().unwrap_or(Order::Relaxed);
@@ -230,7 +280,19 @@ fn atomics(
     let Some(operation) = modifiers.pick(Operation::from_name) else {
         return Err(lowering.unsupported(modifiers, "unknown operation"));
     };
-    let Some(run) = atomic(state_space).filter(|_| operation.allows(ty)) else {
+    let count = modifiers.pick(|part| {
+        Some(match part {
+            "v2" => 2,
+            "v4" => 4,
+            "v8" => 8,
+            _ => return None,
+        })
+    });
+    let allowed = match count {
+        None => operation.allows(ty),
+        Some(count) => operation.allows_vector(ty) && count * ty.bytes() <= 16,
+    };
+    let Some(run) = atomic(state_space).filter(|_| allowed) else {
         return Err(lowering.unsupported(modifiers, "not for this type or state space"));
     };
     let sources = if operation == Operation::CompareAndSwap {
@@ -245,21 +307,9 @@ fn atomics(
     let Operand::Address(address) = &instruction.operands[first] else {
         return Err(lowering.error("expected an address in brackets"));
     };
-    let mut inst = lowering.inst(run);
-    inst.b = lowering.source(&instruction.operands[first + 1], ty)?;
-    if sources == 2 {
-        inst.c = lowering.source(&instruction.operands[first + 2], ty)?;
-    }
-    let wide = ty.bytes() == 8;
-    let register = match &instruction.operands[0] {
-        _ if !returns => None,
-        Operand::Sink => None,
-        operand => Some((lowering.destination(operand, ty)?, wide)),
-    };
     let (base, offset, wide_address) = lowering.address(address)?;
-    inst.a = base;
-    inst.flags = operation.index();
-    let access = Access {
+    let wide = ty.bytes() == 8;
+    let access = |register, offset| Access {
         ty,
         registers: vec![register],
         offset,
@@ -270,9 +320,64 @@ fn atomics(
         collective: false,
         asynchronous: false,
     };
-    inst.ext = lowering.extra(Extra::Access(access));
+    let result = if returns {
+        &instruction.operands[0]
+    } else {
+        &Operand::Sink
+    };
+    if let Some(count) = count {
+        // Each element is an atomic of its own. Results go to rows of their own first, as they may be sources.
+        let count = count as usize;
+        let sources = elements(lowering, &instruction.operands[first + 1], count)?;
+        let results = match result {
+            Operand::Sink => vec![&Operand::Sink; count],
+            result => elements(lowering, result, count)?,
+        };
+        let mut moves = Vec::new();
+        for (index, (source, result)) in sources.into_iter().zip(results).enumerate() {
+            let mut inst = lowering.inst(run);
+            (inst.a, inst.b) = (base, lowering.source32(source)?);
+            inst.flags = operation.index();
+            let register = (*result != Operand::Sink).then(|| lowering.rows.narrow(1));
+            if let Some(row) = register {
+                moves.push((lowering.destination32(result)?, row));
+            }
+            let at = offset.wrapping_add(i64::from(ty.bytes()) * index as i64);
+            let access = access(register.map(|row| (row, false)), at);
+            inst.ext = lowering.extra(Extra::Access(access));
+            lowering.emit(Class::Atomic, inst);
+        }
+        for (d, row) in moves {
+            super::moves::copy32(lowering, d, row);
+        }
+        return Ok(());
+    }
+    let mut inst = lowering.inst(run);
+    inst.b = lowering.source(&instruction.operands[first + 1], ty)?;
+    if sources == 2 {
+        inst.c = lowering.source(&instruction.operands[first + 2], ty)?;
+    }
+    let register = match result {
+        Operand::Sink => None,
+        operand => Some((lowering.destination(operand, ty)?, wide)),
+    };
+    inst.a = base;
+    inst.flags = operation.index();
+    inst.ext = lowering.extra(Extra::Access(access(register, offset)));
     lowering.emit(Class::Atomic, inst);
     Ok(())
+}
+
+/// The elements of a vector operand that must have `count`.
+fn elements<'o>(
+    lowering: &Lowering<'_>,
+    operand: &'o Operand,
+    count: usize,
+) -> Result<Vec<&'o Operand>> {
+    match operand {
+        Operand::Vector(items) if items.len() == count => Ok(items.iter().collect()),
+        _ => Err(lowering.error(format!("expected a vector of {count} registers"))),
+    }
 }
 
 /// `membar`, `fence`, `fence.proxy`, `fence.mbarrier_init`.

@@ -15,6 +15,7 @@ mod mbarrier;
 mod memory;
 mod modifiers;
 mod moves;
+mod packed;
 mod product;
 mod registers;
 mod shared;

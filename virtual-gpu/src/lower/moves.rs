@@ -6,7 +6,7 @@ use super::modifiers::Modifiers;
 use super::registers::Place;
 use crate::exec::{Class, Inst, Slot, binary, handler, ops, ternary, unary};
 use crate::memory::{LOCAL_BASE, PARAMETER_BASE, SHARED_BASE, WINDOW};
-use crate::num::ScalarType;
+use crate::num::{ScalarType, float32};
 use crate::ptx::{Instruction, Operand};
 
 /// `mov`, `cvta`, `isspacep`, `selp`, `slct`, `prmt`, `mapa`, `getctarank`.
@@ -87,6 +87,9 @@ fn mov(
             inst.d = lowering.destination(to, ty)?;
             lowering.emit(Class::Move, inst);
             Ok(())
+        }
+        _ if matches!(ty.bytes(), 1 | 16) => {
+            Err(lowering.unsupported(modifiers, "not for this type"))
         }
         _ if ty.bytes() == 8 => {
             let (d, a) = (lowering.destination64(to)?, lowering.source64(from)?);
@@ -227,6 +230,9 @@ fn selp(
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
     let ty = type_of(lowering, modifiers)?;
+    if !selectable(ty) {
+        return Err(lowering.unsupported(modifiers, "not for this type"));
+    }
     lowering.expect_operands(instruction, 4)?;
     let [d, a, b, c] = &instruction.operands[..] else {
         return Ok(());
@@ -251,26 +257,53 @@ fn selp(
     Ok(())
 }
 
+/// Types of `selp` and `slct`.
+fn selectable(ty: ScalarType) -> bool {
+    use ScalarType::*;
+    matches!(
+        ty,
+        B16 | B32 | B64 | U16 | U32 | U64 | S16 | S32 | S64 | F32 | F64
+    )
+}
+
 fn slct(
     lowering: &mut Lowering<'_>,
     instruction: &Instruction,
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
-    modifiers.take("ftz");
+    let ftz = modifiers.take("ftz");
     let types = modifiers.types();
     let &[ty, by] = &types[..] else {
         return Err(lowering.unsupported(modifiers, "it needs two types"));
     };
+    if !selectable(ty) || (ftz && by != ScalarType::F32) {
+        return Err(lowering.unsupported(modifiers, "not for these types"));
+    }
     lowering.expect_operands(instruction, 4)?;
     let run = match (ty.bytes(), by) {
-        (4, ScalarType::S32) => {
+        // With .ftz a number that is too small to be normal is zero, of either sign.
+        (2 | 4, ScalarType::F32) if ftz => ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+            if float32::ftz(f32::from_bits(c)) >= 0.0 {
+                a
+            } else {
+                b
+            }
+        }),
+        (8, ScalarType::F32) if ftz => ternary::<u64, u64, u64, u32, _>(|a, b, c| {
+            if float32::ftz(f32::from_bits(c)) >= 0.0 {
+                a
+            } else {
+                b
+            }
+        }),
+        (2 | 4, ScalarType::S32) => {
             ternary::<u32, u32, u32, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b })
         }
         (8, ScalarType::S32) => {
             ternary::<u64, u64, u64, u32, _>(|a, b, c| if c as i32 >= 0 { a } else { b })
         }
         // A NaN and anything below zero choose the second; -0 is not below.
-        (4, ScalarType::F32) => {
+        (2 | 4, ScalarType::F32) => {
             ternary::<u32, u32, u32, u32, _>(|a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b })
         }
         (8, ScalarType::F32) => {

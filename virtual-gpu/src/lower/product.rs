@@ -43,6 +43,12 @@ pub fn lower(
     } else {
         product(part, ty)
     };
+    if (sets || uses) && (!adds || short || part == Part::Wide || ty.bytes() < 4) {
+        return Err(lowering.unsupported(
+            modifiers,
+            "the carry is for mad.lo and mad.hi of 32 or 64 bits",
+        ));
+    }
     let Some(product) = product else {
         return Err(lowering.unsupported(modifiers, "not for this type"));
     };
@@ -53,13 +59,22 @@ pub fn lower(
         lowering.source(&instruction.operands[2], ty)?,
     );
     if saturate {
-        if (part, ty, adds) != (Part::High, S32, true) {
-            return Err(lowering.unsupported(modifiers, ".sat is for mad.hi.s32 only"));
+        if (part, ty, adds) != (Part::High, S32, true) || sets || uses {
+            return Err(
+                lowering.unsupported(modifiers, ".sat is for mad.hi.s32 and mad24.hi.s32 only")
+            );
         }
-        let mut inst = lowering.inst(ternary::<u32, u32, u32, u32, _>(|a, b, c| {
-            let high = (i64::from(a as i32) * i64::from(b as i32) >> 32) as i32;
-            high.saturating_add(c as i32) as u32
-        }));
+        let mut inst = lowering.inst(if short {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+                let high = (signed24(a) * signed24(b) >> 16) as i32;
+                high.saturating_add(c as i32) as u32
+            })
+        } else {
+            ternary::<u32, u32, u32, u32, _>(|a, b, c| {
+                let high = (i64::from(a as i32) * i64::from(b as i32) >> 32) as i32;
+                high.saturating_add(c as i32) as u32
+            })
+        });
         inst.d = lowering.destination32(&instruction.operands[0])?;
         (inst.a, inst.b, inst.c) = (a, b, lowering.source32(&instruction.operands[3])?);
         lowering.emit(Class::Integer, inst);

@@ -24,6 +24,7 @@ pub fn lower(
         "redux" => redux(lowering, instruction, modifiers),
         "activemask" => {
             modifiers.take("b32");
+            lowering.expect_operands(instruction, 1)?;
             let mut inst = lowering.inst(handler::<ActiveMask>());
             inst.d = lowering.destination32(lowering.operand(instruction, 0)?)?;
             lowering.emit(Class::Sync, inst);
@@ -86,8 +87,7 @@ fn barrier(
             "popc" => flag::POPC,
             _ => return Err(lowering.unsupported(modifiers, "unknown reduction")),
         };
-        modifiers.take("pred");
-        modifiers.take("u32");
+        modifiers.take(if kind == "popc" { "u32" } else { "pred" });
         if operands.len() != 3 && operands.len() != 4 {
             return Err(lowering.error("bar.red takes 3 or 4 operands"));
         }
@@ -164,8 +164,7 @@ fn votes(
         "ballot" => handler::<Vote<{ vote::BALLOT }>>(),
         _ => return Err(lowering.unsupported(modifiers, "unknown mode")),
     };
-    modifiers.take("pred");
-    modifiers.take("b32");
+    modifiers.take(if kind == "ballot" { "b32" } else { "pred" });
     lowering.expect_operands(instruction, 3)?;
     let mut inst = lowering.inst(run);
     if kind == "ballot" {
@@ -202,7 +201,7 @@ fn match_lanes(
         handler::<Match<false>>()
     });
     match &instruction.operands[0] {
-        Operand::Pair(d, p) => {
+        Operand::Pair(d, p) if all => {
             inst.d = lowering.destination32(d)?;
             inst.p = lowering.destination_predicate(p)?;
         }

@@ -115,6 +115,8 @@ pub enum Statement {
     Close,
     /// `.loc`
     Location(Location),
+    /// `.pragma`: its strings.
+    Pragma(Vec<String>),
     /// `name: .branchtargets a, b, c;`
     BranchTargets(String, Vec<String>),
     /// `name: .callprototype (returns) _ (parameters);`

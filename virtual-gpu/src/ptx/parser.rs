@@ -177,6 +177,18 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    /// After `.pragma`: its strings. Anything else in it is skipped.
+    fn pragma(&mut self) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        loop {
+            match self.next()? {
+                Token::Symbol(';') => return Ok(texts),
+                Token::Text(text) => texts.push(text.to_string()),
+                _ => {}
+            }
+        }
+    }
+
     /// A variable or a function, with its linkage.
     fn declaration(&mut self, module: &mut Module) -> Result<()> {
         let mut external = false;
@@ -291,7 +303,7 @@ impl<'a> Parser<'a> {
                     statements.push(Statement::Instruction(instruction));
                 }
                 Token::Name(".loc") => statements.push(Statement::Location(self.location()?)),
-                Token::Name(".pragma") => self.skip_statement()?,
+                Token::Name(".pragma") => statements.push(Statement::Pragma(self.pragma()?)),
                 Token::Name(name) if name.starts_with('.') => {
                     self.at -= 1;
                     let variables = self.variables(false)?;

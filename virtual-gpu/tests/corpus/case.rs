@@ -217,6 +217,26 @@ impl Case {
         Ok(())
     }
 
+    /// Compares the buffers of two launches bit for bit, but for working memory.
+    pub fn same(&self, first: &[Vec<u8>], second: &[Vec<u8>]) -> Result<(), String> {
+        let buffers = self
+            .args
+            .iter()
+            .enumerate()
+            .filter_map(|(i, arg)| match arg {
+                Arg::Buffer { expect, .. } => Some((i, expect)),
+                Arg::Scalar(_) => None,
+            });
+        for ((i, expect), (first, second)) in buffers.zip(first.iter().zip(second)) {
+            if !matches!(expect, Expect::Any) && first != second {
+                return Err(format!(
+                    "argument {i} has other bits under another schedule"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the case for one virtual architecture: `launch` gets the case, the CUDA source and the architecture, and
     /// returns the contents of all buffers in order.
     pub fn run(

@@ -12,6 +12,7 @@ mod order;
 mod random;
 mod reduce;
 mod rings;
+mod run;
 
 use std::collections::BTreeSet;
 

@@ -6,6 +6,7 @@ use crate::exec::inst::{Flow, Handler, Inst};
 use crate::exec::isa::{Code, handler};
 use crate::exec::machine::{Lanes, Machine};
 use crate::exec::row::LANES;
+use crate::memory::Window;
 use crate::num::{HalfMode, Rounding, ScalarType, float32, float64, half};
 
 /// What an atomic does to the value in memory.
@@ -78,6 +79,18 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// Whether PTX has the operation on vectors of `ty`.
+    pub fn allows_vector(self, ty: ScalarType) -> bool {
+        use ScalarType::*;
+        match self {
+            Self::Add => matches!(ty, F32 | F16 | F16x2 | BF16 | BF16x2),
+            Self::Min | Self::Max => matches!(ty, F16 | F16x2 | BF16 | BF16x2),
+            _ => false,
+        }
+    }
+}
+
 struct Atomic<const SPACE: u8>;
 
 /// The handler of an atomic in `state_space`. The operation is in the instruction's flags, its operands in `b` and
@@ -123,7 +136,14 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
             for lane in Lanes(machine.mask) {
                 let place = located.lane(lane, bytes);
                 old[lane] = load(place, bytes);
-                let new = apply(operation, access.ty, old[lane], b[lane], c[lane]);
+                let flushes = operation == Operation::Add
+                    && access.ty == ScalarType::F32
+                    && !is_shared::<SPACE>(addresses[lane]);
+                let new = if flushes {
+                    flushed_sum(old[lane] as u32, b[lane] as u32)
+                } else {
+                    apply(operation, access.ty, old[lane], b[lane], c[lane])
+                };
                 changes |= load(place, bytes) != new;
                 // Lanes of one request see each other's results, lowest lane first.
                 store(place, bytes, new);
@@ -146,6 +166,18 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
             Flow::Next
         }
     }
+}
+
+fn is_shared<const SPACE: u8>(address: u64) -> bool {
+    SPACE == space::SHARED
+        || SPACE == space::GENERIC && matches!(Window::of(address), Window::Shared(_))
+}
+
+/// A sum of f32 in global memory, where subnormal operands and results are zero (PTX ISA, "atom").
+fn flushed_sum(old: u32, b: u32) -> u64 {
+    let flush = |bits| float32::ftz(f32::from_bits(bits));
+    let sum = float32::add(flush(old), flush(b), Rounding::Nearest);
+    u64::from(float32::ftz(sum).to_bits())
 }
 
 unsafe fn load(from: *const u8, bytes: usize) -> u64 {
@@ -181,6 +213,18 @@ pub fn apply(operation: Operation, ty: ScalarType, old: u64, b: u64, c: u64) -> 
         }
         (Operation::Add, BF16 | BF16x2) => {
             halves(old32, b32, |a, b| half::bf16_add(a, b, HalfMode::default()))
+        }
+        (Operation::Min, F16 | F16x2) => {
+            halves(old32, b32, |a, b| half::f16_min(a, b, HalfMode::default()))
+        }
+        (Operation::Max, F16 | F16x2) => {
+            halves(old32, b32, |a, b| half::f16_max(a, b, HalfMode::default()))
+        }
+        (Operation::Min, BF16 | BF16x2) => {
+            halves(old32, b32, |a, b| half::bf16_min(a, b, HalfMode::default()))
+        }
+        (Operation::Max, BF16 | BF16x2) => {
+            halves(old32, b32, |a, b| half::bf16_max(a, b, HalfMode::default()))
         }
         (Operation::Add, U64 | S64) => old.wrapping_add(b),
         (Operation::Add, _) => u64::from(old32.wrapping_add(b32)),

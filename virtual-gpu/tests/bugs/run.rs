@@ -1,0 +1,82 @@
+//! Runs the corpus: the first finding of a planted defect has its kind and names a marked line, a clean kernel has no
+//! finding, whatever the seed.
+
+use stheno_jit::{FindOptions, Nvrtc, Request, Target};
+use virtual_gpu::case::{Arg, Case, PackedArg, contents, pack};
+use virtual_gpu::{Checks, Device, LaunchConfig, LaunchOptions, LaunchReport, Module, Profile};
+
+use super::{Expected, Kernel, corpus};
+
+const SEEDS: [u64; 3] = [0, 1, 0x5eed];
+
+/// A copy that another thread has waited for, or not yet: which of the two a reader meets depends on the schedule.
+const EITHER_KIND: [(&str, &str); 1] = [("race_shared_wait_then_no_barrier", "pending_async_read")];
+
+#[test]
+fn checks_find_what_is_planted_and_nothing_else() {
+    let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut failures = Vec::new();
+    for kernel in corpus() {
+        let module = match Module::from_ptx(&compile(&nvrtc, &kernel)) { Ok(m) => m, Err(e) => { println!("LOAD {}: {e}", kernel.name); continue } };
+        for seed in SEEDS {
+            if let Err(what) = judge(&kernel, &launch(&module, &kernel.case, seed)) {
+                failures.push(format!("{} (seed {seed}): {what}", kernel.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} verdicts are wrong:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn compile(nvrtc: &Nvrtc, kernel: &Kernel) -> String {
+    let number = kernel.case.arch.trim_start_matches("compute_").parse().unwrap();
+    let mut request = Request::new(format!("{}.cu", kernel.name), kernel.source.clone(), Target::Virtual(number));
+    request.line_info = true;
+    let compiled = nvrtc.compile(&request).unwrap_or_else(|e| panic!("{}: {e}", kernel.name));
+    compiled.ptx.unwrap()
+}
+
+fn launch(module: &Module, case: &Case, seed: u64) -> LaunchReport {
+    let mut device = Device::new(Profile::h100());
+    let mut params = Vec::new();
+    for (index, arg) in case.args.iter().enumerate() {
+        params.push(match arg {
+            Arg::Scalar(scalar) => PackedArg::from(scalar),
+            Arg::Buffer(buffer) => {
+                let pointer = device.alloc(buffer.bytes()).unwrap();
+                if let Some(bytes) = contents(index, buffer) {
+                    device.write(pointer, &bytes).unwrap();
+                }
+                PackedArg::pointer(pointer.0)
+            }
+        });
+    }
+    let config = LaunchConfig {
+        grid: case.grid,
+        block: case.block,
+        dynamic_shared: case.dynamic_shared,
+        cooperative: case.cooperative,
+    };
+    let options = LaunchOptions { checks: Checks::All, seed, ..LaunchOptions::default() };
+    device.launch(module, &case.kernel, &config, &pack(&params), &options).unwrap()
+}
+
+fn judge(kernel: &Kernel, report: &LaunchReport) -> Result<(), String> {
+    match (&kernel.expected, report.findings.first()) {
+        (Expected::Clean, None) if report.completed => Ok(()),
+        (Expected::Clean, None) => Err("did not complete".into()),
+        (Expected::Clean, Some(found)) => Err(format!("false alarm: {found}")),
+        (Expected::Defect { kind, .. }, None) => Err(format!("{kind} was not found")),
+        (Expected::Defect { kind, lines }, Some(found)) => {
+            let also = EITHER_KIND.iter().any(|&(name, also)| name == kernel.name && also == found.kind.name());
+            if found.kind.name() != *kind && !also {
+                return Err(format!("wanted {kind}, got: {found}"));
+            }
+            // A grid that is refused has executed no line.
+            let no_line = *kind == "grid_not_resident" && found.source.is_none();
+            if no_line || found.source.as_ref().is_some_and(|source| lines.contains(&source.line)) {
+                return Ok(());
+            }
+            Err(format!("wanted one of the lines {lines:?}, got: {found}"))
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! The asynchronous agent of a block: it performs bulk copies, and arrives at mbarriers for `cp.async`, at times of its
 //! own.
 //!
-//! With seed 0 it works when the turn of a warp ends, in the order in which it was asked; with other seeds at random
-//! times and in any order, as the hardware may. Bytes that it writes stay pending until somebody has waited for them.
+//! With seed 0 it works when the warps of its block can do no more, in the order in which it was asked: whoever does not
+//! wait sees old data. With other seeds it also works at random times, and in any order, as the hardware may. Bytes that
+//! it writes stay pending until somebody has waited for them.
 
 use super::block::Block;
 use super::grid::Grid;
@@ -112,23 +113,21 @@ impl Agent {
     }
 }
 
-/// Performs all jobs, or some of them at random. False if the launch has failed.
-pub fn step(grid: &mut Grid, block: &mut Block, at_random: bool) -> bool {
-    while !block.agent.jobs.is_empty() {
-        let index = if at_random {
-            if grid.chance(3) {
-                return true;
-            }
-            grid.pick(block.agent.jobs.len())
-        } else {
-            0
-        };
-        let job = block.agent.jobs.remove(index);
-        if !perform(grid, block, job) {
-            return false;
-        }
+/// Performs all jobs. False if the launch has failed.
+pub fn finish(grid: &mut Grid, block: &mut Block) -> bool {
+    std::mem::take(&mut block.agent.jobs)
+        .into_iter()
+        .all(|job| perform(grid, block, job))
+}
+
+/// Performs now and then a job, in runs with a seed. False if the launch has failed.
+pub fn step(grid: &mut Grid, block: &mut Block) -> bool {
+    if block.agent.jobs.is_empty() || !grid.chance(8) {
+        return true;
     }
-    true
+    let index = grid.pick(block.agent.jobs.len());
+    let job = block.agent.jobs.remove(index);
+    perform(grid, block, job)
 }
 
 /// Performs the copies of a lane's groups below `limit`, and frees what they wrote unless only their sources are

@@ -397,19 +397,24 @@ impl Grid {
                     Stop::Done => block.finished += 1,
                     Stop::Quantum | Stop::Parked => {}
                 }
-                if !agent::step(self, block, seeded) {
+                if !agent::step(self, block) {
                     return false;
                 }
             }
             if !ran && !block.agent.is_idle() {
-                if !agent::step(self, block, false) {
+                if !agent::finish(self, block) {
                     return false;
                 }
                 continue;
             }
             turns -= 1;
-            if !ran || turns == 0 {
-                return block.finished < block.warps.len() || agent::step(self, block, false);
+            if !ran {
+                return true;
+            }
+            if turns == 0 {
+                // Copies come to their end even if nobody ever stands still.
+                let late = !seeded || block.finished == block.warps.len();
+                return !late || agent::finish(self, block);
             }
         }
     }

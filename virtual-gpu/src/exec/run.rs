@@ -25,7 +25,8 @@ impl Machine<'_> {
     pub fn run<const COUNT: bool>(&mut self, quantum: u64) -> Stop {
         let mut left = quantum as i64;
         loop {
-            if left <= 0 {
+            // A warp may end with its turn.
+            if left <= 0 && !self.warp.fragments.is_empty() {
                 return Stop::Quantum;
             }
             let Some(limit) = self.warp.choose() else {

@@ -9,7 +9,7 @@ use crate::exec::{
 use crate::memory::PARAMETER_BASE;
 use crate::num::ScalarType;
 use crate::ptx::{Address, Guard, Instruction, Location, Operand, PtxError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a name that is no register stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +49,8 @@ pub struct Lowering<'a> {
     pub registers: Registers,
     /// Symbols in scope, innermost last.
     pub symbols: Vec<HashMap<String, Symbol>>,
+    /// Labels of the nested scopes that the current instruction is in, each with a number, innermost last.
+    pub label_scopes: Vec<(usize, HashSet<String>)>,
     /// Labels of the current function that are not placed yet: instruction and label.
     pub fixups: Vec<(usize, String)>,
     /// Branch tables: extra data and labels.
@@ -89,6 +91,7 @@ impl<'a> Lowering<'a> {
             },
             registers,
             symbols: vec![HashMap::new()],
+            label_scopes: Vec::new(),
             fixups: Vec::new(),
             tables: Vec::new(),
             targets: HashMap::new(),
@@ -100,6 +103,15 @@ impl<'a> Lowering<'a> {
             hint: CacheHint::None,
             carry: None,
             used_bytes: u32::MAX,
+        }
+    }
+
+    /// A name for a label that no label of another scope has.
+    pub fn label(&self, name: &str) -> String {
+        let mut scopes = self.label_scopes.iter().rev();
+        match scopes.find(|(_, labels)| labels.contains(name)) {
+            Some((scope, _)) => format!("{name}@{scope}"),
+            None => name.to_string(),
         }
     }
 

@@ -19,6 +19,7 @@ pub fn lower(
         "bra" => {
             lowering.expect_operands(instruction, 1)?;
             let label = label(lowering, lowering.operand(instruction, 0)?)?;
+            let label = lowering.label(&label);
             lowering.fixups.push((lowering.code.len(), label));
             let inst = lowering.inst(handler::<ops::control::Branch>());
             lowering.emit(Class::Branch, inst);

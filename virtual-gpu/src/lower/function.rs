@@ -9,7 +9,7 @@ use super::{
 use crate::exec::{Class, Extra, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Lowers the kernel at `index` of `module`, whose text is `source`.
 pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
@@ -147,20 +147,26 @@ pub struct FunctionWords {
 impl Builder<'_> {
     fn body(&mut self, lowering: &mut Lowering<'_>, body: &[Statement]) -> Result<()> {
         let mut labels: HashMap<String, u32> = HashMap::new();
-        for statement in body {
+        let mut nested = nested_labels(body);
+        for (index, statement) in body.iter().enumerate() {
             let registered = lowering.registers.enter(statement);
             registered.map_err(|message| lowering.error(message))?;
             match statement {
                 Statement::Label(name) => {
                     if labels
-                        .insert(name.clone(), lowering.code.len() as u32)
+                        .insert(lowering.label(name), lowering.code.len() as u32)
                         .is_some()
                     {
                         return Err(lowering.error(format!("the label {name} stands twice")));
                     }
                 }
-                Statement::Open => lowering.symbols.push(HashMap::new()),
+                Statement::Open => {
+                    lowering.symbols.push(HashMap::new());
+                    let labels = nested.remove(&index).unwrap_or_default();
+                    lowering.label_scopes.push((index, labels));
+                }
                 Statement::Close => {
+                    lowering.label_scopes.pop();
                     lowering.symbols.pop();
                 }
                 Statement::Location(location) => {
@@ -175,7 +181,11 @@ impl Builder<'_> {
                 }
                 Statement::Variable(variable) => self.variable(lowering, variable)?,
                 Statement::BranchTargets(name, targets) => {
-                    lowering.targets.insert(name.clone(), targets.clone());
+                    let targets = targets
+                        .iter()
+                        .map(|target| lowering.label(target))
+                        .collect();
+                    lowering.targets.insert(name.clone(), targets);
                 }
                 Statement::CallPrototype(..) => {}
                 Statement::Instruction(instruction) => {
@@ -405,6 +415,23 @@ impl Builder<'_> {
             _ => integer::lower(lowering, instruction, modifiers),
         }
     }
+}
+
+/// Labels of nested scopes, by the index of the brace that opens the scope.
+fn nested_labels(body: &[Statement]) -> HashMap<usize, HashSet<String>> {
+    let mut labels: HashMap<usize, HashSet<String>> = HashMap::new();
+    let mut open = Vec::new();
+    for (index, statement) in body.iter().enumerate() {
+        match (statement, open.last()) {
+            (Statement::Open, _) => open.push(index),
+            (Statement::Close, _) => _ = open.pop(),
+            (Statement::Label(name), Some(scope)) => {
+                labels.entry(*scope).or_default().insert(name.clone());
+            }
+            _ => {}
+        }
+    }
+    labels
 }
 
 /// The mask of the pragma `used_bytes_mask`; a mask that is no number says nothing.

@@ -1,6 +1,5 @@
 //! Tensor-core instructions, asynchronous copies and mbarriers, as kernels use them: hand-written PTX and CUDA C++.
 
-mod bench;
 mod bulk;
 mod copies;
 mod machine;

@@ -12,25 +12,11 @@ const SEEDS: [u64; 3] = [0, 1, 0x5eed];
 /// A copy that another thread has waited for, or not yet: which of the two a reader meets depends on the schedule.
 const EITHER_KIND: [(&str, &str); 1] = [("race_shared_wait_then_no_barrier", "pending_async_read")];
 
-/// Kinds and kernels that need instructions or checks which are not there yet; to be emptied.
-const PENDING: &[&str] = &[
-    "mbarrier_misuse",
-    "missing_proxy_fence",
-    "clean_bulk_round_trip",
-    "clean_mbarrier_ring",
-    "deadlock_mbarrier",
-    "pending_async_read_bulk",
-    "pending_async_read_wrong_parity",
-];
-
 #[test]
 fn checks_find_what_is_planted_and_nothing_else() {
     let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut failures = Vec::new();
     for kernel in corpus() {
-        if PENDING.iter().any(|name| kernel.name.starts_with(name)) {
-            continue;
-        }
         let module = match Module::from_ptx(&compile(&nvrtc, &kernel)) {
             Ok(module) => module,
             Err(error) => {

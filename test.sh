@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, lints with warnings as errors, every test, doc tests. Safe to run twice. Fetches the small real model that
+# Formatting, lints and documentation with warnings as errors, every test, doc tests. Safe to run twice. Fetches the small real model that
 # some tests run (98 MB) and NVRTC (58 MB), NVIDIA's compiler library, if they are not there.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -10,6 +10,8 @@ say "formatting"
 cargo fmt --all --check
 say "clippy"
 cargo clippy --workspace --all-targets --quiet -- -D warnings
+say "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 say "the model"
 scripts/fetch-model.sh >/dev/null
 say "NVRTC"

@@ -38,7 +38,7 @@ impl PlanBuilder {
         self.weight(name.into(), WeightShape::Matrix { n, k })
     }
 
-    /// Declares a vector [n].
+    /// Declares a vector `[n]`.
     pub fn vector(&mut self, name: impl Into<String>, n: u32) -> WeightId {
         self.weight(name.into(), WeightShape::Vector { n })
     }

@@ -68,7 +68,7 @@ pub struct Linear {
 /// Root-mean-square norm over the last dimension: `x / sqrt(mean(x^2) + eps) * weight`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Norm {
-    /// Vector [K].
+    /// Vector `[K]`.
     pub weight: WeightId,
     /// Added to the mean square.
     pub eps: f32,
@@ -79,7 +79,7 @@ pub struct Norm {
 pub struct Part {
     /// Matrix [N, K].
     pub weight: WeightId,
-    /// Vector [N].
+    /// Vector `[N]`.
     pub bias: Option<WeightId>,
 }
 
@@ -128,9 +128,9 @@ pub struct QkvEpilogue {
     pub layer: u32,
     /// Rotation applied to q and k, halves rotated against each other (not interleaved pairs).
     pub rope: RopeId,
-    /// Norm over each head of q, before the rotation. Weight [head_dim].
+    /// Norm over each head of q, before the rotation. Weight `[head_dim]`.
     pub q_norm: Option<Norm>,
-    /// Norm over each head of k, before the rotation. Weight [head_dim].
+    /// Norm over each head of k, before the rotation. Weight `[head_dim]`.
     pub k_norm: Option<Norm>,
 }
 

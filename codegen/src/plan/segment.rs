@@ -114,7 +114,7 @@ pub enum WeightShape {
         /// Inputs.
         k: u32,
     },
-    /// [n], used in f32.
+    /// `[n]`, used in f32.
     Vector {
         /// Elements.
         n: u32,

@@ -13,6 +13,7 @@ mod harness;
 mod integer;
 mod memory;
 mod moves;
+mod operand;
 mod refusals;
 mod soft;
 mod warp;

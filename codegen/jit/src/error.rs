@@ -78,6 +78,22 @@ pub struct CallError {
     pub text: String,
 }
 
+/// Why CUDA's headers could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadersError {
+    /// The directory cannot be made.
+    #[error("cannot make {} for CUDA's headers: {source}", .directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// NVRTC does not unpack them.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
 /// A kernel source that did not become a kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {

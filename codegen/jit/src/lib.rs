@@ -32,7 +32,7 @@ mod resources;
 
 pub use cache::{Cache, CacheError, Origin};
 pub use diagnostic::Excerpt;
-pub use error::{CallError, CompileError, NvrtcError, Rejection};
+pub use error::{CallError, CompileError, HeadersError, NvrtcError, Rejection};
 pub use find::FindOptions;
 pub use nvrtc::Nvrtc;
 pub use request::{Compiled, Request, Target};

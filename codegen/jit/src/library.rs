@@ -11,7 +11,7 @@
 //! Reference: the NVRTC manual, chapters "Basic usage" and "User interface".
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ struct Functions {
     log: (SizeOf, Fill),
     ptx: (SizeOf, Fill),
     cubin: (SizeOf, Fill),
+    /// Since 13.3: unpacks CUDA's headers into a directory.
+    install_headers: Option<unsafe extern "C" fn(*const c_char, c_int, *mut c_void) -> Code>,
 }
 
 impl Functions {
@@ -95,6 +97,7 @@ impl Functions {
                     symbol(library, "nvrtcGetCUBINSize")?,
                     symbol(library, "nvrtcGetCUBIN")?,
                 ),
+                install_headers: symbol(library, "nvrtcInstallBundledHeaders").ok(),
             })
         }
     }
@@ -178,6 +181,17 @@ impl Library {
         self.version = (major.unsigned_abs(), minor.unsigned_abs());
         self.architectures = numbers.into_iter().map(c_int::unsigned_abs).collect();
         Ok(())
+    }
+
+    /// Unpacks CUDA's headers into `directory`, which exists. False if this version brings none.
+    pub(crate) fn install_headers(&self, directory: &CString) -> Result<bool, CallError> {
+        let Some(install) = self.functions.install_headers else {
+            return Ok(false);
+        };
+        // SAFETY: a C string that outlives the call, no flags, and null for the error report that is not wanted.
+        let code = unsafe { install(directory.as_ptr(), 0, ptr::null_mut()) };
+        self.check("nvrtcInstallBundledHeaders", code)?;
+        Ok(true)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::diagnostic;
-use crate::error::{CallError, CompileError, NvrtcError, Rejection};
+use crate::error::{CallError, CompileError, HeadersError, NvrtcError, Rejection};
 use crate::find::{self, FindOptions};
 use crate::library::{Library, Program, Verdict};
 use crate::request::{Compiled, REPORT, Request};
@@ -52,6 +52,36 @@ impl Nvrtc {
     /// The architectures that this version compiles for, ascending: 80 is compute_80 and sm_80.
     pub fn supported_architectures(&self) -> &[u32] {
         self.library.architectures()
+    }
+
+    /// CUDA's own headers (`cuda_fp16.h`, `cooperative_groups.h`, ...), which versions from 13.3 on carry inside:
+    /// unpacks them into a directory of this version below `parent`, unless they are there, and gives the options that
+    /// let a source include them. `None` if this version brings none. Kernels of this project include nothing; this is
+    /// for those of others.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made, or NVRTC cannot write to it.
+    pub fn headers(&self, parent: &Path) -> Result<Option<Vec<String>>, HeadersError> {
+        let (major, minor) = self.version();
+        let directory = parent.join(format!("{major}.{minor}"));
+        let failed = |source: std::io::Error| HeadersError::Directory {
+            directory: directory.clone(),
+            source,
+        };
+        if !directory.join("cuda_fp16.h").is_file() {
+            std::fs::create_dir_all(&directory).map_err(failed)?;
+            let name = CString::new(directory.as_os_str().as_encoded_bytes());
+            let name = name.map_err(|error| failed(error.into()))?;
+            if !self.library.install_headers(&name)? {
+                return Ok(None);
+            }
+        }
+        let option = |path: &Path| format!("--include-path={}", path.display());
+        Ok(Some(vec![
+            option(&directory),
+            option(&directory.join("cccl")),
+        ]))
     }
 
     /// Compiles. The output is a function of the request and of the version of NVRTC.

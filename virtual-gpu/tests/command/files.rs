@@ -96,3 +96,10 @@ fn registers_limit_a_cooperative_grid() {
     assert_eq!(outcome.json()["findings"][0]["kind"], "grid_not_resident");
     assert_eq!(folder.run(&["--sms", "4"]).code, 0);
 }
+
+#[test]
+fn a_source_may_include_the_headers_of_cuda() {
+    let source = "#include <cuda_fp16.h>\n".to_string() + DOUBLE;
+    let outcome = Folder::new(&source, &twice(100)).run(&[]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+}

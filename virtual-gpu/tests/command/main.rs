@@ -66,6 +66,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Outcome {
         stderr,
     } = Command::new(env!("CARGO_BIN_EXE_virtual-gpu"))
         .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .args(arguments)
         .output()
         .unwrap();

@@ -350,3 +350,25 @@ fn threads_compile_at_once() {
         }
     });
 }
+
+#[test]
+fn headers_that_nvrtc_brings_can_be_included() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "#include <cuda_fp16.h>\nextern \"C\" __global__ void k(__half* x) { *x = __float2half(1.0f); }";
+    let mut request = Request::new("k.cu", source, Target::Virtual(80));
+    let Some(options) = nvrtc().headers(directory.path()).unwrap() else {
+        assert!(nvrtc().version() < (13, 3), "13.3 and later bring headers");
+        return;
+    };
+    assert!(
+        nvrtc().compile(&request).is_err(),
+        "without an include path there are none"
+    );
+    request.options = options;
+    assert!(nvrtc().compile(&request).is_ok());
+    // A second time they are there.
+    assert_eq!(
+        nvrtc().headers(directory.path()).unwrap(),
+        Some(request.options)
+    );
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use stheno_jit::{CompileError, FindOptions, Nvrtc, Request, Target};
+use stheno_jit::{Cache, CompileError, FindOptions, Nvrtc, Request, Target};
 
 use crate::outcome::Failure;
 
@@ -56,7 +56,9 @@ fn compile(path: &Path, arch: &str) -> Result<Loaded, Failure> {
     let nvrtc = find().map_err(Failure::Other)?;
     let mut request = Request::new(name, source, target(arch).map_err(Failure::Use)?);
     request.line_info = true;
-    request.options = includes(&nvrtc);
+    if request.source.contains("#include") {
+        request.options = includes(&nvrtc).map_err(Failure::Other)?;
+    }
     let compiled = nvrtc.compile(&request).map_err(|error| match error {
         CompileError::Call { .. } => Failure::Other(error.into()),
         _ => Failure::Use(error.into()),
@@ -103,19 +105,24 @@ fn target(arch: &str) -> anyhow::Result<Target> {
     Ok(Target::Virtual(number))
 }
 
-/// The headers of CUDA, where they are installed beside the library or in the usual place.
-fn includes(nvrtc: &Nvrtc) -> Vec<String> {
+/// The headers of CUDA: where they are installed beside the library or in the usual place, else those that NVRTC itself
+/// brings, kept with the cache.
+fn includes(nvrtc: &Nvrtc) -> anyhow::Result<Vec<String>> {
     let library = nvrtc.path().parent().and_then(Path::parent);
     let places = [library, Some(Path::new("/usr/local/cuda"))];
     let folders = places
         .into_iter()
         .flatten()
         .map(|root| root.join("include"));
-    folders
+    let installed = folders
         .filter(|folder| folder.join("cuda_fp16.h").is_file())
         .map(|folder| format!("--include-path={}", folder.display()))
-        .take(1)
-        .collect()
+        .next();
+    if let Some(option) = installed {
+        return Ok(vec![option]);
+    }
+    let cache = Cache::default_directory().unwrap_or_else(std::env::temp_dir);
+    Ok(nvrtc.headers(&cache.join("headers"))?.unwrap_or_default())
 }
 
 impl Loaded {

@@ -40,6 +40,14 @@ pub enum LaunchError {
     Undefined(String),
 }
 
+/// What a driver gives a cooperative launch for `cooperative_groups::grid_group::sync`: its size, the counter of the
+/// grid's barrier, and some room.
+const WORKSPACE: [u8; 32] = {
+    let mut bytes = [0; 32];
+    bytes[0] = 32;
+    bytes
+};
+
 /// An imitated device.
 #[derive(Debug)]
 pub struct Device {
@@ -242,10 +250,21 @@ impl Device {
         if config.cooperative && config.blocks() > resident_limit as u64 {
             return Ok(self.not_resident(program, module, config, resident_limit));
         }
+        let workspace = match config.cooperative && program.uses_workspace() {
+            true => Some(self.memory.alloc(
+                WORKSPACE.len() as u64,
+                "the workspace of the grid's barrier",
+            )?),
+            false => None,
+        };
+        if let Some(pointer) = workspace {
+            self.memory.write(pointer, &WORKSPACE)?;
+        }
         let mut grid = Grid::new(Setup {
             program: Arc::clone(program),
             files: Arc::clone(module.files()),
             symbols: self.places.get(&module.id()).cloned().unwrap_or_default(),
+            workspace: workspace.map_or(0, |pointer| pointer.0),
             parameters: parameters.to_vec(),
             config: *config,
             options: *options,
@@ -256,6 +275,9 @@ impl Device {
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
         self.memory = std::mem::replace(&mut grid.memory, Memory::new(0));
+        if let Some(pointer) = workspace {
+            self.memory.free(pointer)?;
+        }
         Ok(LaunchReport {
             completed,
             findings: grid

@@ -131,6 +131,8 @@ pub struct Setup {
     pub files: Arc<Vec<(u32, String)>>,
     /// Addresses of the module's variables.
     pub symbols: Vec<u64>,
+    /// Address of the words that the blocks of a cooperative launch meet at; 0 if there are none.
+    pub workspace: u64,
     pub parameters: Vec<u8>,
     pub config: LaunchConfig,
     pub options: LaunchOptions,
@@ -146,6 +148,7 @@ impl Grid {
             program,
             files,
             symbols,
+            workspace,
             parameters,
             config,
             options,
@@ -187,7 +190,7 @@ impl Grid {
             profile,
             memory,
         };
-        grid.constants = grid.fill_constants(&symbols);
+        grid.constants = grid.fill_constants(&symbols, workspace);
         if grid.options.checks == Checks::All {
             let warps = grid.config.threads().div_ceil(32);
             grid.races = Some(Races::new(grid.config.blocks() as u32, warps));
@@ -199,7 +202,7 @@ impl Grid {
         grid
     }
 
-    fn fill_constants(&self, symbols: &[u64]) -> Vec<Row> {
+    fn fill_constants(&self, symbols: &[u64], workspace: u64) -> Vec<Row> {
         let mut rows = vec![Row::ZERO; self.program.constants.len()];
         let [bx, by, bz] = self.config.block;
         let [gx, gy, gz] = self.config.grid;
@@ -223,6 +226,8 @@ impl Grid {
                         }
                         LaunchValue::MultiProcessors => self.profile.multiprocessors,
                         LaunchValue::Warps => self.config.threads().div_ceil(32),
+                        LaunchValue::WorkspaceLow => workspace as u32,
+                        LaunchValue::WorkspaceHigh => (workspace >> 32) as u32,
                     };
                     rows[index] = Row([value; LANES]);
                     continue;

@@ -38,6 +38,15 @@ pub struct Program {
     pub limits: Limits,
 }
 
+impl Program {
+    /// Whether the code asks for the workspace of a cooperative launch.
+    pub fn uses_workspace(&self) -> bool {
+        let asks =
+            |constant: &Constant| matches!(constant, Constant::Launch(LaunchValue::WorkspaceLow));
+        self.constants.iter().any(asks)
+    }
+}
+
 /// Where an instruction comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
@@ -168,6 +177,8 @@ pub enum LaunchValue {
     TotalShared,
     MultiProcessors,
     Warps,
+    WorkspaceLow,
+    WorkspaceHigh,
 }
 
 /// A shared variable.

@@ -415,7 +415,10 @@ impl<'a> Lowering<'a> {
             | "gridid" => {
                 return Some(Constant::Narrow(0));
             }
-            // Environment registers are set by drivers that know them; none is imitated.
+            // Where cooperative groups find the words of the grid's barrier.
+            "envreg1" => LaunchValue::WorkspaceHigh,
+            "envreg2" => LaunchValue::WorkspaceLow,
+            // Other environment registers are set by drivers that know them; none is imitated.
             name if name
                 .strip_prefix("envreg")
                 .and_then(|n| n.parse::<u32>().ok())

@@ -103,3 +103,29 @@ fn a_source_may_include_the_headers_of_cuda() {
     let outcome = Folder::new(&source, &twice(100)).run(&[]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
 }
+
+#[test]
+fn a_cooperative_grid_meets_at_its_barrier() {
+    let source = r#"
+#include <cooperative_groups.h>
+extern "C" __global__ void twice(const float* x, float* y, int n) {
+    auto grid = cooperative_groups::this_grid();
+    int i = grid.thread_rank();
+    if (i < n) y[i] = x[i];
+    grid.sync();
+    float other = i < n ? y[n - 1 - i] : 0.0f;  // written by another block
+    grid.sync();
+    if (i < n) y[i] = other;
+}
+"#;
+    let case = twice(100).replace("\"cooperative\": false", "\"cooperative\": true");
+    assert!(case.contains("\"cooperative\": true"), "{case}");
+    let folder = Folder::new(source, &case);
+    for seed in ["0", "1"] {
+        let outcome = folder.run(&["--seed", seed, "--outputs", "out"]);
+        assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+        let result = fs::read(folder.path("out/arg1.out.bin")).unwrap();
+        let wanted: Vec<f32> = (0..100).rev().map(|i| i as f32).collect();
+        assert_eq!(floats(&result), wanted);
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Bounded are the instructions, what is printed (also into a variable), and what each filter and method makes. Not
 //! bounded are the language's operators: a loop over `s = s ~ s` doubles a text until memory ends, and a namespace
-//! that holds itself, or lists wrapped a hundred thousand deep, can end the stack. The engine gives no hook there.
+//! that holds itself, or lists wrapped a hundred thousand deep, can end the stack, and such a namespace is never freed
+//! (the engine counts references). The engine gives no hook there.
 //! So a template is trusted not to want the process dead, as the rest of a checkpoint is; to render one that is not
 //! trusted even so far, give the process a memory limit.
 //!

@@ -115,3 +115,44 @@ fn judge(kernel: &Kernel, report: &LaunchReport) -> Result<(), String> {
         }
     }
 }
+
+/// It takes two launches, or a host that frees too early, so that no case file can say it.
+#[test]
+fn memory_that_the_host_has_freed_is_not_used() {
+    let source = "extern \"C\" __global__ void add(const int* x, int* y) {\n    y[threadIdx.x] += x[threadIdx.x];\n}\n";
+    let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut request = Request::new("add.cu", source, Target::Virtual(80));
+    request.line_info = true;
+    let module = Module::from_ptx(&nvrtc.compile(&request).unwrap().ptx.unwrap()).unwrap();
+    let mut device = Device::new(Profile::h100());
+    let (x, y) = (device.alloc(128).unwrap(), device.alloc(128).unwrap());
+    device.write(x, &[1; 128]).unwrap();
+    device.write(y, &[2; 128]).unwrap();
+    let params = pack(&[PackedArg::pointer(x.0), PackedArg::pointer(y.0)]);
+    let launch = |device: &mut Device| {
+        let options = LaunchOptions::default();
+        device
+            .launch(
+                &module,
+                "add",
+                &LaunchConfig::linear(1, 32),
+                &params,
+                &options,
+            )
+            .unwrap()
+    };
+    assert!(launch(&mut device).findings.is_empty());
+    device.free(x).unwrap();
+    let report = launch(&mut device);
+    let found = report
+        .findings
+        .first()
+        .expect("a read of freed memory is a finding");
+    assert_eq!(found.kind.name(), "use_after_free", "{found}");
+    assert_eq!(
+        found.source.as_ref().map(|source| source.line),
+        Some(2),
+        "{found}"
+    );
+    assert!(!report.completed);
+}

@@ -231,7 +231,7 @@ impl Library {
         };
         self.check("nvrtcCreateProgram", code)?;
         Ok(Program {
-            library: self,
+            nvrtc: self,
             handle,
         })
     }
@@ -268,7 +268,7 @@ pub(crate) enum Verdict {
 
 /// One program of a [`Library`].
 pub(crate) struct Program<'a> {
-    library: &'a Library,
+    nvrtc: &'a Library,
     /// Made by nvrtcCreateProgram, destroyed once, on drop.
     handle: sys::nvrtcProgram,
 }
@@ -277,8 +277,8 @@ impl Program<'_> {
     /// Asks for the lowered name of `expression`; to be called before [`Program::compile`].
     pub(crate) fn add_name(&self, expression: &CStr) -> Result<(), CallError> {
         // SAFETY: a live program and a NUL-terminated string, which NVRTC copies.
-        let code = unsafe { (self.library.functions.add_name)(self.handle, expression.as_ptr()) };
-        self.library.check("nvrtcAddNameExpression", code)
+        let code = unsafe { (self.nvrtc.functions.add_name)(self.handle, expression.as_ptr()) };
+        self.nvrtc.check("nvrtcAddNameExpression", code)
     }
 
     /// Compiles; an error is one of NVRTC itself, not one of the program.
@@ -287,12 +287,12 @@ impl Program<'_> {
         // SAFETY: a live program and an array of NUL-terminated strings of the given length. Several threads may
         // compile at once as long as each has a program of its own, which `&self` on a type that is not `Sync` gives.
         let code = unsafe {
-            (self.library.functions.compile)(self.handle, length(options.len()), pointers.as_ptr())
+            (self.nvrtc.functions.compile)(self.handle, length(options.len()), pointers.as_ptr())
         };
         match code {
             COMPILATION | INVALID_OPTION => Ok(Verdict::Rejected),
             code => self
-                .library
+                .nvrtc
                 .check("nvrtcCompileProgram", code)
                 .map(|()| Verdict::Accepted),
         }
@@ -300,21 +300,21 @@ impl Program<'_> {
 
     /// The program's log, empty before compilation.
     pub(crate) fn log(&self) -> Result<String, CallError> {
-        self.read("nvrtcGetProgramLog", self.library.functions.log)
+        self.read("nvrtcGetProgramLog", self.nvrtc.functions.log)
             .map(text)
     }
 
     /// The PTX; nothing where the compilation stopped before it.
     pub(crate) fn ptx(&self) -> Result<Option<String>, CallError> {
         let ptx = self
-            .read("nvrtcGetPTX", self.library.functions.ptx)
+            .read("nvrtcGetPTX", self.nvrtc.functions.ptx)
             .map(text)?;
         Ok(Some(ptx).filter(|ptx| !ptx.is_empty()))
     }
 
     /// The cubin; nothing where the target is a virtual architecture.
     pub(crate) fn cubin(&self) -> Result<Option<Vec<u8>>, CallError> {
-        let cubin = self.read("nvrtcGetCUBIN", self.library.functions.cubin)?;
+        let cubin = self.read("nvrtcGetCUBIN", self.nvrtc.functions.cubin)?;
         Ok(Some(cubin).filter(|cubin| !cubin.is_empty()))
     }
 
@@ -330,8 +330,8 @@ impl Program<'_> {
             // copied here.
             let name = unsafe {
                 let code =
-                    (self.library.functions.lowered_name)(self.handle, bytes.as_ptr(), &mut name);
-                self.library.check("nvrtcGetLoweredName", code)?;
+                    (self.nvrtc.functions.lowered_name)(self.handle, bytes.as_ptr(), &mut name);
+                self.nvrtc.check("nvrtcGetLoweredName", code)?;
                 CStr::from_ptr(name).to_string_lossy().into_owned()
             };
             names.insert(expression.clone(), name);
@@ -347,11 +347,11 @@ impl Program<'_> {
         let mut size = 0;
         // SAFETY: a live program and a valid pointer.
         let code = unsafe { size_of(self.handle, &mut size) };
-        self.library.check(call, code)?;
+        self.nvrtc.check(call, code)?;
         let mut bytes = vec![0u8; size];
         if size > 0 {
             // SAFETY: the buffer has the size that NVRTC just told for this program.
-            self.library.check(call, unsafe {
+            self.nvrtc.check(call, unsafe {
                 fill(self.handle, bytes.as_mut_ptr().cast())
             })?;
         }
@@ -363,7 +363,7 @@ impl Drop for Program<'_> {
     fn drop(&mut self) {
         // SAFETY: the handle came from nvrtcCreateProgram and is destroyed only here. The one possible error is an
         // invalid handle, which this one is not.
-        unsafe { (self.library.functions.destroy)(&mut self.handle) };
+        unsafe { (self.nvrtc.functions.destroy)(&mut self.handle) };
     }
 }
 

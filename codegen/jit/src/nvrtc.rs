@@ -14,7 +14,7 @@ use crate::resources;
 /// A loaded NVRTC. Cheap to clone. Several threads may compile at once; several versions may be loaded side by side.
 #[derive(Clone)]
 pub struct Nvrtc {
-    library: Library,
+    nvrtc: Library,
 }
 
 impl fmt::Debug for Nvrtc {
@@ -35,23 +35,23 @@ impl Nvrtc {
     /// [`NvrtcError`] says what was tried and what to run where there is none.
     pub fn find(options: &FindOptions) -> Result<Nvrtc, NvrtcError> {
         Ok(Nvrtc {
-            library: find::find(options)?,
+            nvrtc: find::find(options)?,
         })
     }
 
     /// (major, minor).
     pub fn version(&self) -> (u32, u32) {
-        self.library.version()
+        self.nvrtc.version()
     }
 
     /// The file, or the bare name where the system's loader found it.
     pub fn path(&self) -> &Path {
-        self.library.path()
+        self.nvrtc.path()
     }
 
     /// The architectures that this version compiles for, ascending: 80 is compute_80 and sm_80.
     pub fn supported_architectures(&self) -> &[u32] {
-        self.library.architectures()
+        self.nvrtc.architectures()
     }
 
     /// CUDA's own headers (`cuda_fp16.h`, `cooperative_groups.h`, ...), which versions from 13.3 on carry inside:
@@ -73,7 +73,7 @@ impl Nvrtc {
             std::fs::create_dir_all(&directory).map_err(failed)?;
             let name = CString::new(directory.as_os_str().as_encoded_bytes());
             let name = name.map_err(|error| failed(error.into()))?;
-            if !self.library.install_headers(&name)? {
+            if !self.nvrtc.install_headers(&name)? {
                 return Ok(None);
             }
         }
@@ -139,7 +139,7 @@ impl Nvrtc {
 
     fn start(&self, texts: &Texts) -> Result<Program<'_>, CallError> {
         let program = self
-            .library
+            .nvrtc
             .program(&texts.source, &texts.name, &texts.headers)?;
         for (_, expression) in &texts.expressions {
             program.add_name(expression)?;

@@ -2,11 +2,9 @@
 //!
 //! [`race`] finds data races by happens-before with the warp as the unit of concurrency, so that a verdict does not
 //! depend on the schedule that happened to run. [`shadow`] knows which bytes are initialised or still being copied,
-//! [`barrier`] counts arrivals, [`deadlock`] explains a standstill, [`finding`] is what all of them report.
+//! [`finding`] is what all of them report.
 
-pub mod barrier;
 mod clock;
-pub mod deadlock;
 pub mod finding;
 mod granule;
 mod log;

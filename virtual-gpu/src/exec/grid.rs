@@ -314,9 +314,8 @@ impl Grid {
                 self.spare.extend(block.warps);
             }
             let moved = self.instructions > before || resident.len() < count;
-            if moved {
-                grace.progress();
-            } else if (waiting.start >= waiting.end || resident.len() >= self.resident_limit)
+            if !moved
+                && (waiting.start >= waiting.end || resident.len() >= self.resident_limit)
                 && !standstill::resolve(self, &mut resident, &mut grace)
             {
                 return false;
@@ -391,10 +390,10 @@ impl Grid {
                 } else {
                     machine.run::<false>(quantum)
                 };
-                let stop = if stop == Stop::Parked {
-                    machine.check_gathering()
-                } else {
-                    stop
+                let stop = match stop {
+                    Stop::Parked => machine.check_gathering(),
+                    Stop::Quantum => machine.check_spinning(),
+                    stop => stop,
                 };
                 block.warps[index] = warp;
                 match stop {

@@ -7,7 +7,7 @@ pub const LANES: usize = 32;
 pub const FULL: u32 = u32::MAX;
 
 /// A 32-bit register in all lanes. A 64-bit register is two neighbouring rows, seen as `[u64; 32]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Row(pub [u32; LANES]);
 

@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 /// up after some tries, or that merely reads one place often, gets through: round n lets each poll on 2^n times.
 const ROUNDS: u32 = 16;
 
+/// Turns without a store after which a warp is looked at more closely: some hundred thousand instructions.
+const QUIET_TURNS: u32 = 256;
+
+/// Longest loop, in instructions, that is recognised as one that changes nothing.
+const LONGEST_SPIN: u32 = 2048;
+
 /// How far polls have been let on since something last happened.
 #[derive(Debug, Default)]
 pub struct Grace {
     rounds: u32,
     stores: u64,
-}
-
-impl Grace {
-    /// Something happened.
-    pub fn progress(&mut self) {}
 }
 
 /// Lets fragments of a warp go on whose polled values have changed.
@@ -93,11 +94,14 @@ pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool
     if grace.rounds < ROUNDS {
         for warp in blocks.iter_mut().flat_map(|block| &mut block.warps) {
             for fragment in &mut warp.fragments {
-                if matches!(fragment.state, State::Poll(_)) {
-                    fragment.state = State::Ready;
-                    woken = true;
-                    warp.free_polls = 1 << grace.rounds;
+                match fragment.state {
+                    State::Poll(_) => warp.free_polls = 1 << grace.rounds,
+                    // One that still spins is found out in its next turn.
+                    State::Spin => warp.quiet = QUIET_TURNS - 1,
+                    _ => continue,
                 }
+                fragment.state = State::Ready;
+                woken = true;
             }
         }
         grace.rounds += 1;
@@ -246,6 +250,7 @@ fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
             }
             None => "polls".into(),
         },
+        State::Spin => "runs round a loop that changes nothing".into(),
         State::Mbarrier { address, parity } => super::mbarrier::describe(block, *address, *parity),
     }
 }
@@ -308,6 +313,61 @@ pub fn divergence(machine: &mut Machine<'_>) -> Stop {
 }
 
 impl Machine<'_> {
+    /// The warp's turn is over. If it has stored nothing for long, and comes back to the very same state of all its
+    /// registers, it runs round a loop that only somebody else's store can end, if any: it is parked until nobody else
+    /// can run. A read that the compiler has moved out of a polling loop leaves such a loop.
+    pub fn check_spinning(&mut self) -> Stop {
+        let (stores, quiet) = (self.warp.stores, self.warp.quiet);
+        let same = self.warp.stores_seen == stores;
+        self.warp.stores_seen = stores;
+        self.warp.quiet = if same { quiet + 1 } else { 0 };
+        let looks = self.warp.quiet >= QUIET_TURNS && self.warp.quiet.is_multiple_of(QUIET_TURNS);
+        // A poll that is let on though nothing has changed is not one of these: it parks by itself.
+        if !looks || self.warp.free_polls > 0 || !self.runs_alone() {
+            return Stop::Quantum;
+        }
+        let current = self.warp.current;
+        let place = |machine: &Self| {
+            let fragment = &machine.warp.fragments[machine.warp.current];
+            (fragment.pc, fragment.mask, fragment.calls.len())
+        };
+        let start = place(self);
+        let (registers, predicates) = (self.warp.registers.clone(), self.warp.predicates.clone());
+        for _ in 0..LONGEST_SPIN {
+            let stop = if self.grid.options.counters {
+                self.run::<true>(1)
+            } else {
+                self.run::<false>(1)
+            };
+            if stop != Stop::Quantum || !self.runs_alone() || self.warp.stores != stores {
+                return stop;
+            }
+            if place(self) == start
+                && self.warp.predicates == predicates
+                && self.warp.registers == registers
+            {
+                self.warp.fragments[current].state = State::Spin;
+                return Stop::Parked;
+            }
+        }
+        Stop::Quantum
+    }
+
+    /// Whether one fragment of the warp can run, and no other.
+    fn runs_alone(&self) -> bool {
+        let ready = self
+            .warp
+            .fragments
+            .iter()
+            .filter(|f| f.state == State::Ready);
+        ready.count() == 1
+            && self
+                .warp
+                .fragments
+                .get(self.warp.current)
+                .is_some_and(|f| f.state == State::Ready)
+    }
+
     /// Called by reads that may be polls, with what they saw: true if the fragment was parked, because it saw the
     /// same at the same place before and its warp has stored nothing since.
     pub fn parks_on_poll(&mut self, addresses: &[u64; 32], values: &[u64; 32], bytes: u32) -> bool {

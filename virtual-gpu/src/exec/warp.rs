@@ -24,6 +24,8 @@ pub enum State {
     },
     /// It read the same values from the same places twice: it goes on when one of them changes.
     Poll(Poll),
+    /// It runs round a loop that changes nothing: it goes on when nobody else can.
+    Spin,
     /// It waits for a phase of an mbarrier.
     Mbarrier {
         /// Offset in shared memory.
@@ -110,6 +112,10 @@ pub struct Warp {
     pub local_state: ByteState,
     /// Stores and atomics so far: a poll with none since is a poll of the same state.
     pub stores: u64,
+    /// `stores` at the end of its last turn, and the turns that it has stood at that.
+    pub stores_seen: u64,
+    /// See `stores_seen`.
+    pub quiet: u32,
     /// The scope of the last fence, until the next access.
     pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
@@ -144,6 +150,7 @@ impl Warp {
         self.local.resize(local * LANES, 0);
         self.local_state = ByteState::new(local * LANES, false);
         self.fenced = None;
+        (self.stores_seen, self.quiet) = (0, 0);
         self.copies.clear();
         self.bulk.iter_mut().for_each(Groups::clear);
         self.fragments.clear();

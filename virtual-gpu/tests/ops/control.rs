@@ -207,3 +207,22 @@ fn flow() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn recursion_through_a_pointer_ends_the_launch() {
+    let call = "{ .param .b64 a; st.param.b64 [a], d; proto: .callprototype _ (.param .b64 _); call d, (a), proto; }";
+    let text = format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n\
+         .func f(.param .b64 p)\n{{ .reg .b64 d; ld.param.b64 d, [p];\n{call}\nret; }}\n\
+         .visible .entry k()\n{{ .reg .b64 d; mov.b64 d, f;\n{call}\nret; }}\n"
+    );
+    let module = virtual_gpu::Module::from_ptx(&text).unwrap();
+    let mut device = virtual_gpu::Device::new(virtual_gpu::Profile::h100());
+    let config = virtual_gpu::LaunchConfig::linear(1, 32);
+    let report = device
+        .launch(&module, "k", &config, &[], &Default::default())
+        .unwrap();
+    assert!(!report.completed);
+    let message = report.findings[0].to_string();
+    assert!(message.contains("recursion is not supported"), "{message}");
+}

@@ -31,6 +31,7 @@ fn code(what: i32) -> CUresult {
         block_dim: (64, 1, 1),
         shared_mem_bytes: 0,
     };
+    // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
     let launch = unsafe {
         stream
             .launch_builder(&wrong)
@@ -47,6 +48,7 @@ fn code(what: i32) -> CUresult {
     };
     assert_eq!(context.synchronize().unwrap_err(), error);
     assert_eq!(stream.clone_dtoh(&x).unwrap_err(), error);
+    // SAFETY: memory is asked for; its bits are not read before they are written, or are integers.
     assert_eq!(unsafe { stream.alloc::<u8>(1) }.unwrap_err(), error);
     drop((x, wrong, stream, context));
     // A new context begins anew.
@@ -153,6 +155,7 @@ fn uninitialised() -> CUresult {
     };
     let written = stream.clone_htod(&[1i32; 64]).unwrap();
     let mut y = stream.alloc_zeros::<i32>(64).unwrap();
+    // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
     unsafe {
         stream
             .launch_builder(&reader)
@@ -162,8 +165,10 @@ fn uninitialised() -> CUresult {
     }
     .unwrap();
     stream.synchronize().unwrap();
+    // SAFETY: memory is asked for; its bits are not read before they are written, or are integers.
     let raw = unsafe { stream.alloc::<i32>(64) }.unwrap();
     let copied = stream.clone_dtod(&raw).unwrap();
+    // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
     unsafe {
         stream
             .launch_builder(&reader)

@@ -129,6 +129,7 @@ pub fn sleep_in(stream: &CudaStream, milliseconds: u64) {
     unsafe extern "C" fn sleep(milliseconds: *mut c_void) {
         std::thread::sleep(Duration::from_millis(milliseconds as u64));
     }
+    // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
     let called = unsafe {
         sys::cuLaunchHostFunc(stream.cu_stream(), Some(sleep), milliseconds as *mut c_void)
     };

@@ -51,6 +51,7 @@ fn axpy_gives_the_right_numbers(ptx: Ptx) {
     let (a, n) = (2f32, 1000i32);
     let mut launch = stream.launch_builder(&function);
     launch.arg(&a).arg(&x).arg(&mut y).arg(&n);
+    // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
     unsafe { launch.launch(LaunchConfig::for_num_elems(1000)) }.unwrap();
     let y = stream.clone_dtoh(&y).unwrap();
     for (i, y) in y.iter().enumerate() {
@@ -85,6 +86,7 @@ fn ptx_text_and_its_variables_can_be_used() {
             block_dim: (8, 1, 1),
             shared_mem_bytes: 0,
         };
+        // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
         unsafe { stream.launch_builder(&triple).arg(&mut out).launch(config) }.unwrap();
         assert_eq!(
             stream.clone_dtoh(&out).unwrap(),
@@ -95,6 +97,7 @@ fn ptx_text_and_its_variables_can_be_used() {
         stream
             .memcpy_htod(&100u32.to_le_bytes(), &mut bias)
             .unwrap();
+        // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
         unsafe { stream.launch_builder(&triple).arg(&mut out).launch(config) }.unwrap();
         assert_eq!(stream.clone_dtoh(&out).unwrap()[..3], [100, 103, 106]);
         assert!(module.load_function("quadruple").is_err());
@@ -137,6 +140,7 @@ extern "C" __global__ void sum(unsigned* arrived, unsigned* parts, unsigned* tot
             stream.memset_zeros(&mut arrived)?;
             let mut launch = stream.launch_builder(&sum);
             launch.arg(&mut arrived).arg(&mut parts).arg(&mut totals);
+            // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
             unsafe { launch.launch_cooperative(config) }.map(|_| ())
         };
         let held = 4 * sum
@@ -212,6 +216,7 @@ extern "C" __global__ void __launch_bounds__(256) reverse(int* data, int n) {
                 block_dim: (256, 1, 1),
                 shared_mem_bytes: 4 * n as u32,
             };
+            // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
             unsafe {
                 stream
                     .launch_builder(&reverse)
@@ -268,6 +273,7 @@ extern "C" __global__ void hello(int i) { printf("hello %d from %d\n", i, (int)t
                 block_dim: (2, 1, 1),
                 shared_mem_bytes: 0,
             };
+            // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
             unsafe { stream.launch_builder(&hello).arg(&i).launch(config) }.unwrap();
         }
         stream.synchronize().unwrap();

@@ -42,9 +42,11 @@ fn the_books_of_memory_are_right() {
         drop(slice);
         stream.synchronize().unwrap();
         assert_eq!(context.mem_get_info().unwrap().0, total);
+        // SAFETY: memory is asked for; its bits are not read before they are written, or are integers.
         let too_much = unsafe { stream.alloc::<u8>(total + 1) }.unwrap_err();
         assert_eq!(too_much.0, CUresult::CUDA_ERROR_OUT_OF_MEMORY);
         assert_eq!(
+            // SAFETY: memory is asked for; its bits are not read before they are written, or are integers.
             unsafe { result::malloc_sync(0) }.unwrap_err().0,
             CUresult::CUDA_ERROR_INVALID_VALUE
         );
@@ -66,6 +68,7 @@ fn streams_keep_their_order_and_wait_for_each_other() {
             shared_mem_bytes: 0,
         };
         for stream in [&first, &second, &first, &second] {
+            // SAFETY: the arguments are those that the kernel takes; what it does wrong meets the virtual device alone.
             unsafe { stream.launch_builder(&twice).arg(&mut x).launch(config) }.unwrap();
         }
         assert_eq!(first.clone_dtoh(&x).unwrap(), [31, 47, 63, 79]);
@@ -100,11 +103,13 @@ fn events_measure_time_and_host_functions_run_in_order() {
 fn a_context_that_ends_takes_its_memory_along() {
     isolated(this_test!(), &[], || {
         let context = CudaContext::new(0).unwrap();
+        // SAFETY: memory is asked for; its bits are not read before they are written, or are integers.
         let address = unsafe { result::malloc_sync(1000) }.unwrap();
         drop(context);
         let context = CudaContext::new(0).unwrap();
         let (free, total) = context.mem_get_info().unwrap();
         assert_eq!(free, total);
+        // SAFETY: nothing uses the memory after this.
         assert!(unsafe { result::free_sync(address) }.is_err());
         let other = CudaContext::new_non_primary(0, 0).unwrap();
         let stream = other.default_stream();

@@ -432,6 +432,7 @@ fn functions_are_found_by_name_and_errors_have_names() {
         };
         let (code, address, status) = look_up("cuDriverGetVersion");
         assert_eq!((code, status), (0, 0));
+        // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
         let version: extern "C" fn(*mut i32) -> u32 = unsafe { std::mem::transmute(address) };
         let mut number = 0;
         assert_eq!((version(&mut number), number), (0, 12080));
@@ -441,6 +442,7 @@ fn functions_are_found_by_name_and_errors_have_names() {
         let named = |function: &str, code: usize| {
             let mut told = std::ptr::null::<i8>();
             let answer = driver.call(function, [code, &raw mut told as usize]);
+            // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
             (answer == 0).then(|| unsafe { CStr::from_ptr(told) }.to_str().unwrap())
         };
         assert_eq!(
@@ -459,8 +461,10 @@ fn waiting_in_a_host_function_is_refused_and_does_not_hang() {
         let context = driver.value("cuCtxGetCurrent", []);
         extern "C" fn wait(place: *mut [usize; 2]) {
             let driver = Driver::load();
+            // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
             let context = unsafe { (*place)[0] };
             driver.ok("cuCtxSetCurrent", [context]);
+            // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
             unsafe { (*place)[1] = driver.call("cuCtxSynchronize", []) as usize };
         }
         let mut place = [context, 0];
@@ -469,6 +473,7 @@ fn waiting_in_a_host_function_is_refused_and_does_not_hang() {
             [0, wait as *const () as usize, &raw mut place as usize],
         );
         driver.ok("cuCtxSynchronize", []);
+        // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
         assert_eq!(unsafe { (&raw const place).read_volatile() }[1], 800);
     });
 }

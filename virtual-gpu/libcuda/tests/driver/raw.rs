@@ -9,6 +9,7 @@ pub struct Driver(Library);
 impl Driver {
     /// Loads the library under test.
     pub fn load() -> Self {
+        // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
         Self(unsafe { Library::new(library()) }.unwrap())
     }
 
@@ -30,6 +31,7 @@ impl Driver {
             usize,
             usize,
         ) -> u32;
+        // SAFETY: the function has this prototype; wrong arguments are what is tested, and it must refuse them.
         unsafe {
             let function = self
                 .0

@@ -156,11 +156,18 @@ impl Code for CallFunction {
 impl Machine<'_> {
     /// Sends the lanes `callers` into a function; other active lanes stay at the call, inactive ones go on behind it.
     unsafe fn enter(&mut self, call: &Call, target: u32, callers: u32) -> Flow {
+        let current = self.warp.current;
+        let sites = &self.warp.fragments[current].calls;
+        if call.owns(self.pc) || sites.iter().any(|site| call.owns(*site)) {
+            // A function has one set of registers. Direct recursion is refused when the module is loaded.
+            let lane = callers.trailing_zeros() as usize;
+            let message = "the function is called through a pointer while it runs: recursion is not supported";
+            return self.fault(FindingKind::Trap, MemorySpace::None, lane, message.into());
+        }
         let active = self.mask;
         self.mask = callers;
         // SAFETY: the caller's contract.
         unsafe { self.copy_rows(&call.arguments) };
-        let current = self.warp.current;
         let mut calls = self.warp.fragments[current].calls.clone();
         let turns = self.warp.fragments[current].turns;
         let stay = active & !callers;

@@ -1,12 +1,13 @@
 //! What a row computes does not depend on the rows beside it: for random mixes of trees and sequences, logits, taps
-//! and committed KV equal, bit for bit, those of feeding each row's path token by token.
+//! and committed KV equal, bit for bit, those of feeding each row's path token by token, and those of calls that continue
+//! each other.
 
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stheno::checkpoint::Checkpoint;
-use stheno::host::{Forward, HostExecutor, Isa, KvSequence};
+use stheno::host::{Call, Forward, HostExecutor, Isa, KvSequence};
 use stheno::model::{
     ActivationDtype, ModelConfig, PlanOptions, Precision, build_plan, load_weights,
 };
@@ -109,6 +110,38 @@ fn kv_bytes(sequence: &KvSequence) -> Vec<u8> {
     bytes
 }
 
+/// The rows in calls of 7 that continue each other.
+fn check_continued(
+    executor: &mut HostExecutor,
+    rows: &[Row],
+    sequences: &[KvSequence],
+    together: &Forward,
+) {
+    let all: Vec<&KvSequence> = sequences.iter().collect();
+    let mut continued = Forward::default();
+    let mut logits = Vec::new();
+    for (i, rows) in rows.chunks(7).enumerate() {
+        let call = Call {
+            segment: SegmentKind::Target,
+            rows,
+            sequences: &all,
+            inputs: &[],
+            continues: i > 0,
+        };
+        executor.call(&call, &mut continued).unwrap();
+        logits.extend(bits(continued.logits()));
+    }
+    assert_eq!(logits, bits(together.logits()));
+    let parent = |row: &u32| rows[*row as usize].parent;
+    let mut path: Vec<u32> = std::iter::successors(Some(rows.len() as u32 - 1), parent).collect();
+    path.reverse();
+    let sequence = rows[rows.len() - 1].sequence.0 as usize;
+    let [mut a, mut b] = [sequences[sequence].clone(), sequences[sequence].clone()];
+    a.commit(together.kv(), &path).unwrap();
+    b.commit(continued.kv(), &path).unwrap();
+    assert_eq!(kv_bytes(&a), kv_bytes(&b));
+}
+
 fn check(executor: &mut HostExecutor, case: &Case) {
     let kv = executor.plan().kv;
     let mut sequences: Vec<KvSequence> =
@@ -122,6 +155,8 @@ fn check(executor: &mut HostExecutor, case: &Case) {
     executor
         .forward(SegmentKind::Target, &rows, &all, &mut together)
         .unwrap();
+
+    check_continued(executor, &rows, &sequences, &together);
 
     // The state after each row's path, fed one token at a time; shared prefixes of paths are fed once.
     let mut states: HashMap<usize, (KvSequence, Vec<u32>)> = HashMap::new();

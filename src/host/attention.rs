@@ -110,7 +110,7 @@ impl Attention {
         }
         // All rows up to this one are scored at once, then ancestors are put where their positions are.
         let to = spaces.each_mut().map(|space| &mut space[by_position..]);
-        let (stride, count) = (layout.stride, row + 1);
+        let (stride, count) = (layout.stride, context.batch.first + row + 1);
         on_isa!(isa, scores(isa, q, fresh_k, stride, count, self.scale, to));
         for space in &mut spaces {
             let (by_position, by_row) = space.split_at_mut(by_position);

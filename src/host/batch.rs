@@ -1,4 +1,5 @@
-use super::KvSequence;
+use super::executor::Call;
+use super::{KvRows, KvSequence};
 use crate::{Error, Result};
 use stheno_codegen::plan::{Plan, Row, Segment};
 
@@ -7,21 +8,20 @@ use stheno_codegen::plan::{Plan, Row, Segment};
 pub(super) struct Batch<'a> {
     pub rows: &'a [Row],
     pub sequences: &'a [&'a KvSequence],
-    /// Rows whose output is wanted, in order.
+    /// Rows of the calls that this one continues: index of the first row among all.
+    pub first: usize,
+    /// Rows whose output is wanted, in order; counted from the first of this call.
     pub outputs: Vec<usize>,
-    /// For each row: the rows from its first ancestor in the call down to itself. They hold positions from the
-    /// committed length of the sequence on.
+    /// For each row: the rows, counted among all, from its first ancestor that is not committed down to itself. They
+    /// hold positions from the committed length of the sequence on.
     pub paths: Vec<Vec<u32>>,
 }
 
 impl<'a> Batch<'a> {
     /// Checks rows against the segment, the plan and the sequences.
-    pub fn new(
-        plan: &Plan,
-        segment: &Segment,
-        rows: &'a [Row],
-        sequences: &'a [&'a KvSequence],
-    ) -> Result<Self> {
+    pub fn new(plan: &Plan, segment: &Segment, call: &Call<'a>, earlier: &KvRows) -> Result<Self> {
+        let (rows, sequences) = (call.rows, call.sequences);
+        let first = earlier.len();
         let fail = |reason: String| Err(Error::Invalid(reason));
         if rows.is_empty() || rows.len() > segment.max_rows as usize {
             return fail(format!(
@@ -31,7 +31,11 @@ impl<'a> Batch<'a> {
                 rows.len()
             ));
         }
-        if let Some(sequence) = sequences.iter().find(|s| *s.decl() != plan.kv) {
+        let kv = plan.kv_of(segment.kind);
+        if first > 0 && earlier.decl() != Some(&kv) {
+            return fail("the call continues rows of another KV shape".to_owned());
+        }
+        if let Some(sequence) = sequences.iter().find(|s| *s.decl() != kv) {
             return fail(format!(
                 "the KV shape {:?} is not the plan's",
                 sequence.decl()
@@ -45,10 +49,11 @@ impl<'a> Batch<'a> {
                     row.sequence.0
                 ));
             };
-            if row.token >= plan.vocab_size {
+            let vocab_size = plan.vocab_size_of(segment.kind);
+            if row.token >= vocab_size {
                 return fail(format!(
-                    "row {i}: token {} is not below the vocabulary size {}",
-                    row.token, plan.vocab_size
+                    "row {i}: token {} is not below the vocabulary size {vocab_size}",
+                    row.token
                 ));
             }
             if row.position >= plan.context_length {
@@ -65,14 +70,21 @@ impl<'a> Batch<'a> {
             }
             let mut path = match row.parent {
                 None => Vec::new(),
-                Some(parent) => match paths.get(parent as usize) {
-                    Some(path) if rows[parent as usize].sequence == row.sequence => path.clone(),
-                    _ => {
+                Some(parent) => {
+                    let (sequence, path) = match (parent as usize).checked_sub(first) {
+                        None => (earlier.sequence(parent), earlier.path(parent)),
+                        Some(own) => (
+                            rows.get(own).map(|row| row.sequence),
+                            paths.get(own).cloned().unwrap_or_default(),
+                        ),
+                    };
+                    if sequence != Some(row.sequence) || path.is_empty() {
                         return fail(format!(
                             "row {i}: parent {parent} is no earlier row of its sequence"
                         ));
                     }
-                },
+                    path
+                }
             };
             let expected = sequence.len() + path.len();
             if row.position as usize != expected {
@@ -81,13 +93,14 @@ impl<'a> Batch<'a> {
                     row.position
                 ));
             }
-            path.push(i as u32);
+            path.push((first + i) as u32);
             paths.push(path);
         }
         let outputs = (0..rows.len()).filter(|&i| rows[i].output).collect();
         Ok(Batch {
             rows,
             sequences,
+            first,
             outputs,
             paths,
         })

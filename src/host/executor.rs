@@ -3,11 +3,11 @@ use super::batch::Batch;
 use super::context::Context;
 use super::input::InputStorage;
 use super::kernels::Isa;
-use super::kernels::widen::{Bf16, Element, F16};
+use super::kernels::widen::{Bf16, Element, F16, round_bf16};
 use super::rope::RopeTable;
 use super::shared::SharedSlice;
 use super::team::{Member, Team};
-use super::{KvRows, KvSequence, embed, gather, linear};
+use super::{Forward, KvRows, KvSequence, copy, embed, gather, linear};
 use crate::checkpoint::Matrix;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -22,6 +22,22 @@ pub enum Weight {
     Matrix(Arc<Matrix>),
     /// For [`WeightShape::Vector`].
     Vector(Arc<[f32]>),
+}
+
+/// One call of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// What to run.
+    pub segment: SegmentKind,
+    /// Over what.
+    pub rows: &'a [Row],
+    /// What [`Row::sequence`] counts.
+    pub sequences: &'a [&'a KvSequence],
+    /// Contents of [`Segment::inputs`] in their order, [rows or output rows, columns] each.
+    pub inputs: &'a [&'a [f32]],
+    /// The rows go on from those of the calls before it into the same [`Forward`], whose K and V they see: row indices,
+    /// and so parents, count all of them, and a commit may take any.
+    pub continues: bool,
 }
 
 /// Runs a plan on the CPU.
@@ -155,17 +171,79 @@ impl HostExecutor {
         sequences: &[&KvSequence],
         out: &mut Forward,
     ) -> Result<()> {
+        let call = Call {
+            segment,
+            rows,
+            sequences,
+            inputs: &[],
+            continues: false,
+        };
+        self.call(&call, out)
+    }
+
+    /// Runs a segment. Nothing is committed: see [`KvSequence::commit`].
+    ///
+    /// # Errors
+    /// Those of [`HostExecutor::forward`], and if inputs have other sizes than the segment declares, or the call
+    /// continues rows of another segment's KV cache.
+    pub fn call(&mut self, call: &Call<'_>, out: &mut Forward) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        let Some(segment) = plan.segment(segment) else {
+        let Some(segment) = plan.segment(call.segment) else {
+            let segment = call.segment;
             return Err(Error::Invalid(format!("the plan has no segment {segment}")));
         };
-        let batch = Batch::new(&plan, segment, rows, sequences)?;
-        match plan.kv.dtype {
+        if !call.continues {
+            out.kv.clear();
+        }
+        let batch = Batch::new(&plan, segment, call, &out.kv)?;
+        self.take_inputs(segment, &batch, call.inputs)?;
+        match plan.kv_of(segment.kind).dtype {
             Dtype::F32 => self.run::<f32>(segment, &batch, &mut out.kv),
             Dtype::F16 => self.run::<F16>(segment, &batch, &mut out.kv),
             Dtype::BF16 => self.run::<Bf16>(segment, &batch, &mut out.kv),
         }
-        out.take(&plan, &mut self.buffers, batch.outputs.len());
+        let (rows, outputs) = (batch.rows.len(), batch.outputs.len());
+        out.take(&plan, segment, &mut self.buffers, rows, outputs);
+        Ok(())
+    }
+
+    fn take_inputs(
+        &mut self,
+        segment: &Segment,
+        batch: &Batch<'_>,
+        inputs: &[&[f32]],
+    ) -> Result<()> {
+        let (found, expected) = (inputs.len(), segment.inputs.len());
+        if found != expected {
+            let kind = segment.kind;
+            let reason = format!("segment {kind} takes {expected} inputs, got {found}");
+            return Err(Error::Invalid(reason));
+        }
+        for (&id, values) in segment.inputs.iter().zip(inputs) {
+            let decl = self.plan.buffer(id);
+            let rows = match decl.rows {
+                Dim::Rows => batch.rows.len(),
+                Dim::OutputRows => batch.outputs.len(),
+            };
+            if values.len() != rows * decl.columns as usize {
+                return Err(Error::Invalid(format!(
+                    "input `{}` has {} elements, expected {rows} rows of {}",
+                    decl.name,
+                    values.len(),
+                    decl.columns
+                )));
+            }
+            let buffer = &mut self.buffers[id.index()];
+            buffer.clear();
+            buffer.extend_from_slice(values);
+            match decl.dtype {
+                Dtype::F32 => {}
+                Dtype::BF16 => buffer.iter_mut().for_each(|x| *x = round_bf16(*x)),
+                Dtype::F16 => buffer
+                    .iter_mut()
+                    .for_each(|x| *x = half::f16::from_f32(*x).to_f32()),
+            }
+        }
         Ok(())
     }
 
@@ -189,10 +267,13 @@ impl HostExecutor {
             .max()
             .unwrap_or(0);
         // Grown by pages, so that a decoding loop does not reallocate at every token.
-        let scores_per_member = attention::work_space(positions.next_multiple_of(KV_PAGE), rows);
+        let all_rows = batch.first + rows;
+        let scores_per_member =
+            attention::work_space(positions.next_multiple_of(KV_PAGE), all_rows);
         self.scores
             .resize(scores_per_member * self.team.size(), 0.0);
-        let kv_elements = kv.reset::<E>(&self.plan.kv, batch.rows);
+        let kv_decl = self.plan.kv_of(segment.kind);
+        let kv_elements = kv.append::<E>(&kv_decl, batch.rows);
         let kv_shared = SharedSlice::new(kv_elements);
         let context = Context {
             plan: &self.plan,
@@ -208,7 +289,7 @@ impl HostExecutor {
             products: SharedSlice::new(&mut self.products),
             ropes: &self.ropes,
             kv: kv_shared,
-            kv_layout: super::kv::KvRowsLayout::new(&self.plan.kv, rows),
+            kv_layout: super::kv::KvRowsLayout::new(&kv_decl, all_rows),
             scores: SharedSlice::new(&mut self.scores),
             scores_per_member,
         };
@@ -241,6 +322,11 @@ fn run_op<E: Element>(context: &Context<'_, E>, member: &Member<'_>, op: &Op) {
             attention.run(context, member);
         }
         Op::Gather { input, output } => gather::gather(context, member, input, output),
+        Op::Copy {
+            input,
+            norm,
+            output,
+        } => copy::copy(context, member, input, norm, output),
     }
 }
 
@@ -272,50 +358,4 @@ fn check_weights(plan: &Plan, weights: &[Weight]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What a call of a segment computed. Reuse one to save allocations.
-#[derive(Debug, Default)]
-pub struct Forward {
-    logits: Vec<f32>,
-    taps: Vec<(u32, Vec<f32>)>,
-    kv: KvRows,
-}
-
-impl Forward {
-    /// Logits are exchanged with the buffer that they are in, since copying them costs as much as some ops do.
-    fn take(&mut self, plan: &Plan, buffers: &mut [Vec<f32>], outputs: usize) {
-        self.taps.clear();
-        for (decl, buffer) in plan.buffers.iter().zip(buffers) {
-            let len = (outputs * decl.columns as usize).min(buffer.len());
-            if decl.name == "logits" {
-                std::mem::swap(&mut self.logits, buffer);
-                self.logits.truncate(len);
-            } else if let Some(layer) = decl.name.strip_prefix("tap.") {
-                self.taps.extend(
-                    layer
-                        .parse()
-                        .ok()
-                        .map(|layer| (layer, buffer[..len].to_vec())),
-                );
-            }
-        }
-    }
-
-    /// Logits [output rows, vocab_size] of the rows with [`Row::output`] set, in their order.
-    pub fn logits(&self) -> &[f32] {
-        &self.logits
-    }
-
-    /// Contents in f32 of the plan's buffer `tap.{layer}`: the residual stream after layer `layer` of the output rows,
-    /// [output rows, hidden_size]; `None` if the plan has no such buffer.
-    pub fn tap(&self, layer: u32) -> Option<&[f32]> {
-        let tap = self.taps.iter().find(|(tapped, _)| *tapped == layer)?;
-        Some(&tap.1)
-    }
-
-    /// K and V of the rows of the call.
-    pub fn kv(&self) -> &KvRows {
-        &self.kv
-    }
 }

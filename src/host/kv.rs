@@ -2,7 +2,7 @@ use super::kernels::widen::{Bf16, Element, F16};
 use crate::{Error, Result};
 use std::io::{Read, Write};
 use std::sync::Arc;
-use stheno_codegen::plan::{Dtype, KV_PAGE, KvDecl, Row};
+use stheno_codegen::plan::{Dtype, KV_PAGE, KvDecl, Row, SequenceIndex};
 
 /// Committed K and V of one sequence, in copy-on-write pages: a clone is a fork that shares them.
 #[derive(Debug, Clone)]
@@ -185,11 +185,13 @@ fn plane(decl: &KvDecl) -> usize {
 /// What is kept of a row to check a commit.
 #[derive(Debug, Clone, Copy)]
 struct RowMeta {
+    sequence: SequenceIndex,
     position: u32,
     parent: Option<u32>,
 }
 
-/// K and V of the rows of one call, not yet committed, in the cache's type. See `KvRowsLayout`.
+/// K and V of the rows of one call and of those that it continued, not yet committed, in the cache's type. See
+/// `KvRowsLayout`.
 #[derive(Debug, Default)]
 pub struct KvRows {
     decl: Option<KvDecl>,
@@ -200,19 +202,60 @@ pub struct KvRows {
 }
 
 impl KvRows {
-    /// Makes room for the rows of a call, and gives all elements.
-    pub(super) fn reset<E: Element>(&mut self, decl: &KvDecl, rows: &[Row]) -> &mut [E] {
-        self.decl = Some(*decl);
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.meta.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.meta.is_empty()
+    }
+
+    /// Forgets all rows.
+    pub(super) fn clear(&mut self) {
         self.meta.clear();
+    }
+
+    /// Makes room for the rows of a call after those that are there, and gives all elements.
+    pub(super) fn append<E: Element>(&mut self, decl: &KvDecl, rows: &[Row]) -> &mut [E] {
+        let before = self.meta.len();
         self.meta.extend(rows.iter().map(|row| RowMeta {
+            sequence: row.sequence,
             position: row.position,
             parent: row.parent,
         }));
-        self.layout = KvRowsLayout::new(decl, rows.len());
-        let elements = 2 * decl.layers as usize * self.layout.plane();
-        self.words
-            .resize((elements * size_of::<E>()).div_ceil(8), 0);
+        let layout = KvRowsLayout::new(decl, self.meta.len());
+        let elements = 2 * decl.layers as usize * layout.plane();
+        let words = (elements * size_of::<E>()).div_ceil(8);
+        let old = std::mem::replace(&mut self.layout, layout);
+        if before > 0 && old.stride != layout.stride {
+            let from = std::mem::replace(&mut self.words, vec![0; words]);
+            let to: &mut [E] = bytemuck::cast_slice_mut(&mut self.words);
+            layout.adopt(decl.layers, to, old, bytemuck::cast_slice(&from), before);
+        } else {
+            self.words.resize(words, 0);
+        }
+        self.decl = Some(*decl);
         bytemuck::cast_slice_mut(&mut self.words)
+    }
+
+    pub(super) fn decl(&self) -> Option<&KvDecl> {
+        self.decl.as_ref()
+    }
+
+    /// Sequence of a row, if there is such a row.
+    pub(super) fn sequence(&self, row: u32) -> Option<SequenceIndex> {
+        self.meta.get(row as usize).map(|meta| meta.sequence)
+    }
+
+    /// Rows from the first ancestor that is not committed down to `row`; empty if there is no such row.
+    pub(super) fn path(&self, row: u32) -> Vec<u32> {
+        let parent = |row: &u32| self.meta.get(*row as usize)?.parent;
+        let start = Some(row).filter(|row| (*row as usize) < self.meta.len());
+        let mut path: Vec<u32> = std::iter::successors(start, parent).collect();
+        path.reverse();
+        path
     }
 
     /// Where things are.
@@ -247,6 +290,22 @@ impl KvRowsLayout {
 
     fn plane(&self) -> usize {
         self.heads * self.head_dim * self.stride
+    }
+
+    /// Copies the first `rows` rows of another stride.
+    fn adopt<E: Element>(self, layers: u32, to: &mut [E], old: Self, from: &[E], rows: usize) {
+        for layer in 0..layers {
+            for head in 0..self.heads {
+                for d in 0..self.head_dim {
+                    let start = self.k(layer, head) + d * self.stride;
+                    let old = old.k(layer, head) + d * old.stride;
+                    to[start..][..rows].copy_from_slice(&from[old..][..rows]);
+                }
+            }
+            let values = rows * self.heads * self.head_dim;
+            let (start, old) = (self.v(layer, 0, 0), old.v(layer, 0, 0));
+            to[start..][..values].copy_from_slice(&from[old..][..values]);
+        }
     }
 
     /// Start of K of a head of all rows, [head_dim, stride].

@@ -28,7 +28,13 @@ pub(super) fn linear<E: Element>(context: &Context<'_, E>, member: &Member<'_>, 
     let run = LinearRun { context, op, rows };
     match (&op.epilogue, op.parts.as_slice()) {
         (Epilogue::Store { output }, [part]) => run.store(member, *part, *output),
-        (Epilogue::Residual { residual }, [part]) => run.add(member, *part, *residual),
+        (
+            Epilogue::Residual {
+                residual,
+                activation,
+            },
+            [part],
+        ) => run.add(member, *part, *activation, *residual),
         (Epilogue::Gated { activation, output }, [gate, up]) => {
             run.gated(member, *gate, *up, *activation, *output);
         }
@@ -58,12 +64,29 @@ impl<E: Element> LinearRun<'_, '_, E> {
         });
     }
 
-    fn add(&self, member: &Member<'_>, part: Part, residual: BufferId) {
+    fn add(
+        &self,
+        member: &Member<'_>,
+        part: Part,
+        activation: Option<Activation>,
+        residual: BufferId,
+    ) {
         let ahead = |row, start| self.context.prefetch(residual, row, start);
         self.tiles(member, part, ahead, |row, start, y| {
             // SAFETY: the unit of a tile owns the tile's columns of every row.
             let out = unsafe { self.context.write(residual, row, start, y.len()) };
-            out.iter_mut().zip(y).for_each(|(out, y)| *out += y);
+            match activation {
+                None => out.iter_mut().zip(y).for_each(|(out, y)| *out += y),
+                Some(activation) => {
+                    let mut active = [0.0; LANES];
+                    copy(y, &mut active[..y.len()]);
+                    on_isa!(
+                        self.context.isa,
+                        gate(activation, &mut active, &[1.0; LANES])
+                    );
+                    out.iter_mut().zip(active).for_each(|(out, y)| *out += y);
+                }
+            }
             self.context.round(residual, out);
         });
     }

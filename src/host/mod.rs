@@ -3,8 +3,10 @@
 mod attention;
 mod batch;
 mod context;
+mod copy;
 mod embed;
 mod executor;
+mod forward;
 mod gather;
 mod input;
 mod kernels;
@@ -15,6 +17,7 @@ mod rope;
 mod shared;
 mod team;
 
-pub use executor::{Forward, HostExecutor, Weight};
+pub use executor::{Call, HostExecutor, Weight};
+pub use forward::Forward;
 pub use kernels::Isa;
 pub use kv::{KvRows, KvSequence};

@@ -18,7 +18,7 @@ pub(super) fn finish<E: Element>(
     let heads = columns / head_dim;
     let q_heads = heads - 2 * kv_heads;
     let table = &context.ropes[op.rope.index()];
-    let rows = context.batch.rows.len();
+    let (rows, first) = (context.batch.rows.len(), context.batch.first);
     member.phase(rows * heads, |unit| {
         let (row, head) = (unit / heads, unit % heads);
         let at = row * columns + head * head_dim;
@@ -41,15 +41,15 @@ pub(super) fn finish<E: Element>(
             context.round(op.q, q);
         } else if head < q_heads + kv_heads {
             norm_and_rotate(x, op.k_norm);
-            let start = layout.k(op.layer, head - q_heads) + row;
+            let start = layout.k(op.layer, head - q_heads) + first + row;
             for (d, x) in x.iter().enumerate() {
-                // SAFETY: column `row` of this head of K belongs to this unit.
+                // SAFETY: this row's column of this head of K belongs to this unit.
                 let k = unsafe { context.kv.write(start + d * layout.stride, 1) };
                 k[0] = E::narrow(*x);
             }
         } else {
-            let start = layout.v(op.layer, head - q_heads - kv_heads, row);
-            // SAFETY: this head of row `row` of V belongs to this unit.
+            let start = layout.v(op.layer, head - q_heads - kv_heads, first + row);
+            // SAFETY: this head of this row of V belongs to this unit.
             let v = unsafe { context.kv.write(start, head_dim) };
             v.iter_mut().zip(x).for_each(|(v, x)| *v = E::narrow(*x));
         }

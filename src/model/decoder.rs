@@ -1,9 +1,9 @@
+use super::emitter::{AttentionShape, Emitter, FeedForwardShape, Stream};
 use super::family::Family;
-use super::{ModelConfig, PlanOptions};
+use super::{Features, ModelConfig, PlanOptions};
 use crate::{Error, Result};
 use stheno_codegen::plan::{
-    Activation, BufferId, Dim, Dtype, Epilogue, KvDecl, Linear, Norm, Op, Part, Plan, PlanBuilder,
-    QkvEpilogue, RopeId, SegmentKind, WeightId,
+    Activation, BufferId, Dim, KvDecl, Op, Plan, PlanBuilder, RopeId, Segment, SegmentKind,
 };
 
 /// Positions beyond this are no longer exact in f32, which rotations are computed in.
@@ -42,39 +42,80 @@ impl Decoder {
 
 /// Builds the plan of a model: a prefill and a target segment over the same weights.
 ///
-/// Both segments write f32 logits of the output rows to the buffer `logits`, and the residual stream after each layer
-/// of [`PlanOptions::taps`] to `tap.{layer}`. In the last layer only output rows go on past the attention.
+/// Both segments write f32 logits of the output rows to the buffer `logits`, the residual stream after each layer
+/// of [`PlanOptions::taps`] to `tap.{layer}`, and [`PlanOptions::features`] of all rows to `features`. In the last layer
+/// only output rows go on past the attention, unless features need all.
 ///
 /// # Errors
 /// If the options are out of range, or the configuration asks for something that its family does not have.
 pub fn build_plan(config: &ModelConfig, options: &PlanOptions) -> Result<Plan> {
+    Ok(target_plan(config, options)?.finish()?)
+}
+
+/// [`build_plan`] with room for a draft's segments.
+pub(crate) fn target_plan(config: &ModelConfig, options: &PlanOptions) -> Result<PlanBuilder> {
     check(config, options)?;
     config.validate().map_err(Error::Invalid)?;
     let family = Family::find(&config.architectures, config.model_type.as_deref())?;
-    let kv = KvDecl {
+    let (name, context_length) = (family.model_type, options.context_length);
+    let kv = kv_decl(config, options);
+    let mut builder = PlanBuilder::new(name, config.vocab_size, context_length, kv);
+    let (ops, outputs) = stack(config, options, "", &mut builder)?;
+    let kinds = [
+        (SegmentKind::Prefill, options.max_prefill_rows),
+        (SegmentKind::Target, options.max_rows),
+    ];
+    for (kind, max_rows) in kinds {
+        builder.segment(Segment {
+            kind,
+            max_rows,
+            inputs: Vec::new(),
+            outputs: outputs.clone(),
+            ops: ops.clone(),
+        });
+    }
+    Ok(builder)
+}
+
+/// The KV cache of a model.
+pub(crate) fn kv_decl(config: &ModelConfig, options: &PlanOptions) -> KvDecl {
+    KvDecl {
         layers: config.num_hidden_layers,
         num_key_value_heads: config.num_key_value_heads,
         head_dim: config.head_dim,
         dtype: options.precision.kv,
-    };
-    let context_length = options.context_length;
-    let mut builder = PlanBuilder::new(family.model_type, config.vocab_size, context_length, kv);
+    }
+}
+
+/// The ops of a model from tokens to `{prefix}logits`, and the buffers that they leave behind.
+pub(crate) fn stack(
+    config: &ModelConfig,
+    options: &PlanOptions,
+    prefix: &'static str,
+    builder: &mut PlanBuilder,
+) -> Result<(Vec<Op>, Vec<BufferId>)> {
+    let family = Family::find(&config.architectures, config.model_type.as_deref())?;
     let rope = builder.rope(config.rope()?);
     let decoder = (family.decoder)(config)?;
     config.check_layer_types(&decoder.windows)?;
+    let emit = Emitter {
+        builder,
+        precision: options.precision,
+        prefix,
+        eps: config.rms_norm_eps as f32,
+        ops: Vec::new(),
+    };
     let mut stack = Stack {
         config,
         options,
         decoder,
         activation: config.activation()?,
         rope,
-        builder,
+        emit,
+        outputs: Vec::new(),
     };
-    let ops = stack.ops();
-    let mut builder = stack.builder;
-    builder.segment(SegmentKind::Prefill, options.max_prefill_rows, ops.clone());
-    builder.segment(SegmentKind::Target, options.max_rows, ops);
-    Ok(builder.finish()?)
+    stack.layers();
+    Ok((stack.emit.ops, stack.outputs))
 }
 
 fn check(config: &ModelConfig, options: &PlanOptions) -> Result<()> {
@@ -91,7 +132,12 @@ fn check(config: &ModelConfig, options: &PlanOptions) -> Result<()> {
         }
     }
     let layers = config.num_hidden_layers;
-    match options.taps.iter().find(|&&tap| tap >= layers) {
+    let features: &[u32] = match &options.features {
+        Features::None | Features::Final => &[],
+        Features::Layers(layers) => layers,
+    };
+    let wanted = options.taps.iter().chain(features);
+    match wanted.copied().find(|&tap| tap >= layers) {
         Some(tap) => invalid(format!(
             "hidden states of layer {tap}, of a model of {layers} layers counted from 0"
         )),
@@ -106,198 +152,134 @@ struct Stack<'a> {
     decoder: Decoder,
     activation: Activation,
     rope: RopeId,
-    builder: PlanBuilder,
-}
-
-/// Buffers that the second half of a layer works on.
-#[derive(Clone, Copy)]
-struct Stream {
-    /// [_, hidden_size], the residual stream.
-    residual: BufferId,
-    /// [_, num_attention_heads * head_dim].
-    attention: BufferId,
-    /// [_, intermediate_size].
-    gated: BufferId,
+    emit: Emitter<'a>,
+    outputs: Vec<BufferId>,
 }
 
 impl Stack<'_> {
-    fn ops(&mut self) -> Vec<Op> {
+    fn layers(&mut self) {
         let config = self.config;
-        let embedding = self.matrix(
-            "model.embed_tokens.weight",
-            config.vocab_size,
-            config.hidden_size,
-        );
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let embedding = self.emit.matrix("model.embed_tokens.weight", vocab, hidden);
         let all = Stream {
-            residual: self.buffer("residual", Dim::Rows, config.hidden_size),
-            attention: self.buffer("attention", Dim::Rows, config.query_columns()),
-            gated: self.buffer("gated", Dim::Rows, config.intermediate_size),
+            residual: self.emit.buffer("residual", Dim::Rows, hidden),
+            attention: self
+                .emit
+                .buffer("attention", Dim::Rows, config.query_columns()),
+            gated: self
+                .emit
+                .buffer("gated", Dim::Rows, config.intermediate_size),
         };
-        let last = config.num_hidden_layers - 1;
-        let output = self.output_stream(last);
-        let mut ops = vec![Op::Embed {
+        let logits = self.emit.logits_buffer("logits", vocab);
+        self.outputs.push(logits);
+        let columns = self.options.features.columns(hidden);
+        let features = (columns > 0).then(|| self.emit.buffer("features", Dim::Rows, columns));
+        self.outputs.extend(features);
+        self.emit.ops.push(Op::Embed {
             table: embedding,
             output: all.residual,
-        }];
-        for layer in 0..=last {
-            self.attention(layer, all, &mut ops);
-            if layer == last {
-                for (input, output) in [
-                    (all.residual, output.residual),
-                    (all.attention, output.attention),
-                ] {
-                    ops.push(Op::Gather { input, output });
-                }
-                self.feed_forward(layer, output, &mut ops);
-            } else {
-                self.feed_forward(layer, all, &mut ops);
-                if self.options.taps.contains(&layer) {
-                    let name = format!("tap.{layer}");
-                    let output = self.buffer(&name, Dim::OutputRows, config.hidden_size);
-                    let input = all.residual;
-                    ops.push(Op::Gather { input, output });
-                }
+        });
+        let last = config.num_hidden_layers - 1;
+        for layer in 0..last {
+            self.attention(layer, all);
+            self.feed_forward(layer, all);
+            if self.options.taps.contains(&layer) {
+                let name = format!("tap.{layer}");
+                let tap = self.emit.buffer(&name, Dim::OutputRows, hidden);
+                self.emit.gather(all.residual, tap);
+                self.outputs.push(tap);
             }
+            self.feature(layer, all.residual, features);
         }
-        self.head(embedding, output, &mut ops);
-        ops
-    }
-
-    /// Buffers of the output rows. The residual stream after the last layer is the tap of that layer, if asked for.
-    fn output_stream(&mut self, last: u32) -> Stream {
-        let config = self.config;
-        let residual = if self.options.taps.contains(&last) {
-            format!("tap.{last}")
-        } else {
-            "residual.output".to_owned()
-        };
-        Stream {
-            residual: self.buffer(&residual, Dim::OutputRows, config.hidden_size),
-            attention: self.buffer("attention.output", Dim::OutputRows, config.query_columns()),
-            gated: self.buffer("gated.output", Dim::OutputRows, config.intermediate_size),
-        }
-    }
-
-    /// Norm, q/k/v with rotation and append, attention.
-    fn attention(&mut self, layer: u32, stream: Stream, ops: &mut Vec<Op>) {
-        let config = self.config;
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let kv_columns = config.key_value_columns();
-        let q = self.buffer("q", Dim::Rows, config.query_columns());
-        let name = |suffix: &str| format!("model.layers.{layer}.{suffix}");
-        let norm = self.norm(&name("input_layernorm.weight"), hidden);
-        let bias = self.decoder.qkv_bias;
-        let parts = vec![
-            self.part(
-                &name("self_attn.q_proj"),
-                config.query_columns(),
-                hidden,
-                bias,
-            ),
-            self.part(&name("self_attn.k_proj"), kv_columns, hidden, bias),
-            self.part(&name("self_attn.v_proj"), kv_columns, hidden, bias),
-        ];
-        let mut head_norm = |suffix| {
-            let with = self.decoder.head_norm;
-            with.then(|| self.norm(&name(suffix), head_dim))
-        };
-        let epilogue = Epilogue::Qkv(QkvEpilogue {
-            q,
-            layer,
-            q_norm: head_norm("self_attn.q_norm.weight"),
-            k_norm: head_norm("self_attn.k_norm.weight"),
-            rope: self.rope,
-        });
-        ops.push(self.linear(stream.residual, hidden, Some(norm), parts, epilogue));
-        ops.push(Op::Attention {
-            q,
-            output: stream.attention,
-            layer,
-            scale: (1.0 / f64::from(head_dim).sqrt()) as f32,
-            window: self.decoder.windows.get(layer as usize).copied().flatten(),
-        });
-    }
-
-    /// Output projection of the attention, norm, gated feed-forward.
-    fn feed_forward(&mut self, layer: u32, stream: Stream, ops: &mut Vec<Op>) {
-        let config = self.config;
-        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
-        let (o_bias, mlp_bias) = (self.decoder.o_bias, self.decoder.mlp_bias);
-        let name = |suffix: &str| format!("model.layers.{layer}.{suffix}");
-        let residual = stream.residual;
-
-        let columns = config.query_columns();
-        let parts = vec![self.part(&name("self_attn.o_proj"), hidden, columns, o_bias)];
-        let add = Epilogue::Residual { residual };
-        ops.push(self.linear(stream.attention, columns, None, parts, add));
-
-        let norm = self.norm(&name("post_attention_layernorm.weight"), hidden);
-        let parts = vec![
-            self.part(&name("mlp.gate_proj"), intermediate, hidden, mlp_bias),
-            self.part(&name("mlp.up_proj"), intermediate, hidden, mlp_bias),
-        ];
-        let gated = Epilogue::Gated {
-            activation: self.activation,
-            output: stream.gated,
-        };
-        ops.push(self.linear(residual, hidden, Some(norm), parts, gated));
-
-        let parts = vec![self.part(&name("mlp.down_proj"), hidden, intermediate, mlp_bias)];
-        let add = Epilogue::Residual { residual };
-        ops.push(self.linear(stream.gated, intermediate, None, parts, add));
-    }
-
-    /// Final norm and logits.
-    fn head(&mut self, embedding: WeightId, stream: Stream, ops: &mut Vec<Op>) {
-        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
-        let norm = self.norm("model.norm.weight", hidden);
-        let weight = if self.config.tie_word_embeddings {
+        let residual = self.last_layer(last, all, features);
+        let norm = self.emit.norm("model.norm.weight", hidden);
+        let head = if config.tie_word_embeddings {
             embedding
         } else {
-            self.matrix("lm_head.weight", vocab, hidden)
+            self.emit.matrix("lm_head.weight", vocab, hidden)
         };
-        let logits = (self.builder).buffer("logits", Dtype::F32, Dim::OutputRows, vocab);
-        let parts = vec![Part { weight, bias: None }];
-        let store = Epilogue::Store { output: logits };
-        ops.push(self.linear(stream.residual, hidden, Some(norm), parts, store));
+        self.emit.logits(residual, Some(norm), head, logits);
     }
 
-    fn linear(
-        &self,
-        input: BufferId,
-        k: u32,
-        norm: Option<Norm>,
-        parts: Vec<Part>,
-        epilogue: Epilogue,
-    ) -> Op {
-        Op::Linear(Linear {
-            input,
-            norm,
-            input_dtype: self.options.precision.input(k),
-            parts,
-            epilogue,
-        })
+    /// Returns the residual stream of the output rows: what goes on is cut to them as early as may be.
+    fn last_layer(&mut self, last: u32, all: Stream, features: Option<BufferId>) -> BufferId {
+        let config = self.config;
+        let tapped = self.options.taps.contains(&last);
+        let name = match tapped {
+            true => format!("tap.{last}"),
+            false => "residual.output".to_owned(),
+        };
+        let residual = self.emit.buffer(&name, Dim::OutputRows, config.hidden_size);
+        if tapped {
+            self.outputs.push(residual);
+        }
+        self.attention(last, all);
+        let of_all_rows = match &self.options.features {
+            Features::None => false,
+            Features::Final => true,
+            Features::Layers(layers) => layers.contains(&last),
+        };
+        if of_all_rows {
+            self.feed_forward(last, all);
+            self.feature(last, all.residual, features);
+            if let (Features::Final, Some(features)) = (&self.options.features, features) {
+                let norm = self.emit.norm("model.norm.weight", config.hidden_size);
+                self.emit.copy(all.residual, Some(norm), features, 0);
+            }
+            self.emit.gather(all.residual, residual);
+            return residual;
+        }
+        let mut output = |name, columns| self.emit.buffer(name, Dim::OutputRows, columns);
+        let output = Stream {
+            residual,
+            attention: output("attention.output", config.query_columns()),
+            gated: output("gated.output", config.intermediate_size),
+        };
+        self.emit.gather(all.residual, output.residual);
+        self.emit.gather(all.attention, output.attention);
+        self.feed_forward(last, output);
+        residual
     }
 
-    fn part(&mut self, name: &str, n: u32, k: u32, bias: bool) -> Part {
-        let weight = self.matrix(&format!("{name}.weight"), n, k);
-        let bias = bias.then(|| self.builder.vector(format!("{name}.bias"), n));
-        Part { weight, bias }
-    }
-
-    fn norm(&mut self, name: &str, n: u32) -> Norm {
-        Norm {
-            weight: self.builder.vector(name, n),
-            eps: self.config.rms_norm_eps as f32,
+    /// Copies the residual stream after a layer to its place in the features, as often as they name it.
+    fn feature(&mut self, layer: u32, residual: BufferId, features: Option<BufferId>) {
+        if let (Features::Layers(layers), Some(features)) = (&self.options.features, features) {
+            for (i, _) in (0u32..).zip(layers).filter(|(_, l)| **l == layer) {
+                let start = i * self.config.hidden_size;
+                self.emit.copy(residual, None, features, start);
+            }
         }
     }
 
-    fn matrix(&mut self, name: &str, n: u32, k: u32) -> WeightId {
-        self.builder.matrix(name, n, k)
+    fn attention(&mut self, layer: u32, stream: Stream) {
+        let config = self.config;
+        let name = format!("model.layers.{layer}");
+        let norm = format!("{name}.input_layernorm.weight");
+        let norm = self.emit.norm(&norm, config.hidden_size);
+        let shape = AttentionShape {
+            layer,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            rope: self.rope,
+            qkv_bias: self.decoder.qkv_bias,
+            head_norm: self.decoder.head_norm,
+            window: self.decoder.windows.get(layer as usize).copied().flatten(),
+        };
+        let (input, output) = (stream.residual, stream.attention);
+        self.emit.attention(&name, shape, input, Some(norm), output);
     }
 
-    fn buffer(&mut self, name: &str, rows: Dim, columns: u32) -> BufferId {
-        let dtype = self.options.precision.buffer();
-        self.builder.buffer(name, dtype, rows, columns)
+    fn feed_forward(&mut self, layer: u32, stream: Stream) {
+        let shape = FeedForwardShape {
+            hidden_size: self.config.hidden_size,
+            intermediate_size: self.config.intermediate_size,
+            query_columns: self.config.query_columns(),
+            activation: self.activation,
+            o_bias: self.decoder.o_bias,
+            mlp_bias: self.decoder.mlp_bias,
+        };
+        let name = format!("model.layers.{layer}");
+        self.emit.feed_forward(&name, shape, stream);
     }
 }

@@ -5,6 +5,7 @@
 
 mod config;
 mod decoder;
+mod emitter;
 mod family;
 mod llama;
 mod load;
@@ -18,5 +19,5 @@ mod rope;
 pub use config::ModelConfig;
 pub use decoder::build_plan;
 pub use load::{LoadProgress, load_weights};
-pub use options::{ActivationDtype, PlanOptions, Precision};
+pub use options::{ActivationDtype, Features, PlanOptions, Precision};
 pub use rope::RopeScaling;

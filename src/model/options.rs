@@ -17,6 +17,31 @@ pub struct PlanOptions {
     /// Layers whose residual stream is wanted beside the logits, counted from 0: after layer `i` the output rows
     /// are gathered into a buffer `tap.{i}`.
     pub taps: Vec<u32>,
+    /// What of each row's hidden states a draft wants, in a buffer `features`.
+    pub features: Features,
+}
+
+/// Hidden states of the target that a draft is fed, for every row of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Features {
+    /// Nothing.
+    #[default]
+    None,
+    /// What the head multiplies: the last layer's residual stream after the final norm, [rows, hidden_size].
+    Final,
+    /// The residual stream after each of these layers, counted from 0, side by side, [rows, n * hidden_size].
+    Layers(Vec<u32>),
+}
+
+impl Features {
+    /// Columns of the buffer, for a target of that width.
+    pub fn columns(&self, hidden_size: u32) -> u32 {
+        match self {
+            Features::None => 0,
+            Features::Final => hidden_size,
+            Features::Layers(layers) => hidden_size.saturating_mul(layers.len() as u32),
+        }
+    }
 }
 
 impl PlanOptions {
@@ -28,6 +53,7 @@ impl PlanOptions {
             max_prefill_rows: 256,
             max_rows: 64,
             taps: Vec::new(),
+            features: Features::None,
         }
     }
 }
@@ -53,7 +79,7 @@ impl Precision {
     }
 
     /// Type of the buffers between ops; logits are f32 always.
-    pub(super) fn buffer(self) -> Dtype {
+    pub(crate) fn buffer(self) -> Dtype {
         match self.activation {
             ActivationDtype::F32 | ActivationDtype::Q8 => Dtype::F32,
             ActivationDtype::BF16 => Dtype::BF16,
@@ -62,7 +88,7 @@ impl Precision {
 
     /// Rounding of the input of a linear op with `k` inputs. A last group that is not full has no 8-bit form, so
     /// such a matrix is multiplied in f32.
-    pub(super) fn input(self, k: u32) -> InputDtype {
+    pub(crate) fn input(self, k: u32) -> InputDtype {
         match self.activation {
             ActivationDtype::F32 => InputDtype::F32,
             ActivationDtype::BF16 => InputDtype::BF16,

@@ -1,6 +1,6 @@
 use super::{
-    BufferDecl, BufferId, Dim, Dtype, KvDecl, Op, Plan, PlanError, RopeDecl, RopeId, Segment,
-    SegmentKind, WeightDecl, WeightId, WeightShape,
+    BufferDecl, BufferId, Dim, DraftDecl, Dtype, KvDecl, Plan, PlanError, RopeDecl, RopeId,
+    Segment, WeightDecl, WeightId, WeightShape,
 };
 use std::collections::HashMap;
 
@@ -24,6 +24,7 @@ impl PlanBuilder {
                 vocab_size,
                 context_length,
                 kv,
+                draft: None,
                 weights: Vec::new(),
                 buffers: Vec::new(),
                 ropes: Vec::new(),
@@ -63,18 +64,24 @@ impl PlanBuilder {
         BufferId(intern(&mut self.plan.buffers, decl))
     }
 
+    /// Columns of a declared buffer. The id must come from this builder.
+    pub fn buffer_columns(&self, buffer: BufferId) -> u32 {
+        self.plan.buffers[buffer.index()].columns
+    }
+
     /// Declares a rotation.
     pub fn rope(&mut self, rope: RopeDecl) -> RopeId {
         RopeId(intern(&mut self.plan.ropes, rope))
     }
 
+    /// Declares the draft.
+    pub fn draft(&mut self, draft: DraftDecl) {
+        self.plan.draft = Some(draft);
+    }
+
     /// Adds a segment.
-    pub fn segment(&mut self, kind: SegmentKind, max_rows: u32, ops: Vec<Op>) {
-        self.plan.segments.push(Segment {
-            kind,
-            max_rows,
-            ops,
-        });
+    pub fn segment(&mut self, segment: Segment) {
+        self.plan.segments.push(segment);
     }
 
     /// Validates and hands out the plan.

@@ -1,4 +1,4 @@
-use super::{Epilogue, Linear, Norm, Op, Plan, Segment, WeightId};
+use super::{Columns, Epilogue, Linear, Norm, Op, Plan, Segment, WeightId};
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -15,6 +15,18 @@ impl fmt::Display for Plan {
             kv.head_dim,
             kv.dtype
         )?;
+        if let Some(draft) = &self.draft {
+            writeln!(
+                f,
+                "  draft {}: vocab {}, kv {} layers x {} heads x {} {}",
+                draft.kind,
+                draft.vocab_size,
+                draft.kv.layers,
+                draft.kv.num_key_value_heads,
+                draft.kv.head_dim,
+                draft.kv.dtype
+            )?;
+        }
         for buffer in &self.buffers {
             writeln!(
                 f,
@@ -49,6 +61,15 @@ impl Plan {
             "segment {} (at most {} rows)",
             segment.kind, segment.max_rows
         )?;
+        for (what, buffers) in [("in ", &segment.inputs), ("out", &segment.outputs)] {
+            if !buffers.is_empty() {
+                let names: Vec<_> = buffers
+                    .iter()
+                    .map(|b| self.buffer(*b).name.as_str())
+                    .collect();
+                writeln!(f, "  {what} {}", names.join(", "))?;
+            }
+        }
         for (i, op) in segment.ops.iter().enumerate() {
             write!(f, "  {i:>3} ")?;
             self.fmt_op(op, f)?;
@@ -87,13 +108,41 @@ impl Plan {
                 self.buffer(*output).name,
                 self.buffer(*input).name
             ),
+            Op::Copy {
+                input,
+                norm,
+                output,
+            } => {
+                write!(f, "{} = copy ", self.columns(*output))?;
+                let input = self.columns(*input);
+                match norm {
+                    Some(norm) => self.fmt_norm(&input, *norm, f),
+                    None => f.write_str(&input),
+                }
+            }
+        }
+    }
+
+    /// Name of a buffer, with the range where it is not the whole.
+    fn columns(&self, columns: Columns) -> String {
+        let buffer = self.buffer(columns.buffer);
+        let end = columns.start + columns.count;
+        match (columns.start, end) {
+            (0, end) if end == buffer.columns => buffer.name.clone(),
+            (start, end) => format!("{}[{start}..{end}]", buffer.name),
         }
     }
 
     fn fmt_linear(&self, linear: &Linear, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &linear.epilogue {
             Epilogue::Store { output } => write!(f, "{} = ", self.buffer(*output).name)?,
-            Epilogue::Residual { residual } => write!(f, "{} += ", self.buffer(*residual).name)?,
+            Epilogue::Residual {
+                residual,
+                activation,
+            } => {
+                write!(f, "{} += ", self.buffer(*residual).name)?;
+                activation.map_or(Ok(()), |a| write!(f, "{a:?} of "))?;
+            }
             Epilogue::Gated { activation, output } => {
                 write!(f, "{} = {activation:?}-gated ", self.buffer(*output).name)?;
             }

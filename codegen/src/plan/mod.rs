@@ -6,6 +6,7 @@
 //! for people.
 
 mod builder;
+mod coverage;
 mod display;
 mod dtype;
 mod error;
@@ -17,9 +18,9 @@ mod validate;
 pub use builder::PlanBuilder;
 pub use dtype::{Dtype, InputDtype};
 pub use error::{OpName, PlanError};
-pub use op::{Activation, Epilogue, Linear, Norm, Op, Part, QkvEpilogue};
+pub use op::{Activation, Columns, Epilogue, Linear, Norm, Op, Part, QkvEpilogue};
 pub use row::{DeltaId, KV_PAGE, Row, SequenceIndex};
 pub use segment::{
-    BufferDecl, BufferId, Dim, DynamicNtk, KvDecl, Plan, RopeDecl, RopeId, Segment, SegmentKind,
-    WeightDecl, WeightId, WeightShape,
+    BufferDecl, BufferId, DRAFT_PREFIX, Dim, DraftDecl, DynamicNtk, KvDecl, Plan, RopeDecl, RopeId,
+    Segment, SegmentKind, WeightDecl, WeightId, WeightShape,
 };

@@ -36,6 +36,26 @@ pub enum Op {
         /// [output rows, n].
         output: BufferId,
     },
+    /// `output` receives `input`, normalised if so asked; either may be a part of the columns of its buffer.
+    Copy {
+        /// [rows, n].
+        input: Columns,
+        /// Applied to the n columns.
+        norm: Option<Norm>,
+        /// [rows, n].
+        output: Columns,
+    },
+}
+
+/// Columns `start..start + count` of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns {
+    /// [rows, at least start + count].
+    pub buffer: BufferId,
+    /// The first.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
 }
 
 impl Op {
@@ -46,6 +66,7 @@ impl Op {
             Op::Linear(_) => "linear",
             Op::Attention { .. } => "attention",
             Op::Gather { .. } => "gather",
+            Op::Copy { .. } => "copy",
         }
     }
 }
@@ -92,10 +113,13 @@ pub enum Epilogue {
         /// [rows, N].
         output: BufferId,
     },
-    /// One part: `residual += y`.
+    /// One part: `residual += y`, or `residual += activation(y)`.
     Residual {
         /// [rows, N], read and written.
         residual: BufferId,
+        /// Applied to y.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activation: Option<Activation>,
     },
     /// Two parts, gate and up: `output = activation(y_gate) * y_up`.
     Gated {
@@ -113,7 +137,7 @@ impl Epilogue {
     pub fn output(&self) -> BufferId {
         match self {
             Epilogue::Store { output } | Epilogue::Gated { output, .. } => *output,
-            Epilogue::Residual { residual } => *residual,
+            Epilogue::Residual { residual, .. } => *residual,
             Epilogue::Qkv(qkv) => qkv.q,
         }
     }
@@ -134,7 +158,7 @@ pub struct QkvEpilogue {
     pub k_norm: Option<Norm>,
 }
 
-/// Non-linearity of a gated feed-forward.
+/// Non-linearity of a feed-forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {

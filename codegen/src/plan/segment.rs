@@ -42,6 +42,9 @@ pub struct Plan {
     pub context_length: u32,
     /// The KV cache that attention ops read and Qkv epilogues write.
     pub kv: KvDecl,
+    /// The draft that speculates for the model, if its segments are part of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<DraftDecl>,
     /// Constant inputs.
     pub weights: Vec<WeightDecl>,
     /// Values that live for one call of a segment.
@@ -62,6 +65,22 @@ impl Plan {
     pub fn buffer_named(&self, name: &str) -> Option<BufferId> {
         let index = self.buffers.iter().position(|b| b.name == name)?;
         Some(BufferId(index as u32))
+    }
+
+    /// The KV cache of a segment: the target's, or the draft's own.
+    pub fn kv_of(&self, kind: SegmentKind) -> KvDecl {
+        match &self.draft {
+            Some(draft) if kind.is_draft() => draft.kv,
+            _ => self.kv,
+        }
+    }
+
+    /// Token ids that the rows of a segment may have are below this.
+    pub fn vocab_size_of(&self, kind: SegmentKind) -> u32 {
+        match &self.draft {
+            Some(draft) if kind.is_draft() => draft.vocab_size,
+            _ => self.vocab_size,
+        }
     }
 
     /// Declaration of a weight. The id must come from this plan.
@@ -94,10 +113,24 @@ pub struct KvDecl {
     pub dtype: Dtype,
 }
 
+/// A draft: a small model whose guesses at the tokens to come the target verifies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftDecl {
+    /// Kind of draft, for people.
+    pub kind: String,
+    /// The KV cache of its segments; no layers if it has no attention.
+    pub kv: KvDecl,
+    /// Number of token ids that it can be fed.
+    pub vocab_size: u32,
+}
+
+/// What the names of a draft's own weights and buffers start with, so that they cannot meet the target's.
+pub const DRAFT_PREFIX: &str = "draft.";
+
 /// A constant input, known by its checkpoint name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WeightDecl {
-    /// Name in the checkpoint, Hugging Face spelling.
+    /// Name in the checkpoint, Hugging Face spelling; after [`DRAFT_PREFIX`] the name in the draft's checkpoint.
     pub name: String,
     /// Shape and role.
     pub shape: WeightShape,
@@ -242,6 +275,22 @@ pub enum SegmentKind {
     Prefill,
     /// One decoding or verification step.
     Target,
+    /// The draft over prompt chunks.
+    DraftPrefill,
+    /// The draft over the rows that a verify accepted, from what the target computed at them.
+    Extend,
+    /// One step of drafting: a frontier of the tree, from what the draft itself computed.
+    Draft,
+}
+
+impl SegmentKind {
+    /// Whether it runs the draft, over the draft's KV cache.
+    pub fn is_draft(self) -> bool {
+        match self {
+            SegmentKind::Prefill | SegmentKind::Target => false,
+            SegmentKind::DraftPrefill | SegmentKind::Extend | SegmentKind::Draft => true,
+        }
+    }
 }
 
 impl fmt::Display for SegmentKind {
@@ -249,6 +298,9 @@ impl fmt::Display for SegmentKind {
         f.write_str(match self {
             SegmentKind::Prefill => "prefill",
             SegmentKind::Target => "target",
+            SegmentKind::DraftPrefill => "draft prefill",
+            SegmentKind::Extend => "extend",
+            SegmentKind::Draft => "draft",
         })
     }
 }
@@ -260,6 +312,11 @@ pub struct Segment {
     pub kind: SegmentKind,
     /// Largest number of rows of one call.
     pub max_rows: u32,
+    /// Buffers that hold values before the first op runs: results of other segments, for each row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<BufferId>,
+    /// Buffers that outlive the call.
+    pub outputs: Vec<BufferId>,
     /// Executed in order.
     pub ops: Vec<Op>,
 }

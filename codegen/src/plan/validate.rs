@@ -1,6 +1,7 @@
+use super::coverage::Coverage;
 use super::{
-    BufferDecl, BufferId, Dim, Epilogue, InputDtype, Linear, Norm, Op, OpName, Part, Plan,
-    PlanError, QkvEpilogue, Segment, WeightId, WeightShape,
+    BufferDecl, BufferId, Columns, Dim, Epilogue, InputDtype, KvDecl, Linear, Norm, Op, OpName,
+    Part, Plan, PlanError, QkvEpilogue, Segment, WeightId, WeightShape,
 };
 use std::collections::HashSet;
 
@@ -26,17 +27,36 @@ impl Plan {
             if segment.max_rows == 0 {
                 return fail("max_rows is 0");
             }
+            if segment.kind.is_draft() && self.draft.is_none() {
+                return fail("it runs a draft, and the plan declares none");
+            }
             let mut checker = Checker {
                 plan: self,
                 segment,
+                kv: self.kv_of(segment.kind),
                 op: OpName { index: 0, kind: "" },
-                written: HashSet::new(),
+                written: Coverage::default(),
                 appended: HashSet::new(),
             };
+            for &input in &segment.inputs {
+                let Some(buffer) = self.buffers.get(input.index()) else {
+                    return fail(&format!("its input, buffer {}, is not declared", input.0));
+                };
+                checker.written.write(input, 0, buffer.columns);
+            }
             for (index, op) in segment.ops.iter().enumerate() {
                 let kind = op.kind();
                 checker.op = OpName { index, kind };
                 checker.check(op)?;
+            }
+            for &output in &segment.outputs {
+                let Some(buffer) = self.buffers.get(output.index()) else {
+                    return fail(&format!("its output, buffer {}, is not declared", output.0));
+                };
+                if !checker.written.covers(output, 0, buffer.columns) {
+                    let name = &buffer.name;
+                    return fail(&format!("its output, buffer `{name}`, is never written"));
+                }
             }
         }
         Ok(())
@@ -70,18 +90,27 @@ impl Plan {
                 return fail(&buffer.name, "it has no columns".to_owned());
             }
         }
-        let kv = &self.kv;
-        if kv.num_key_value_heads == 0 || kv.head_dim == 0 {
-            return fail("kv", "it has no heads or no head_dim".to_owned());
-        }
-        if kv.num_key_value_heads.checked_mul(kv.head_dim).is_none() {
-            return fail("kv", "a row of it has more than 2^32 elements".to_owned());
+        let draft = self.draft.as_ref();
+        let caches = [("kv", Some(self.kv)), ("draft kv", draft.map(|d| d.kv))];
+        for (name, kv) in caches {
+            let Some(kv) = kv else { continue };
+            if kv.num_key_value_heads == 0 || kv.head_dim == 0 {
+                return fail(name, "it has no heads or no head_dim".to_owned());
+            }
+            if kv.num_key_value_heads.checked_mul(kv.head_dim).is_none() {
+                return fail(name, "a row of it has more than 2^32 elements".to_owned());
+            }
         }
         if self.vocab_size == 0 || self.context_length == 0 {
             return fail("plan", "it has no token ids or no positions".to_owned());
         }
+        if draft.is_some_and(|draft| draft.vocab_size == 0) {
+            return fail("draft", "it has no token ids".to_owned());
+        }
+        let head_dim = self.kv.head_dim;
+        let head_dim = draft.map_or(head_dim, |draft| head_dim.max(draft.kv.head_dim));
         for (i, rope) in self.ropes.iter().enumerate() {
-            if let Err(reason) = rope.check(kv.head_dim) {
+            if let Err(reason) = rope.check(head_dim) {
                 return fail(&format!("rope {i}"), reason);
             }
         }
@@ -92,8 +121,10 @@ impl Plan {
 struct Checker<'a> {
     plan: &'a Plan,
     segment: &'a Segment,
+    /// The cache that the segment works on.
+    kv: KvDecl,
     op: OpName,
-    written: HashSet<BufferId>,
+    written: Coverage,
     appended: HashSet<u32>,
 }
 
@@ -102,7 +133,8 @@ impl Checker<'_> {
         match op {
             Op::Embed { table, output } => {
                 let hidden = self.buffer(*output)?.columns;
-                self.matrix(*table, self.plan.vocab_size, hidden)?;
+                let vocab_size = self.plan.vocab_size_of(self.segment.kind);
+                self.matrix(*table, vocab_size, hidden)?;
                 self.write(*output, Dim::Rows, hidden)
             }
             Op::Linear(linear) => self.check_linear(linear),
@@ -136,7 +168,48 @@ impl Checker<'_> {
                 self.read(*input, Dim::Rows, columns)?;
                 self.write(*output, Dim::OutputRows, columns)
             }
+            Op::Copy {
+                input,
+                norm,
+                output,
+            } => self.check_copy(*input, *norm, *output),
         }
+    }
+
+    fn check_copy(
+        &mut self,
+        input: Columns,
+        norm: Option<Norm>,
+        output: Columns,
+    ) -> Result<(), PlanError> {
+        self.distinct(input.buffer, output.buffer)?;
+        for columns in [input, output] {
+            let buffer = self.buffer(columns.buffer)?;
+            let end = columns.start.checked_add(columns.count);
+            if columns.count == 0 || end.is_none_or(|end| end > buffer.columns) {
+                return self.fail(format!(
+                    "{} columns from {} of `{}`, which has {}",
+                    columns.count, columns.start, buffer.name, buffer.columns
+                ));
+            }
+        }
+        let (from, to) = (self.buffer(input.buffer)?, self.buffer(output.buffer)?);
+        if input.count != output.count || from.rows != to.rows {
+            return self.fail(format!(
+                "it copies [{}, {}] of `{}` to [{}, {}] of `{}`",
+                from.rows, input.count, from.name, to.rows, output.count, to.name
+            ));
+        }
+        let end = input.start + input.count;
+        if !self.written.covers(input.buffer, input.start, end) {
+            return self.unwritten(input.buffer);
+        }
+        if let Some(norm) = norm {
+            self.norm(norm, input.count)?;
+        }
+        let end = output.start + output.count;
+        self.written.write(output.buffer, output.start, end);
+        Ok(())
     }
 
     fn check_linear(&mut self, linear: &Linear) -> Result<(), PlanError> {
@@ -157,7 +230,7 @@ impl Checker<'_> {
         let widths = self.parts(&linear.parts, k)?;
         match (&linear.epilogue, widths.as_slice()) {
             (Epilogue::Store { output }, &[n]) => self.write(*output, rows, n),
-            (Epilogue::Residual { residual }, &[n]) => {
+            (Epilogue::Residual { residual, .. }, &[n]) => {
                 self.read(*residual, rows, n)?;
                 self.write(*residual, rows, n)
             }
@@ -188,7 +261,7 @@ impl Checker<'_> {
         k: u32,
         v: u32,
     ) -> Result<(), PlanError> {
-        let kv = self.plan.kv;
+        let kv = self.kv;
         if rows != Dim::Rows {
             return self.fail("qkv needs a row of the call for every product row".into());
         }
@@ -202,6 +275,9 @@ impl Checker<'_> {
         }
         if qkv.rope.index() >= self.plan.ropes.len() {
             return self.undeclared("rope", qkv.rope.0);
+        }
+        if let Err(reason) = self.plan.rope(qkv.rope).check(kv.head_dim) {
+            return self.fail(format!("rope {}: {reason}", qkv.rope.0));
         }
         for norm in [qkv.q_norm, qkv.k_norm].into_iter().flatten() {
             self.norm(norm, kv.head_dim)?;
@@ -239,7 +315,7 @@ impl Checker<'_> {
     }
 
     fn query_columns(&self, q: BufferId, columns: u32) -> Result<(), PlanError> {
-        let kv = self.plan.kv;
+        let kv = self.kv;
         let group = kv.head_dim * kv.num_key_value_heads;
         if columns == 0 || !columns.is_multiple_of(group) {
             let name = &self.plan.buffer(q).name;
@@ -259,7 +335,7 @@ impl Checker<'_> {
     }
 
     fn layer(&self, layer: u32) -> Result<(), PlanError> {
-        if layer >= self.plan.kv.layers {
+        if layer >= self.kv.layers {
             return self.undeclared("KV layer", layer);
         }
         Ok(())
@@ -298,19 +374,23 @@ impl Checker<'_> {
 
     fn read(&self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
         self.buffer_shape(id, rows, columns)?;
-        if !self.written.contains(&id) {
-            return Err(PlanError::ReadBeforeWrite {
-                segment: self.segment.kind,
-                op: self.op,
-                buffer: self.plan.buffer(id).name.clone(),
-            });
+        if !self.written.covers(id, 0, columns) {
+            return self.unwritten(id);
         }
         Ok(())
     }
 
+    fn unwritten(&self, id: BufferId) -> Result<(), PlanError> {
+        Err(PlanError::ReadBeforeWrite {
+            segment: self.segment.kind,
+            op: self.op,
+            buffer: self.plan.buffer(id).name.clone(),
+        })
+    }
+
     fn write(&mut self, id: BufferId, rows: Dim, columns: u32) -> Result<(), PlanError> {
         self.buffer_shape(id, rows, columns)?;
-        self.written.insert(id);
+        self.written.write(id, 0, columns);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use crate::tiny::{op, tiny};
 use proptest::prelude::*;
 use stheno_codegen::plan::{
-    Activation, BufferDecl, BufferId, Dim, Dtype, Epilogue, InputDtype, KvDecl, Linear, Norm, Op,
-    Part, Plan, QkvEpilogue, RopeDecl, RopeId, Segment, SegmentKind, WeightDecl, WeightId,
-    WeightShape,
+    Activation, BufferDecl, BufferId, Columns, Dim, Dtype, Epilogue, InputDtype, KvDecl, Linear,
+    Norm, Op, Part, Plan, QkvEpilogue, RopeDecl, RopeId, Segment, SegmentKind, WeightDecl,
+    WeightId, WeightShape,
 };
 
 fn id() -> impl Strategy<Value = u32> {
@@ -35,7 +35,8 @@ fn epilogue() -> impl Strategy<Value = Epilogue> {
             output: BufferId(id)
         }),
         id().prop_map(|id| Epilogue::Residual {
-            residual: BufferId(id)
+            residual: BufferId(id),
+            activation: None,
         }),
         id().prop_map(|id| Epilogue::Gated {
             activation: Activation::GeluTanh,
@@ -90,7 +91,21 @@ fn any_op() -> impl Strategy<Value = Op> {
             input: BufferId(input),
             output: BufferId(output),
         }),
+        (columns(), norm(), columns()).prop_map(|(input, norm, output)| Op::Copy {
+            input,
+            norm,
+            output,
+        }),
     ]
+}
+
+fn columns() -> impl Strategy<Value = Columns> {
+    let start = prop_oneof![4 => Just(0u32), 1 => any::<u32>()];
+    (id(), start, size()).prop_map(|(buffer, start, count)| Columns {
+        buffer: BufferId(buffer),
+        start,
+        count,
+    })
 }
 
 fn any_plan() -> impl Strategy<Value = Plan> {
@@ -106,9 +121,10 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         proptest::collection::vec(weight, 0..6),
         proptest::collection::vec(buffer, 0..6),
         proptest::collection::vec(rope, 0..3),
+        proptest::collection::vec(id(), 0..3),
         proptest::collection::vec(any_op(), 0..6),
     )
-        .prop_map(|(sizes, weights, buffers, ropes, ops)| {
+        .prop_map(|(sizes, weights, buffers, ropes, inputs, ops)| {
             let (vocab_size, context_length, layers, num_key_value_heads, head_dim) = sizes;
             let weights = weights.into_iter().enumerate();
             let buffers = buffers.into_iter().enumerate();
@@ -144,9 +160,12 @@ fn any_plan() -> impl Strategy<Value = Plan> {
                         dynamic: None,
                     })
                     .collect(),
+                draft: None,
                 segments: vec![Segment {
                     kind: SegmentKind::Target,
                     max_rows: 4,
+                    inputs: inputs.into_iter().map(BufferId).collect(),
+                    outputs: Vec::new(),
                     ops,
                 }],
             }

@@ -1,9 +1,9 @@
 //! Plans broken on purpose: what the validator says to each.
 
-use crate::tiny::{op, tiny};
+use crate::tiny::{draft_op, op, tiny};
 use stheno_codegen::plan::{
-    BufferDecl, BufferId, Dim, Dtype, DynamicNtk, Epilogue, Linear, Op, Part, Plan, QkvEpilogue,
-    RopeDecl, RopeId, SegmentKind, WeightDecl, WeightId, WeightShape,
+    BufferDecl, BufferId, Columns, Dim, Dtype, DynamicNtk, Epilogue, Linear, Op, Part, Plan,
+    QkvEpilogue, RopeDecl, RopeId, SegmentKind, WeightDecl, WeightId, WeightShape,
 };
 
 fn linear_at(plan: &mut Plan, index: usize) -> &mut Linear {
@@ -128,6 +128,64 @@ fn segments_are_possible() {
     refused("Segment", &["segment target", "max_rows"], |p| {
         p.segments[1].max_rows = 0;
     });
+    refused("Segment", &["segment draft", "declares none"], |p| {
+        p.draft = None;
+    });
+    refused("Segment", &["segment target", "input", "77"], |p| {
+        p.segments[1].inputs.push(BufferId(77));
+    });
+    refused("Segment", &["segment target", "output", "77"], |p| {
+        p.segments[1].outputs.push(BufferId(77));
+    });
+    refused("Segment", &["segment target", "`draft.pair`"], |p| {
+        let pair = buffer(p, "draft.pair");
+        p.segments[1].outputs.push(pair);
+    });
+}
+
+#[test]
+fn copies_fit() {
+    fn columns_of(plan: &mut Plan, index: usize) -> (&mut Columns, &mut Columns) {
+        match draft_op(plan, index) {
+            Op::Copy { input, output, .. } => (input, output),
+            other => panic!("{other:?}"),
+        }
+    }
+    let op2 = ["segment draft", "op 2 (copy)"];
+    let refused = |variant: &str, part: &str, change: &dyn Fn(&mut Plan)| {
+        refused(variant, &[&op2[..], &[part]].concat(), change);
+    };
+    refused(
+        "Op",
+        "40 columns from 0 of `draft.embedding.output`",
+        &|p| {
+            columns_of(p, 2).0.count = 40;
+        },
+    );
+    refused("Op", "32 columns from 4294967295", &|p| {
+        columns_of(p, 2).1.start = u32::MAX;
+    });
+    refused("Op", "it copies [output rows, 8]", &|p| {
+        columns_of(p, 2).0.count = 8;
+    });
+    refused("Op", "it copies [rows, 32] of `draft.embedding`", &|p| {
+        columns_of(p, 2).0.buffer = buffer(p, "draft.embedding");
+    });
+    refused("Op", "reads and writes `draft.pair`", &|p| {
+        columns_of(p, 2).0.buffer = buffer(p, "draft.pair");
+    });
+    refused("ReadBeforeWrite", "`residual.output`", &|p| {
+        p.segments[2].inputs.clear();
+        columns_of(p, 2).0.buffer = buffer(p, "residual.output");
+    });
+}
+
+#[test]
+fn every_column_is_written_before_it_is_read() {
+    let parts = ["segment draft", "op 3 (linear)", "`draft.pair`"];
+    refused("ReadBeforeWrite", &parts, |p| {
+        p.segments[2].ops.remove(3);
+    });
 }
 
 #[test]
@@ -178,7 +236,10 @@ fn ops_name_what_is_declared() {
         }
     });
     refused(&["op 5 (linear)", "buffer 77"], &|p| {
-        linear_at(p, 5).epilogue = Epilogue::Residual { residual: far };
+        linear_at(p, 5).epilogue = Epilogue::Residual {
+            residual: far,
+            activation: None,
+        };
     });
 }
 

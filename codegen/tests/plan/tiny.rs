@@ -1,8 +1,9 @@
 //! A small plan that runs, to break.
 
 use stheno_codegen::plan::{
-    Activation, BufferId, Dim, Dtype, DynamicNtk, Epilogue, InputDtype, KvDecl, Linear, Norm, Op,
-    Part, Plan, PlanBuilder, QkvEpilogue, RopeDecl, SegmentKind, WeightId,
+    Activation, BufferId, Columns, Dim, DraftDecl, Dtype, DynamicNtk, Epilogue, InputDtype, KvDecl,
+    Linear, Norm, Op, Part, Plan, PlanBuilder, QkvEpilogue, RopeDecl, Segment, SegmentKind,
+    WeightId,
 };
 
 /// Two heads of 16 in one layer.
@@ -23,7 +24,8 @@ fn linear(input: BufferId, norm: Option<WeightId>, parts: &[Part], epilogue: Epi
     })
 }
 
-/// One layer that uses everything: 10 tokens, 32 columns, 4 heads over 2 KV heads of 16.
+/// One layer that uses everything: 10 tokens, 32 columns, 4 heads over 2 KV heads of 16; and a draft of one matrix over
+/// the last hidden state and the token after it.
 pub fn tiny() -> Plan {
     let mut b = PlanBuilder::new("tiny", 10, 64, KV);
     let rope = b.rope(RopeDecl {
@@ -75,6 +77,7 @@ pub fn tiny() -> Plan {
     });
     let add = Epilogue::Residual {
         residual: residual_out,
+        activation: None,
     };
     let gate_up = Epilogue::Gated {
         activation: Activation::Silu,
@@ -111,9 +114,87 @@ pub fn tiny() -> Plan {
             Epilogue::Store { output: logits },
         ),
     ];
-    b.segment(SegmentKind::Prefill, 128, ops.clone());
-    b.segment(SegmentKind::Target, 8, ops);
+    for (kind, max_rows) in [(SegmentKind::Prefill, 128), (SegmentKind::Target, 8)] {
+        b.segment(Segment {
+            kind,
+            max_rows,
+            inputs: Vec::new(),
+            outputs: vec![logits, residual_out],
+            ops: ops.clone(),
+        });
+    }
+    draft(&mut b, table, logits, residual_out);
     b.finish().unwrap()
+}
+
+/// `embedding + silu(W [norm(embedding); hidden])`, then the target's head.
+fn draft(b: &mut PlanBuilder, table: WeightId, logits: BufferId, hidden: BufferId) {
+    let norm = b.vector("draft.norm", 32);
+    let part = |weight| Part { weight, bias: None };
+    let fc = part(b.matrix("draft.fc", 32, 64));
+    let embedding = b.buffer("draft.embedding", Dtype::F32, Dim::Rows, 32);
+    let embedding_out = b.buffer("draft.embedding.output", Dtype::F32, Dim::OutputRows, 32);
+    let pair = b.buffer("draft.pair", Dtype::F32, Dim::OutputRows, 64);
+    let columns = |buffer, start| Columns {
+        buffer,
+        start,
+        count: 32,
+    };
+    let ops = vec![
+        Op::Embed {
+            table,
+            output: embedding,
+        },
+        Op::Gather {
+            input: embedding,
+            output: embedding_out,
+        },
+        Op::Copy {
+            input: columns(embedding_out, 0),
+            norm: Some(Norm {
+                weight: norm,
+                eps: 1e-5,
+            }),
+            output: columns(pair, 0),
+        },
+        Op::Copy {
+            input: columns(hidden, 0),
+            norm: None,
+            output: columns(pair, 32),
+        },
+        linear(
+            pair,
+            None,
+            &[fc],
+            Epilogue::Residual {
+                residual: embedding_out,
+                activation: Some(Activation::Silu),
+            },
+        ),
+        linear(
+            embedding_out,
+            None,
+            &[part(table)],
+            Epilogue::Store { output: logits },
+        ),
+    ];
+    b.draft(DraftDecl {
+        kind: "pair".to_owned(),
+        kv: KvDecl { layers: 0, ..KV },
+        vocab_size: 10,
+    });
+    b.segment(Segment {
+        kind: SegmentKind::Draft,
+        max_rows: 8,
+        inputs: vec![hidden],
+        outputs: vec![logits],
+        ops,
+    });
+}
+
+/// The draft segment's op.
+pub fn draft_op(plan: &mut Plan, index: usize) -> &mut Op {
+    &mut plan.segments[2].ops[index]
 }
 
 /// The target segment's op.

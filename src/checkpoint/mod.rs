@@ -9,6 +9,7 @@ mod hf_dir;
 mod hub;
 mod matrix;
 mod plane;
+mod quantize;
 mod safetensors;
 mod tensor;
 mod torch;
@@ -18,6 +19,7 @@ pub use affine::{AffineMatrix, AffineShape, Offsets, Scales, TILE_ROWS};
 pub use builder::{AffineBuilder, AffineForm, RowScales};
 pub use gguf::{GgufMetadata, GgufStrings, GgufValue};
 pub use matrix::{DenseMatrix, Matrix};
+pub use quantize::WeightDtype;
 
 use crate::error::{Error, Result};
 use bytes::FileBytes;

@@ -42,6 +42,20 @@ fn safetensors() {
 }
 
 #[test]
+fn torch() {
+    replay("torch", |bytes| {
+        if let Ok(checkpoint) = Checkpoint::from_torch(b"{}", bytes) {
+            for name in checkpoint.tensor_names() {
+                let _ = checkpoint.matrix(name, 2, 2);
+                let _ = checkpoint.matrix(name, 6, 4);
+                let _ = checkpoint.vector(name, 2);
+                let _ = checkpoint.integers(name, 3);
+            }
+        }
+    });
+}
+
+#[test]
 fn config() {
     replay("config", |bytes| {
         let empty = b"\x02\0\0\0\0\0\0\0{}".to_vec();

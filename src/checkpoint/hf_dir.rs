@@ -1,11 +1,12 @@
 use super::bytes::FileBytes;
-use super::safetensors;
 use super::tensor::Tensor;
+use super::weight_files::Role;
+use super::{safetensors, torch};
 use crate::error::{Error, Result};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// Longest configuration or index that is read; real ones stay below a few megabytes.
 const MAX_JSON: u64 = 64 << 20;
@@ -18,17 +19,19 @@ pub(super) struct HfDir {
 }
 
 impl HfDir {
-    pub fn open(dir: &Path) -> Result<Self> {
+    /// Opens a directory. Tensors of a draft keep the names that they have in its files, and there is nothing to be
+    /// learnt from how it generates.
+    pub fn open(dir: &Path, role: Role) -> Result<Self> {
         let config = checked_config(&dir.join("config.json"), None)?;
         let generation = dir.join("generation_config.json");
-        let generation_config = match generation.exists() {
+        let generation_config = match role == Role::Target && generation.exists() {
             true => Some(read_json(&generation)?),
             false => None,
         };
         let mut tensors = BTreeMap::new();
-        for file in weight_files(dir)? {
+        for file in role.weight_files(dir)? {
             let path = dir.join(file);
-            for (name, tensor) in safetensors::read(&FileBytes::map(&path)?)? {
+            for (name, tensor) in read_weights(&path)? {
                 if tensors.contains_key(&name) {
                     let reason = format!("tensor `{name}` is in another file too");
                     return Err(Error::malformed(path, reason));
@@ -36,11 +39,27 @@ impl HfDir {
                 tensors.insert(name, tensor);
             }
         }
+        let tensors = match role {
+            Role::Target => with_prefix(tensors),
+            Role::Draft => tensors,
+        };
         Ok(HfDir {
             config,
             generation_config,
-            tensors: with_prefix(tensors),
+            tensors,
         })
+    }
+}
+
+/// The tensors of a file, whose name says which of the two formats it has.
+fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let file = FileBytes::map(path)?;
+    match path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors")
+    {
+        true => safetensors::read(&file),
+        false => torch::read(&file),
     }
 }
 
@@ -78,43 +97,8 @@ pub(super) fn with_prefix(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String,
     tensors.into_iter().map(|(n, t)| (rename(n), t)).collect()
 }
 
-/// Files of the directory that hold the weights.
-fn weight_files(dir: &Path) -> Result<BTreeSet<String>> {
-    let single = "model.safetensors";
-    let index = dir.join("model.safetensors.index.json");
-    if dir.join(single).exists() || !index.exists() {
-        if !dir.join(single).exists() && dir.join("pytorch_model.bin").exists() {
-            let reason = "weights in pytorch_model.bin; convert them to safetensors";
-            return Err(Error::Unsupported(reason.to_owned()));
-        }
-        return Ok(BTreeSet::from([single.to_owned()]));
-    }
-    let json = read_json(&index)?;
-    let map = json.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| Error::malformed(&index, "`weight_map` is missing"))?;
-    let mut files = BTreeSet::new();
-    for (tensor, file) in map {
-        let file = file.as_str().filter(|file| is_plain_name(file));
-        let file = file.ok_or_else(|| {
-            let reason = format!("tensor `{tensor}` is not in a file of this directory");
-            Error::malformed(&index, reason)
-        })?;
-        files.insert(file.to_owned());
-    }
-    match files.is_empty() {
-        true => Err(Error::malformed(&index, "`weight_map` is empty")),
-        false => Ok(files),
-    }
-}
-
-/// Whether this names a file of the directory and nothing elsewhere.
-fn is_plain_name(file: &str) -> bool {
-    let mut components = Path::new(file).components();
-    let first = components.next();
-    matches!(first, Some(Component::Normal(name)) if name == file) && components.next().is_none()
-}
-
-fn read_json(path: &Path) -> Result<Value> {
+/// A JSON file of a bounded length.
+pub(super) fn read_json(path: &Path) -> Result<Value> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
     file.take(MAX_JSON + 1)

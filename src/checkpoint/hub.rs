@@ -1,3 +1,4 @@
+use super::weight_files::Role;
 use crate::error::{Error, Result};
 use hf_hub::{Cache, CacheRepo};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ fn is_id(spec: &str) -> bool {
 }
 
 /// Where a model is: the path itself, or the snapshot of a hub id.
-pub(super) fn locate(spec: &str) -> Result<PathBuf> {
+pub(super) fn locate(spec: &str, role: Role) -> Result<PathBuf> {
     let path = Path::new(spec);
     if path.exists() {
         return Ok(path.to_owned());
@@ -22,11 +23,11 @@ pub(super) fn locate(spec: &str) -> Result<PathBuf> {
     }
     if let Some(cache) = cache() {
         let repo = cache.model(spec.to_owned());
-        if let Some(snapshot) = snapshot(&repo) {
+        if let Some(snapshot) = snapshot(&repo, role) {
             return Ok(snapshot);
         }
     }
-    download(spec)
+    download(spec, role)
 }
 
 /// The cache that Python's hub client uses.
@@ -39,15 +40,16 @@ fn cache() -> Option<Cache> {
     home.then(Cache::from_env)
 }
 
-fn snapshot(repo: &CacheRepo) -> Option<PathBuf> {
-    let weights = ["model.safetensors", "model.safetensors.index.json"];
-    let complete = weights.iter().any(|file| repo.get(file).is_some());
-    let config = repo.get("config.json").filter(|_| complete)?;
-    config.parent().map(Path::to_owned)
+/// A snapshot that has a configuration and weights.
+fn snapshot(repo: &CacheRepo, role: Role) -> Option<PathBuf> {
+    let config = repo.get("config.json")?;
+    let snapshot = config.parent()?;
+    role.weight_files(snapshot).ok()?;
+    Some(snapshot.to_owned())
 }
 
 #[cfg(not(feature = "hub"))]
-fn download(id: &str) -> Result<PathBuf> {
+fn download(id: &str, _: Role) -> Result<PathBuf> {
     Err(Error::Invalid(format!(
         "`{id}` is neither a file, a directory nor a model in the hub's local cache; \
          `hf download {id}` fetches it"
@@ -55,11 +57,14 @@ fn download(id: &str) -> Result<PathBuf> {
 }
 
 #[cfg(feature = "hub")]
-fn download(id: &str) -> Result<PathBuf> {
+fn download(id: &str, role: Role) -> Result<PathBuf> {
     use hf_hub::api::sync::{ApiBuilder, ApiError};
-    let wanted = |file: &str| {
+    let wanted = |file: &str, converted: bool| {
         let text = file.ends_with(".json") || file.ends_with(".jinja") || file.ends_with(".model");
-        !file.contains('/') && (text || file.ends_with(".safetensors"))
+        let torch = file.starts_with("pytorch_model") && file.ends_with(".bin")
+            || file == "medusa_lm_head.pt";
+        let weights = file.ends_with(".safetensors") || !converted && torch;
+        !file.contains('/') && (text || weights)
     };
     let fetch = || -> Result<(), ApiError> {
         let mut builder = ApiBuilder::from_env();
@@ -67,10 +72,11 @@ fn download(id: &str) -> Result<PathBuf> {
             builder = builder.with_cache_dir(cache.path().clone());
         }
         let repo = builder.build()?.model(id.to_owned());
-        for file in repo.info()?.siblings {
-            if wanted(&file.rfilename) {
-                repo.get(&file.rfilename)?;
-            }
+        let files = repo.info()?.siblings;
+        let names = || files.iter().map(|file| file.rfilename.as_str());
+        let converted = names().any(|name| !name.contains('/') && name.ends_with(".safetensors"));
+        for name in names().filter(|name| wanted(name, converted)) {
+            repo.get(name)?;
         }
         Ok(())
     };
@@ -81,8 +87,8 @@ fn download(id: &str) -> Result<PathBuf> {
     }
     fetch().map_err(|e| Error::Invalid(format!("`{id}` cannot be downloaded: {e}")))?;
     cache()
-        .and_then(|cache| snapshot(&cache.model(id.to_owned())))
-        .ok_or_else(|| Error::Invalid(format!("`{id}` has no config.json or no safetensors")))
+        .and_then(|cache| snapshot(&cache.model(id.to_owned()), role))
+        .ok_or_else(|| Error::Invalid(format!("`{id}` has no config.json or no weights")))
 }
 
 #[cfg(test)]

@@ -85,7 +85,11 @@ impl DenseMatrix {
         (*self.data).as_ref()
     }
 
-    fn widen_row(&self, row: usize, out: &mut [f32]) {
+    /// Writes row `row` in f32.
+    ///
+    /// # Panics
+    /// If `row` is not below n or `out` has not k elements.
+    pub(super) fn widen_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.n && out.len() == self.k);
         let size = self.dtype.size();
         let bytes = &self.bytes()[row * self.k * size..][..self.k * size];

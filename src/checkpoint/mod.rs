@@ -9,13 +9,17 @@ mod hf_dir;
 mod hub;
 mod matrix;
 mod plane;
+mod quantize;
 mod safetensors;
 mod tensor;
+mod torch;
+mod weight_files;
 
 pub use affine::{AffineMatrix, AffineShape, Offsets, Scales, TILE_ROWS};
 pub use builder::{AffineBuilder, AffineForm, RowScales};
 pub use gguf::{GgufMetadata, GgufStrings, GgufValue};
 pub use matrix::{DenseMatrix, Matrix};
+pub use quantize::WeightDtype;
 
 use crate::error::{Error, Result};
 use bytes::FileBytes;
@@ -25,6 +29,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensor::Tensor;
+use weight_files::Role;
 
 /// A checkpoint: configuration and tensors under their Hugging Face names, whatever the format on disk.
 ///
@@ -50,17 +55,22 @@ pub enum TextSource<'a> {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face directory or a GGUF file.
+    /// Opens a Hugging Face directory or a GGUF file. The weights of a directory are safetensors, or else files of
+    /// `torch.save` (`pytorch_model.bin`), whose pickles are read without anything being executed.
     ///
     /// # Errors
     /// If a file is missing, contradicts its format, or asks for what is not supported.
     pub fn open(spec: &Path) -> Result<Self> {
+        Self::open_as(spec, Role::Target)
+    }
+
+    fn open_as(spec: &Path, role: Role) -> Result<Self> {
         if spec.is_dir() {
-            return Self::open_dir(spec);
+            return Self::open_dir(spec, role);
         }
         let file = FileBytes::map(spec)?;
         if !file.bytes().starts_with(&gguf::MAGIC) {
-            let reason = "neither a GGUF file nor a directory with config.json and safetensors";
+            let reason = "neither a GGUF file nor a directory with config.json and weights";
             return Err(Error::malformed(spec, reason));
         }
         Self::of_gguf(&file)
@@ -72,7 +82,18 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::open`], and if the id is not to be had.
     pub fn open_named(spec: &str) -> Result<Self> {
-        Self::open(&hub::locate(spec)?)
+        Self::open(&hub::locate(spec, Role::Target)?)
+    }
+
+    /// A draft of speculative decoding (heads of Medusa, EAGLE's layers, a small model): like
+    /// [`Checkpoint::open_named`], but tensors keep the names that they have in the file, and the weights of a
+    /// directory are the first of `model.safetensors.index.json`, `model.safetensors`, `medusa_lm_head.safetensors`,
+    /// `medusa_lm_head.pt`, `pytorch_model.bin.index.json`, `pytorch_model.bin`, or else the only `*.safetensors`.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open_named`]; the configuration is any JSON object.
+    pub fn open_draft(spec: &str) -> Result<Self> {
+        Self::open_as(&hub::locate(spec, Role::Draft)?, Role::Draft)
     }
 
     /// A GGUF file that is in memory.
@@ -88,23 +109,40 @@ impl Checkpoint {
     /// # Errors
     /// Those of [`Checkpoint::open`].
     pub fn from_safetensors(config: &[u8], bytes: Vec<u8>) -> Result<Self> {
+        Self::in_memory(config, "safetensors in memory", bytes, safetensors::read)
+    }
+
+    /// A `config.json` and a file of `torch.save` that are in memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    pub fn from_torch(config: &[u8], bytes: Vec<u8>) -> Result<Self> {
+        Self::in_memory(config, "torch file in memory", bytes, torch::read)
+    }
+
+    fn in_memory(
+        config: &[u8],
+        name: &str,
+        bytes: Vec<u8>,
+        read: fn(&FileBytes) -> Result<BTreeMap<String, Tensor>>,
+    ) -> Result<Self> {
         let config = hf_dir::checked_config(Path::new("config.json"), Some(config))?;
-        let file = FileBytes::owned("safetensors in memory", bytes);
+        let file = FileBytes::owned(name, bytes);
         Ok(Checkpoint {
             path: file.path().to_owned(),
             config,
             generation_config: None,
-            tensors: hf_dir::with_prefix(safetensors::read(&file)?),
+            tensors: hf_dir::with_prefix(read(&file)?),
             metadata: None,
         })
     }
 
-    fn open_dir(dir: &Path) -> Result<Self> {
+    fn open_dir(dir: &Path, role: Role) -> Result<Self> {
         let HfDir {
             config,
             generation_config,
             tensors,
-        } = HfDir::open(dir)?;
+        } = HfDir::open(dir, role)?;
         Ok(Checkpoint {
             path: dir.to_owned(),
             config,
@@ -146,6 +184,11 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
+    /// Dimensions of a tensor of whatever type, outermost first.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| &*tensor.shape)
+    }
+
     /// Names of all tensors, sorted.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -173,6 +216,16 @@ impl Checkpoint {
     pub fn vector(&self, name: &str, n: usize) -> Result<Vec<f32>> {
         self.tensor(name)?
             .vector(n)
+            .map_err(|mismatch| mismatch.of(&self.path, name))
+    }
+
+    /// A vector of n integers that are stored as i64, i32, u8 or bool (0 and 1).
+    ///
+    /// # Errors
+    /// If it is missing, or has another shape or type.
+    pub fn integers(&self, name: &str, n: usize) -> Result<Vec<i64>> {
+        self.tensor(name)?
+            .integers(n)
             .map_err(|mismatch| mismatch.of(&self.path, name))
     }
 

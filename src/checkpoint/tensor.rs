@@ -2,12 +2,13 @@ use super::blocks::BlockFormat;
 use super::bytes::View;
 use super::{DenseMatrix, Matrix};
 use crate::error::Error;
+use ::safetensors::Dtype as Stored;
 use half::{bf16, f16};
 use std::fmt;
 use std::path::Path;
 use stheno_codegen::plan::Dtype;
 
-/// A tensor where it lies, in the terms that both formats share.
+/// A tensor where it lies, in the terms that the formats share.
 #[derive(Debug)]
 pub(super) struct Tensor {
     /// Outermost dimension first.
@@ -23,8 +24,8 @@ pub(super) struct Tensor {
 pub(super) enum Storage {
     Float(Dtype),
     Blocks(BlockFormat),
-    /// Anything else, by name: there, but of no use to a model.
-    Other(::safetensors::Dtype),
+    /// Anything else, by name: integers, and what is of no use to a model.
+    Other(Stored),
 }
 
 impl Storage {
@@ -116,12 +117,34 @@ impl Tensor {
         let rows = RowOrder::new(n, self.interleaved_heads)?;
         let bytes = self.reordered(1, dtype, rows);
         let values = match dtype {
-            Dtype::F32 => widen(&bytes, f32::from_le_bytes),
-            Dtype::F16 => widen(&bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => widen(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F32 => each(&bytes, f32::from_le_bytes),
+            Dtype::F16 => each(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => each(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
         };
         self.view.release_file();
         (values.len() == n).then_some(values)
+    }
+
+    pub fn integers(&self, n: usize) -> Result<Vec<i64>, Mismatch> {
+        let integers = (self.shape == [n]).then(|| self.read_integers());
+        integers
+            .flatten()
+            .filter(|integers| integers.len() == n)
+            .ok_or_else(|| self.mismatch(format!("a vector [{n}] of integers")))
+    }
+
+    fn read_integers(&self) -> Option<Vec<i64>> {
+        let Storage::Other(dtype) = self.storage else {
+            return None;
+        };
+        let bytes = self.view.as_ref();
+        Some(match dtype {
+            Stored::I64 => each(bytes, i64::from_le_bytes),
+            Stored::I32 => each(bytes, |b| i32::from_le_bytes(b).into()),
+            Stored::U8 => each(bytes, |[byte]| byte.into()),
+            Stored::BOOL => each(bytes, |[byte]| (byte != 0).into()),
+            _ => return None,
+        })
     }
 
     /// A copy of the rows of k elements in their Hugging Face order.
@@ -172,7 +195,7 @@ impl RowOrder {
     }
 }
 
-fn widen<const SIZE: usize>(bytes: &[u8], f: impl Fn([u8; SIZE]) -> f32) -> Vec<f32> {
+fn each<const SIZE: usize, T>(bytes: &[u8], f: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
     bytes.as_chunks::<SIZE>().0.iter().map(|b| f(*b)).collect()
 }
 

@@ -1,5 +1,7 @@
-//! Small files in both formats, built byte by byte.
+//! Small files in all formats, built byte by byte.
 #![allow(dead_code)]
+
+pub mod torch;
 
 pub const CONFIG: &[u8] = br#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#;
 

@@ -4,6 +4,7 @@
 //! acceptance rule walks it from the root. Trees have a fixed shape ([`Choices`], found by [`TreeSearch`]) or grow
 //! by the draft's own probabilities ([`DynamicTree`]).
 
+pub mod acceptance;
 mod choices;
 mod dynamic;
 pub mod sampling;

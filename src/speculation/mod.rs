@@ -1,8 +1,8 @@
 //! Speculation and the choice of tokens: the same logits give the same token on every executor.
 //!
 //! A draft proposes a [`Tree`] of candidate tokens, the target computes all of its rows in one call, and an
-//! acceptance rule walks it from the root. Trees have a fixed shape ([`Choices`], found by [`TreeSearch`]) or grow
-//! by the draft's own probabilities ([`DynamicTree`]).
+//! acceptance rule ([`acceptance::Acceptance`]) walks it from the root. Trees have a fixed shape ([`Choices`], found by
+//! [`TreeSearch`]) or grow by the draft's own probabilities ([`DynamicTree`]).
 
 pub mod acceptance;
 mod choices;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 prop_compose! {
     /// Any tree: a parent and a probability for each node; scores fall along paths, with many ties.
-    pub(crate) fn any_tree()(
+    fn any_tree()(
         root in 0u32..1000,
         nodes in prop::collection::vec((any::<prop::sample::Index>(), 0u32..5, 0u32..4), 0..80),
     ) -> Tree {

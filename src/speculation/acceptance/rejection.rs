@@ -16,7 +16,9 @@ pub enum Verdict {
 ///
 /// `q` are the draft's probabilities over the target's vocabulary, up to a common factor; `position` is where the
 /// children stand in the sequence, `node` the index of their parent in its tree. Noise comes from Philox's stream
-/// [`philox::DRAFT`]. The result is (token, its probability given that the earlier ones are taken); tokens without
+/// [`philox::DRAFT`]. A later round may draw again for a node that no round decided on; nothing was emitted by it.
+///
+/// The result is (token, its probability given that the earlier ones are taken); tokens without
 /// probability are not drawn, so there may be fewer than `count`.
 pub fn draw_children(
     q: &[f32],
@@ -86,15 +88,16 @@ impl Ord for Ordered {
 /// itself. Over the draws of children and of this function the token is distributed as p, exactly.
 ///
 /// - `p`: the target's probabilities after all filters ([`crate::speculation::sampling::Sampler::probabilities`]),
-///   [vocab_size], sum 1. Afterwards what is left of them.
-/// - `q`: what [`draw_children`] was given, with one `temperature` and the like of its own; any factor.
+///   `[vocab_size]`, sum 1. Afterwards what is left of them.
+/// - `q`: exactly what [`draw_children`] was given. Any draft will do, at any temperature and with any filters of its
+///   own: they change how often it is accepted, not what is emitted.
 /// - `children`: the tokens that it drew, all of them, in its order.
 /// - `position`: where the children stand. Decisions come from Philox's stream [`philox::ACCEPTANCE`], and the residual
 ///   token from the noise by which a plain choice at that position is made.
 ///
 /// # Errors
-/// If p and q differ in length or p has no weight, or a child is past the vocabulary, there twice, or one that the
-/// draft cannot draw.
+/// If p and q differ in length or hold what is no probability, p has no weight, or a child is past the vocabulary, there
+/// twice, or one that the draft cannot draw.
 pub fn verify(
     p: &mut [f32],
     q: &[f32],
@@ -122,10 +125,10 @@ pub fn verify(
         || keys.extend(p.iter().map(|&p| math::log(p))),
     );
     philox::add_gumbel(seed, position, &mut keys);
-    let first = (0u32..)
+    let best = (0u32..)
         .zip(keys)
         .reduce(|best, other| if other.1 > best.1 { other } else { best });
-    Ok(Verdict::Residual(first.map_or(0, |(token, _)| token)))
+    Ok(Verdict::Residual(best.map_or(0, |(token, _)| token)))
 }
 
 fn check(p: &[f32], q: &[f32], children: &[u32]) -> Result<()> {
@@ -137,13 +140,15 @@ fn check(p: &[f32], q: &[f32], children: &[u32]) -> Result<()> {
             q.len()
         ));
     }
+    let is_probability = |&value: &f32| (0.0..=f32::MAX).contains(&value);
+    if !p.iter().all(is_probability) || !q.iter().all(is_probability) {
+        return fail("probabilities of a target or a draft that are negative or no numbers".into());
+    }
     if !p.iter().any(|&p| p > 0.0) {
         return fail("a target without a token of positive probability".into());
     }
     for (index, &child) in children.iter().enumerate() {
-        if q.get(child as usize)
-            .is_none_or(|&q| !(q > 0.0 && q.is_finite()))
-        {
+        if q.get(child as usize).is_none_or(|&q| q == 0.0) {
             return fail(format!(
                 "child {index}, token {child}, is none that the draft can draw"
             ));

@@ -56,7 +56,7 @@ impl TypicalParams {
         Ok(())
     }
 
-    /// The longest accepted path of a tree. `logits` gives the target's logits of a node, [vocab_size]; it is asked
+    /// The longest accepted path of a tree. `logits` gives the target's logits of a node, `[vocab_size]`; it is asked
     /// only about accepted nodes. Of accepted nodes equally deep the one with the largest sum of ln p along its path
     /// wins, then the one that comes first in the rows of [`Tree::retrieve_indices`].
     ///

@@ -73,7 +73,7 @@ impl Sampler {
         Ok(self.draw(position))
     }
 
-    /// The distribution that [`Sampler::choose`] samples, [vocab_size]: after penalties, bias, mask, temperature and
+    /// The distribution that [`Sampler::choose`] samples, `[vocab_size]`: after penalties, bias, mask, temperature and
     /// filters. f32; the sum is 1 up to rounding, and tokens that are filtered out have exactly 0. A greedy choice
     /// is certain: its token has 1.
     ///

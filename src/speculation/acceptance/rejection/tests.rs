@@ -261,8 +261,10 @@ fn refusals() {
             .to_string()
     };
     assert!(error(&[1.0, 0.0], &[1.0], &[0]).contains("2 probabilities of a target met 1"));
-    assert!(error(&[0.0, f32::NAN], &[1.0, 0.0], &[0]).contains("positive probability"));
+    assert!(error(&[0.0, 0.0], &[1.0, 0.0], &[0]).contains("positive probability"));
     assert!(error(&[1.0, 0.0], &[1.0, 0.0], &[1]).contains("token 1, is none"));
     assert!(error(&[1.0, 0.0], &[1.0, 0.0], &[2]).contains("token 2, is none"));
     assert!(error(&[1.0, 0.0], &[0.5, 0.5], &[1, 1]).contains("child 1 repeats token 1"));
+    assert!(error(&[1.0, f32::NAN], &[1.0, 0.0], &[0]).contains("no numbers"));
+    assert!(error(&[1.0, 0.0], &[1.0, -0.5], &[0]).contains("negative"));
 }

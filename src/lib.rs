@@ -30,6 +30,7 @@
 //! Spans `load`, `prefill` (level info) and `step` (level debug) go to whatever [`tracing`] subscriber there is.
 
 pub mod checkpoint;
+pub mod draft;
 pub mod engine;
 mod error;
 pub mod host;

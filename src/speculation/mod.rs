@@ -1,3 +1,17 @@
 //! Speculation and the choice of tokens: the same logits give the same token on every executor.
+//!
+//! A draft proposes a [`Tree`] of candidate tokens, the target computes all of its rows in one call, and an
+//! acceptance rule ([`acceptance::Acceptance`]) walks it from the root. Trees have a fixed shape ([`Choices`], found by
+//! [`TreeSearch`]) or grow by the draft's own probabilities ([`DynamicTree`]).
 
+pub mod acceptance;
+mod choices;
+mod dynamic;
 pub mod sampling;
+mod tree;
+mod tree_search;
+
+pub use choices::Choices;
+pub use dynamic::{DynamicTree, FrontierNode, Record};
+pub use tree::Tree;
+pub use tree_search::{TreeSearch, expected_accept_len};

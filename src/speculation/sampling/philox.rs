@@ -1,13 +1,17 @@
 //! Philox4x32-10 (Salmon et al., 2011): randomness as a pure function of a counter and a key.
 //!
-//! The key is the seed (low word first), the counter is [position, token / 4, stream, 0], and word token % 4
-//! of the result belongs to the token. So a draw depends on (seed, position, token) alone: not on who draws,
-//! in which order, or how often.
+//! The key is the seed (low word first), the counter is [position, token / 4, stream, node], and word token % 4
+//! of the result belongs to the token; the node is that of a tree for drafts, and 0 otherwise. So a draw depends on
+//! (seed, position, token, stream, node) alone: not on who draws, in which order, or how often.
 
 use super::math;
 
 /// Stream of the draws that choose tokens. Other uses of a seed take other streams.
 pub const CHOICE: u32 = 0;
+/// Stream of the draws that choose the tokens of a sampled draft.
+pub const DRAFT: u32 = 1;
+/// Stream of the draws that accept or reject the tokens of a sampled draft.
+pub const ACCEPTANCE: u32 = 2;
 
 /// Ten rounds of Philox4x32.
 #[inline(always)]
@@ -33,9 +37,9 @@ pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 
 /// The four words of tokens `4 * group ..  4 * group + 4`.
 #[inline(always)]
-fn words(seed: u64, position: u32, group: u32) -> [u32; 4] {
+fn words(seed: u64, position: u32, group: u32, stream: u32, node: u32) -> [u32; 4] {
     philox4x32_10(
-        [position, group, CHOICE, 0],
+        [position, group, stream, node],
         [seed as u32, (seed >> 32) as u32],
     )
 }
@@ -52,13 +56,18 @@ fn unit(word: u32) -> f32 {
 
 /// Uniform in (0, 1).
 pub fn uniform(seed: u64, position: u32, token: u32) -> f32 {
-    unit(words(seed, position, token / 4)[token as usize % 4])
+    unit(words(seed, position, token / 4, CHOICE, 0)[token as usize % 4])
+}
+
+/// Uniform in (0, 1), of stream [`ACCEPTANCE`]: decides on draft token number `index` at `position`.
+pub fn acceptance_uniform(seed: u64, position: u32, index: u32) -> f32 {
+    unit(words(seed, position, index / 4, ACCEPTANCE, 0)[index as usize % 4])
 }
 
 /// Standard Gumbel noise, -log(-log(u)), of u = 1 - [`uniform`]: large noise comes from small numbers, of
 /// which f32 has many. Between -2.8 and 22.2.
 pub fn gumbel(seed: u64, position: u32, token: u32) -> f32 {
-    noise(words(seed, position, token / 4)[token as usize % 4])
+    noise(words(seed, position, token / 4, CHOICE, 0)[token as usize % 4])
 }
 
 #[inline(always)]
@@ -68,6 +77,18 @@ fn noise(word: u32) -> f32 {
 
 /// Adds [`gumbel`] of (seed, position, i) to `scores[i]`, for tokens 0, 1, 2...
 pub fn add_gumbel(seed: u64, position: u32, scores: &mut [f32]) {
+    add_noise(scores, |group| words(seed, position, group, CHOICE, 0));
+}
+
+/// Adds Gumbel noise of stream [`DRAFT`] for children of `node` that stand at `position` to the scores of tokens
+/// 0, 1, 2...
+pub fn add_draft_gumbel(seed: u64, position: u32, node: u32, scores: &mut [f32]) {
+    add_noise(scores, |group| words(seed, position, group, DRAFT, node));
+}
+
+/// Adds noise of the words of group i to scores 4 i to 4 i + 3.
+#[inline(always)]
+fn add_noise(scores: &mut [f32], words: impl Fn(u32) -> [u32; 4]) {
     math::wide(
         #[inline(always)]
         || {
@@ -75,7 +96,7 @@ pub fn add_gumbel(seed: u64, position: u32, scores: &mut [f32]) {
             let mut draws = [0u32; 64];
             for (block, scores) in scores.chunks_mut(64).enumerate() {
                 for (i, four) in draws.chunks_exact_mut(4).enumerate() {
-                    four.copy_from_slice(&words(seed, position, (block * 16 + i) as u32));
+                    four.copy_from_slice(&words((block * 16 + i) as u32));
                 }
                 for (score, &word) in scores.iter_mut().zip(&draws) {
                     *score += noise(word);
@@ -121,6 +142,24 @@ mod tests {
                 (0.0 + gumbel(7, 11, token as u32)).to_bits()
             );
         }
+    }
+
+    #[test]
+    fn streams_differ() {
+        let drawn = |node: u32| {
+            let mut row = vec![0.0f32; 100];
+            add_draft_gumbel(7, 11, node, &mut row);
+            row.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let mut choice = vec![0.0f32; 100];
+        add_gumbel(7, 11, &mut choice);
+        let choice: Vec<u32> = choice.into_iter().map(f32::to_bits).collect();
+        assert_eq!(drawn(1), drawn(1));
+        let differing = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+        assert!(differing(&drawn(0), &choice) > 90);
+        assert!(differing(&drawn(0), &drawn(1)) > 90);
+        assert_ne!(acceptance_uniform(7, 11, 0), uniform(7, 11, 0));
+        assert_ne!(acceptance_uniform(7, 11, 0), acceptance_uniform(7, 11, 1));
     }
 
     #[test]

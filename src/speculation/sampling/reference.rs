@@ -104,6 +104,77 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    /// Of what the definition keeps, softmax in f64; exactly 0 elsewhere.
+    #[test]
+    fn probabilities_are_their_definition(
+        logits in prop::collection::vec(prop_oneof![-20.0f32..20.0, (-8i32..8).prop_map(|l| l as f32 / 2.0)], 20..260),
+        params in params(),
+        allowed in prop::option::of(prop::collection::vec(any::<bool>(), 260)),
+    ) {
+        let mask = allowed.map(|allowed| {
+            let tokens = (0..logits.len() as u32).filter(|&i| allowed[i as usize]);
+            TokenMask::from_tokens(logits.len(), tokens).unwrap()
+        });
+        let mut sampler = Sampler::new(params.clone(), logits.len()).unwrap();
+        let (counts, mut out) = (TokenCounts::default(), vec![7.0; 3]);
+        let got = sampler.probabilities(&logits, &counts, mask.as_ref(), &mut out);
+        let kept = kept(&logits, &params, mask.as_ref());
+        prop_assert_eq!(got.is_err(), kept.is_empty());
+        if !kept.is_empty() {
+            let total: f64 = kept.iter().map(|&(_, score)| f64::from(score).exp()).sum();
+            let mut expected = vec![0.0; logits.len()];
+            for &(token, score) in &kept {
+                expected[token as usize] = f64::from(score).exp() / total;
+            }
+            prop_assert_eq!(out.len(), logits.len());
+            for (&got, &expected) in out.iter().zip(&expected) {
+                prop_assert!((f64::from(got) - expected).abs() < 1e-6, "{got} for {expected}");
+                prop_assert!(expected > 0.0 || got == 0.0);
+            }
+            // Scores below -80 may round to a probability of 0.
+            if kept.iter().all(|&(_, score)| score > -80.0) {
+                let choice = sampler.choose(&logits, 0, &counts, mask.as_ref()).unwrap();
+                prop_assert_eq!(out.iter().filter(|&&p| p > 0.0).count(), choice.kept);
+            }
+        }
+    }
+}
+
+#[test]
+fn probabilities_of_penalties_and_greedy() {
+    let params = SamplingParams {
+        repetition_penalty: 2.0,
+        frequency_penalty: 0.5,
+        logit_bias: vec![(3, f32::NEG_INFINITY)],
+        ..Default::default()
+    };
+    let mut counts = TokenCounts::new(&[0], -1);
+    counts.push(1);
+    let logits = [2.0, 2.0, 1.0, 9.0];
+    let mut out = Vec::new();
+    let mut sampler = Sampler::new(params, 4).unwrap();
+    sampler
+        .probabilities(&logits, &counts, None, &mut out)
+        .unwrap();
+    let weights = [1.0f64, 0.5, 1.0].map(f64::exp);
+    for (&got, weight) in out.iter().zip(weights) {
+        assert!((f64::from(got) - weight / weights.iter().sum::<f64>()).abs() < 1e-6);
+    }
+    assert_eq!(out[3], 0.0);
+    let mut greedy = Sampler::new(SamplingParams::greedy(), 4).unwrap();
+    greedy
+        .probabilities(&[1.0, 5.0, 5.0, f32::NAN], &counts, None, &mut out)
+        .unwrap();
+    assert_eq!(out, [0.0, 1.0, 0.0, 0.0]);
+    assert!(
+        greedy
+            .probabilities(&logits[..3], &counts, None, &mut out)
+            .is_err()
+    );
+}
+
 fn sample(logits: &[f32], params: SamplingParams, positions: u32) -> Vec<u32> {
     let mut sampler = Sampler::new(params, logits.len()).unwrap();
     let counts = TokenCounts::default();
@@ -155,9 +226,16 @@ fn samples_fit_the_distribution() {
         for token in sample(&logits, params.clone(), DRAWS) {
             seen[token as usize] += 1;
         }
+        let mut probabilities = Vec::new();
+        Sampler::new(params.clone(), logits.len())
+            .unwrap()
+            .probabilities(&logits, &TokenCounts::default(), None, &mut probabilities)
+            .unwrap();
         let mut chi_square = 0.0;
         for &(token, score) in &kept {
-            let expected = f64::from(DRAWS) * f64::from(score).exp() / total;
+            let probability = f64::from(score).exp() / total;
+            assert!((f64::from(probabilities[token as usize]) - probability).abs() < 1e-6);
+            let expected = f64::from(DRAWS) * probability;
             chi_square += (f64::from(seen[token as usize]) - expected).powi(2) / expected;
             seen[token as usize] = 0;
         }

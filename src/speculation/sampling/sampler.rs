@@ -64,6 +64,65 @@ impl Sampler {
         counts: &TokenCounts,
         mask: Option<&TokenMask>,
     ) -> Result<Choice> {
+        let largest = self.adjust(logits, counts, mask)?;
+        if self.params.is_greedy() {
+            let token = self.first(largest);
+            return Ok(Choice { token, kept: 1 });
+        }
+        self.score(largest);
+        Ok(self.draw(position))
+    }
+
+    /// The distribution that [`Sampler::choose`] samples, `[vocab_size]`: after penalties, bias, mask, temperature and
+    /// filters. f32; the sum is 1 up to rounding, and tokens that are filtered out have exactly 0. A greedy choice
+    /// is certain: its token has 1.
+    ///
+    /// # Errors
+    /// As [`Sampler::choose`].
+    pub fn probabilities(
+        &mut self,
+        logits: &[f32],
+        counts: &TokenCounts,
+        mask: Option<&TokenMask>,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let largest = self.adjust(logits, counts, mask)?;
+        out.clear();
+        out.resize(self.vocab_size, 0.0);
+        if self.params.is_greedy() {
+            out[self.first(largest) as usize] = 1.0;
+            return Ok(());
+        }
+        self.score(largest);
+        if self.filter() {
+            for candidate in &self.kept {
+                out[candidate.token() as usize] = math::exp(candidate.score);
+            }
+        } else {
+            let scores = &self.scores;
+            math::wide(
+                #[inline(always)]
+                || {
+                    for (weight, &score) in out.iter_mut().zip(scores) {
+                        *weight = math::exp(score);
+                    }
+                },
+            );
+        }
+        // In fixed point, so that no order of summation can change a bit. The largest weight is 1.
+        let sum: u64 = out.iter().map(|&weight| nucleus::fixed_point(weight)).sum();
+        let sum = sum as f32 / nucleus::fixed_point(1.0) as f32;
+        out.iter_mut().for_each(|weight| *weight /= sum);
+        Ok(())
+    }
+
+    /// Fills the logits with what is left of them after penalties, bias and mask, and returns the largest.
+    fn adjust(
+        &mut self,
+        logits: &[f32],
+        counts: &TokenCounts,
+        mask: Option<&TokenMask>,
+    ) -> Result<f32> {
         if logits.len() != self.vocab_size {
             return Err(Error::Invalid(format!(
                 "{} logits for a vocabulary of {} tokens",
@@ -87,16 +146,13 @@ impl Sampler {
                     .into(),
             ));
         }
-        if self.params.is_greedy() {
-            let token = self
-                .logits
-                .iter()
-                .position(|&logit| logit == largest)
-                .unwrap_or(0) as u32;
-            return Ok(Choice { token, kept: 1 });
-        }
-        self.score(largest);
-        Ok(self.draw(position))
+        Ok(largest)
+    }
+
+    /// The first token with this logit.
+    fn first(&self, logit: f32) -> u32 {
+        let first = self.logits.iter().position(|&other| other == logit);
+        first.unwrap_or(0) as u32
     }
 
     /// Fills the scores.
@@ -121,12 +177,12 @@ impl Sampler {
         );
     }
 
-    /// Filters the scores and takes the largest with noise.
-    fn draw(&mut self, position: u32) -> Choice {
+    /// Fills the candidates with what the filters keep. False: there is no filter, all scores stay.
+    fn filter(&mut self) -> bool {
         let &mut Sampler {
             ref params,
             ref logits,
-            ref mut scores,
+            ref scores,
             ref mut weights,
             ref mut kept,
             ..
@@ -134,14 +190,7 @@ impl Sampler {
         let cuts_k = params.top_k > 0 && params.top_k < scores.len();
         let cuts_p = params.top_p < 1.0;
         if !cuts_k && !cuts_p && params.min_p == 0.0 {
-            let kept = scores
-                .iter()
-                .filter(|&&score| score > f32::NEG_INFINITY)
-                .count();
-            return Choice {
-                token: noisy_best(scores, params.seed, position),
-                kept,
-            };
+            return false;
         }
         match (cuts_k, cuts_p) {
             (true, _) => nucleus::top_k(logits, scores, params.top_k, kept),
@@ -153,6 +202,28 @@ impl Sampler {
         }
         if params.min_p > 0.0 && (cuts_k || cuts_p) {
             nucleus::min_p_of(kept, params.min_p);
+        }
+        true
+    }
+
+    /// Filters the scores and takes the largest with noise.
+    fn draw(&mut self, position: u32) -> Choice {
+        let filtered = self.filter();
+        let &mut Sampler {
+            ref params,
+            ref mut scores,
+            ref kept,
+            ..
+        } = self;
+        if !filtered {
+            let kept = scores
+                .iter()
+                .filter(|&&score| score > f32::NEG_INFINITY)
+                .count();
+            return Choice {
+                token: noisy_best(scores, params.seed, position),
+                kept,
+            };
         }
         // Noise for a whole row in vectors costs less than for an eighth of it token by token.
         if kept.len() > scores.len() / 8 {

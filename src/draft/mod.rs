@@ -1,0 +1,3 @@
+//! Drafts: what proposes the tokens that the target verifies.
+
+pub mod ngram;

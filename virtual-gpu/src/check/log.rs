@@ -349,6 +349,32 @@ impl Log {
         last: &mut Last,
         found: &mut Option<Found>,
     ) {
+        // Granules are mostly equal, and four are compared like one.
+        let (fours, rest) = words.as_chunks_mut::<4>();
+        let mut at = first;
+        for four in fours {
+            if four
+                .iter()
+                .fold(true, |same, granule| same & (*granule == last.from))
+            {
+                *four = [last.to; 4];
+            } else {
+                self.each(four, at, number, context, last, found);
+            }
+            at += 4;
+        }
+        self.each(rest, at, number, context, last, found);
+    }
+
+    fn each(
+        &mut self,
+        words: &mut [Granule],
+        first: u64,
+        number: u32,
+        context: &Context,
+        last: &mut Last,
+        found: &mut Option<Found>,
+    ) {
         let Last { mut from, mut to } = *last;
         for (at, granule) in words.iter_mut().enumerate() {
             if *granule == from {

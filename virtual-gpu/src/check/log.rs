@@ -351,31 +351,33 @@ impl Log {
     ) {
         // Granules are mostly equal, and four are compared like one.
         let (fours, rest) = words.as_chunks_mut::<4>();
-        let mut at = first;
+        let (mut at, mut step) = (first, *last);
         for four in fours {
-            if four
-                .iter()
-                .fold(true, |same, granule| same & (*granule == last.from))
-            {
-                *four = [last.to; 4];
+            let equal = |same, granule: &Granule| same & (*granule == step.from);
+            if four.iter().fold(true, equal) {
+                *four = [step.to; 4];
             } else {
-                self.each(four, at, number, context, last, found);
+                step = self.each(four, at, number, context, step, found);
             }
             at += 4;
         }
-        self.each(rest, at, number, context, last, found);
+        if !rest.is_empty() {
+            step = self.each(rest, at, number, context, step, found);
+        }
+        *last = step;
     }
 
+    /// As `sweep`, one granule after the other.
     fn each(
         &mut self,
         words: &mut [Granule],
         first: u64,
         number: u32,
         context: &Context,
-        last: &mut Last,
+        last: Last,
         found: &mut Option<Found>,
-    ) {
-        let Last { mut from, mut to } = *last;
+    ) -> Last {
+        let Last { mut from, mut to } = last;
         for (at, granule) in words.iter_mut().enumerate() {
             if *granule == from {
                 *granule = to;
@@ -400,7 +402,7 @@ impl Log {
                 });
             }
         }
-        *last = Last { from, to };
+        Last { from, to }
     }
 
     /// Makes access `number` at some bytes of the word at `address`.

@@ -11,6 +11,7 @@ pub(crate) struct Shadow {
 
 impl Shadow {
     /// The granules from `word` to the end of its page, at most `most`.
+    #[inline]
     pub fn words(&mut self, word: u64, most: u64) -> &mut [Granule] {
         let (page, at) = (word as usize / PAGE, word as usize % PAGE);
         if self.pages.len() <= page {

@@ -349,7 +349,35 @@ impl Log {
         last: &mut Last,
         found: &mut Option<Found>,
     ) {
-        let Last { mut from, mut to } = *last;
+        // Granules are mostly equal, and four are compared like one.
+        let (fours, rest) = words.as_chunks_mut::<4>();
+        let (mut at, mut step) = (first, *last);
+        for four in fours {
+            let equal = |same, granule: &Granule| same & (*granule == step.from);
+            if four.iter().fold(true, equal) {
+                *four = [step.to; 4];
+            } else {
+                step = self.each(four, at, number, context, step, found);
+            }
+            at += 4;
+        }
+        if !rest.is_empty() {
+            step = self.each(rest, at, number, context, step, found);
+        }
+        *last = step;
+    }
+
+    /// As `sweep`, one granule after the other.
+    fn each(
+        &mut self,
+        words: &mut [Granule],
+        first: u64,
+        number: u32,
+        context: &Context,
+        last: Last,
+        found: &mut Option<Found>,
+    ) -> Last {
+        let Last { mut from, mut to } = last;
         for (at, granule) in words.iter_mut().enumerate() {
             if *granule == from {
                 *granule = to;
@@ -374,7 +402,7 @@ impl Log {
                 });
             }
         }
-        *last = Last { from, to };
+        Last { from, to }
     }
 
     /// Makes access `number` at some bytes of the word at `address`.

@@ -1,5 +1,6 @@
 //! State of every byte of an allocation: has somebody written it, and is an asynchronous copy still writing it?
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Initialised and pending bits of one allocation.
@@ -8,8 +9,10 @@ pub struct ByteState {
     len: usize,
     initialised: Bits,
     pending: Bits,
-    /// Copies in flight; few, so a list.
-    copies: Vec<(Range<usize>, u64)>,
+    /// What each copy in flight still has to write.
+    copies: BTreeMap<u64, Vec<Range<usize>>>,
+    /// Whether two copies in flight may write the same byte.
+    overlaps: bool,
 }
 
 impl ByteState {
@@ -19,7 +22,8 @@ impl ByteState {
             len,
             initialised: Bits::new(len, initialised),
             pending: Bits::new(len, false),
-            copies: Vec::new(),
+            copies: BTreeMap::new(),
+            overlaps: false,
         }
     }
 
@@ -67,32 +71,36 @@ impl ByteState {
     pub fn set_pending(&mut self, range: Range<usize>, id: u64) {
         let range = self.clip(range);
         if !range.is_empty() {
+            self.overlaps |= self.pending.first(range.clone(), true).is_some();
             self.pending.set(range.clone());
-            self.copies.push((range, id));
+            self.copies.entry(id).or_default().push(range);
         }
     }
 
     /// Copy `id` has written `range`. Bytes that another copy still has to write stay pending.
     pub fn clear_pending(&mut self, range: Range<usize>, id: u64) {
         let range = self.clip(range);
+        let Some(parts) = self.copies.get_mut(&id) else {
+            return;
+        };
         let mut rest = Vec::new();
-        self.copies.retain(|(copy, owner)| {
-            let hit = *owner == id && copy.start < range.end && range.start < copy.end;
+        parts.retain(|part| {
+            let hit = part.start < range.end && range.start < part.end;
             if hit {
-                rest.extend(
-                    [copy.start..range.start, range.end..copy.end]
-                        .into_iter()
-                        .filter(|r| r.start < r.end),
-                );
+                self.pending.clear(common(part, &range));
+                let outside = [part.start..range.start, range.end..part.end];
+                rest.extend(outside.into_iter().filter(|r| r.start < r.end));
             }
             !hit
         });
-        self.copies.extend(rest.into_iter().map(|r| (r, id)));
-        self.pending.clear(range.clone());
-        for (copy, _) in &self.copies {
-            let (start, end) = (copy.start.max(range.start), copy.end.min(range.end));
-            if start < end {
-                self.pending.set(start..end);
+        parts.extend(rest);
+        if parts.is_empty() {
+            self.copies.remove(&id);
+        }
+        self.overlaps &= !self.copies.is_empty();
+        if self.overlaps {
+            for part in self.copies.values().flatten() {
+                self.pending.set(common(part, &range));
             }
         }
     }
@@ -105,8 +113,13 @@ impl ByteState {
         let at = self.pending.first(self.clip(range), true)?;
         self.copies
             .iter()
-            .find(|(copy, _)| copy.contains(&at))
-            .map(|(_, id)| (at, *id))
+            .find(|(_, parts)| parts.iter().any(|part| part.contains(&at)))
+            .map(|(id, _)| (at, *id))
+    }
+
+    /// Whether a copy still has to write some of `range`.
+    pub fn is_pending(&self, range: Range<usize>) -> bool {
+        self.pending.first(self.clip(range), true).is_some()
     }
 
     /// Whether any copy is in flight.
@@ -118,6 +131,10 @@ impl ByteState {
         let end = range.end.min(self.len);
         range.start.min(end)..end
     }
+}
+
+fn common(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -142,6 +159,7 @@ impl Bits {
         });
     }
 
+    #[inline]
     fn first(&self, range: Range<usize>, value: bool) -> Option<usize> {
         let flip = if value { 0 } else { u64::MAX };
         let mut found = None;
@@ -165,19 +183,15 @@ fn for_words(range: Range<usize>, mut visit: impl FnMut(usize, u64) -> bool) {
     let (first, last) = (range.start / 64, (range.end - 1) / 64);
     let head = u64::MAX << (range.start % 64);
     let tail = u64::MAX >> (63 - (range.end - 1) % 64);
-    if first == last {
-        visit(first, head & tail);
-        return;
-    }
-    if !visit(first, head) {
-        return;
-    }
-    for word in first + 1..last {
-        if !visit(word, u64::MAX) {
+    let mut word = first;
+    let mut mask = head;
+    while word < last {
+        if !visit(word, mask) {
             return;
         }
+        (word, mask) = (word + 1, u64::MAX);
     }
-    visit(last, tail);
+    visit(last, mask & tail);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From the addresses of a warp's lanes to bytes of the host.
 
 use super::inst::Flow;
+use super::lanes::lanes_where;
 use super::machine::{Lanes, Machine};
 use super::row::{FULL, LANES};
 use crate::check::finding::{FindingKind, MemorySpace};
@@ -83,12 +84,10 @@ impl Machine<'_> {
     ) -> Result<Located, Flow> {
         let first = addresses[self.mask.trailing_zeros() as usize];
         if first & (align as u64 - 1) == 0 {
-            let mut linear = self.mask == FULL;
-            let mut uniform = true;
-            for lane in 0..LANES {
-                linear &= addresses[lane] == first.wrapping_add((lane * bytes) as u64);
-                uniform &= addresses[lane] == first || self.mask >> lane & 1 == 0;
-            }
+            let linear = self.mask == FULL
+                && lanes_where(|lane| addresses[lane] == first.wrapping_add((lane * bytes) as u64))
+                    == FULL;
+            let uniform = lanes_where(|lane| addresses[lane] == first) | !self.mask == FULL;
             if linear && let Some(found) = self.bytes_at::<SPACE>(first, bytes * LANES, access) {
                 return Ok(Located::Linear(found));
             }
@@ -98,8 +97,42 @@ impl Machine<'_> {
             {
                 return Ok(Located::Uniform(found));
             }
+            if SPACE != space::LOCAL
+                && let Some(lanes) = self.near::<SPACE>(addresses, bytes, align, access)
+            {
+                return Ok(Located::Scattered(lanes));
+            }
         }
         self.scattered::<SPACE>(addresses, bytes, align, access)
+    }
+
+    /// The bytes of lanes that all are in one allocation, found at once.
+    #[inline(always)]
+    fn near<const SPACE: u8>(
+        &mut self,
+        addresses: &[u64; LANES],
+        bytes: usize,
+        align: usize,
+        access: Use,
+    ) -> Option<[*mut u8; LANES]> {
+        let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
+        for lane in 0..LANES {
+            let active = 0u64.wrapping_sub(u64::from(self.mask >> lane & 1));
+            let address = addresses[lane];
+            low = low.min(address | !active);
+            high = high.max(address & active);
+            bits |= address & active;
+        }
+        if bits & (align as u64 - 1) != 0 {
+            return None;
+        }
+        let span = usize::try_from(high - low).ok()?.checked_add(bytes)?;
+        let first = self.bytes_at::<SPACE>(low, span, access)?;
+        let mut found = [std::ptr::null_mut(); LANES];
+        for lane in 0..LANES {
+            found[lane] = first.wrapping_add(addresses[lane].wrapping_sub(low) as usize);
+        }
+        Some(found)
     }
 
     #[inline(never)]

@@ -23,9 +23,9 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The group to which copies of `lane` belong now.
-    pub fn current(&self, lane: usize) -> u32 {
-        self.closed[lane]
+    /// The groups to which copies of the lanes belong now.
+    pub fn current(&self) -> &[u32; LANES] {
+        &self.closed
     }
 
     /// `lanes` close their group.
@@ -134,7 +134,7 @@ impl Request {
 #[derive(Clone, Debug, Default)]
 pub struct Copies {
     /// Requests with lanes that nobody has waited for, the oldest first.
-    pub queue: Vec<Request>,
+    pub queue: VecDeque<Request>,
     /// The groups.
     pub groups: Groups,
 }
@@ -169,7 +169,7 @@ mod tests {
         groups.close(0xffff);
         groups.close(0xffff_0000);
         groups.close(0xffff);
-        assert_eq!((groups.current(0), groups.current(31)), (2, 1));
+        assert_eq!((groups.current()[0], groups.current()[31]), (2, 1));
         groups.wait(0xffff_0000, 0);
         assert_eq!(groups.complete(u32::MAX), 0);
         groups.wait(0xffff, 1);

@@ -1,6 +1,7 @@
 //! Decoded instructions.
 
 use super::machine::Machine;
+use super::registers::Registers;
 use super::row::Slot;
 
 /// What an instruction does to the flow of its fragment.
@@ -19,9 +20,16 @@ pub enum Flow {
 /// The code of an instruction.
 ///
 /// # Safety
-/// The instruction's slots, predicates and index of extra data are those of the program whose registers and constants
-/// the machine points at, and the processor has the instruction set that the code was compiled for.
-pub type Handler = unsafe fn(&mut Machine<'_>, &Inst) -> Flow;
+/// To call either function: the instruction's slots, predicates and index of extra data are those of the program whose
+/// registers and constants the machine points at, and the processor has the instruction set that the code was compiled
+/// for.
+#[derive(Clone, Copy)]
+pub struct Handler {
+    /// Runs the instruction for the lanes in the machine's mask.
+    pub run: unsafe fn(&mut Machine<'_>, &Inst) -> Flow,
+    /// Runs it for all lanes: where it does nothing but compute registers from registers.
+    pub full: Option<unsafe fn(Registers, &Inst)>,
+}
 
 /// A predicate register by its index; index 0 is always true and never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +46,7 @@ impl Predicate {
 #[derive(Clone, Copy)]
 pub struct Inst {
     /// Its code.
-    pub run: Handler,
+    pub handler: Handler,
     /// Destination.
     pub d: Slot,
     /// First source.
@@ -65,9 +73,25 @@ pub struct Inst {
     pub guarded: bool,
     /// Further flags of one opcode.
     pub flags: u8,
+    /// Instructions from here on that have no guard and compute registers from registers; this one, if it does, is the
+    /// first of them.
+    pub straight: u16,
 }
 
 impl Inst {
+    /// Fills in how many instructions follow each other straight.
+    pub fn mark_straight(code: &mut [Inst]) {
+        let mut straight = 0u16;
+        for inst in code.iter_mut().rev() {
+            straight = if inst.handler.full.is_some() && !inst.guarded {
+                straight.saturating_add(1)
+            } else {
+                0
+            };
+            inst.straight = straight;
+        }
+    }
+
     /// The slot that the immediate stands for: a fourth source.
     #[inline(always)]
     pub fn extra_slot(&self) -> Slot {

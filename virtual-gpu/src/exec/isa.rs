@@ -2,6 +2,9 @@
 
 use super::inst::{Flow, Handler, Inst};
 use super::machine::Machine;
+use super::registers::Registers;
+use super::row::FULL;
+use std::marker::PhantomData;
 
 /// The code of an instruction, before the choice of an instruction set. Implementations are `#[inline(always)]`, so
 /// that they are compiled anew in each of the functions below.
@@ -11,6 +14,26 @@ pub trait Code: 'static {
     /// # Safety
     /// As for [`Handler`].
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow;
+}
+
+/// Code that computes registers from registers and does nothing else.
+pub trait LaneCode: 'static {
+    /// Computes the lanes in `mask`, which are all lanes if `WHOLE`.
+    ///
+    /// # Safety
+    /// As for [`Handler`].
+    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst);
+}
+
+struct Masked<C>(PhantomData<C>);
+
+impl<C: LaneCode> Code for Masked<C> {
+    #[inline(always)]
+    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        // SAFETY: passed on.
+        unsafe { C::run::<false>(machine.registers, machine.mask, inst) };
+        Flow::Next
+    }
 }
 
 unsafe fn portable<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
@@ -23,6 +46,18 @@ unsafe fn portable<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
 unsafe fn avx2<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     // SAFETY: passed on.
     unsafe { C::run(machine, inst) }
+}
+
+unsafe fn portable_full<C: LaneCode>(registers: Registers, inst: &Inst) {
+    // SAFETY: passed on.
+    unsafe { C::run::<true>(registers, FULL, inst) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn avx2_full<C: LaneCode>(registers: Registers, inst: &Inst) {
+    // SAFETY: passed on.
+    unsafe { C::run::<true>(registers, FULL, inst) }
 }
 
 /// Whether the vector code can run here.
@@ -45,7 +80,29 @@ pub fn has_avx2() -> bool {
 pub fn handler<C: Code>() -> Handler {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
-        return avx2::<C>;
+        return Handler {
+            run: avx2::<C>,
+            full: None,
+        };
     }
-    portable::<C>
+    Handler {
+        run: portable::<C>,
+        full: None,
+    }
+}
+
+/// The best handler of code on registers alone.
+pub fn lane_handler<C: LaneCode>() -> Handler {
+    let masked = handler::<Masked<C>>();
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        return Handler {
+            full: Some(avx2_full::<C>),
+            ..masked
+        };
+    }
+    Handler {
+        full: Some(portable_full::<C>),
+        ..masked
+    }
 }

@@ -1,9 +1,9 @@
 //! Handlers made of a function on one lane.
 
-use super::inst::{Flow, Handler, Inst, Predicate};
-use super::isa::{Code, handler};
-use super::machine::Machine;
-use super::row::{FULL, Slot};
+use super::inst::{Handler, Inst, Predicate};
+use super::isa::{LaneCode, lane_handler};
+use super::registers::Registers;
+use super::row::{LANES, Slot};
 use std::marker::PhantomData;
 
 /// Lanes that are worked on together: as many 32-bit lanes as a 256-bit vector has.
@@ -14,22 +14,43 @@ const CHUNKS: usize = 4;
 pub trait Word: Copy + Default + 'static {
     /// Where the values of a warp are.
     type Place: Copy;
+    /// Those of as many lanes as are worked on together.
+    type Chunk: Copy;
+    /// What is kept until all chunks are there.
+    type Pending: Default;
 
     /// Lanes `8 chunk..8 chunk + 8`.
     ///
     /// # Safety
-    /// The place is one of the program that the machine runs.
-    unsafe fn read(machine: &Machine<'_>, place: Self::Place, chunk: usize) -> [Self; CHUNK];
+    /// The place is one of the program whose registers these are.
+    unsafe fn read(registers: Registers, place: Self::Place, chunk: usize) -> Self::Chunk;
 
-    /// Writes those lanes.
+    /// One of those lanes.
+    fn lane(chunk: &Self::Chunk, lane: usize) -> Self;
+
+    /// Takes those lanes, in the order of the chunks, and writes the ones in `mask`, if not all are wanted, now or at
+    /// the end.
     ///
     /// # Safety
     /// As for `read`; the place is no constant.
-    unsafe fn write(
-        machine: &mut Machine<'_>,
+    unsafe fn write<const WHOLE: bool>(
+        pending: &mut Self::Pending,
+        registers: Registers,
         place: Self::Place,
+        mask: u32,
         chunk: usize,
         values: [Self; CHUNK],
+    );
+
+    /// All chunks are there.
+    ///
+    /// # Safety
+    /// As for `write`.
+    unsafe fn end<const WHOLE: bool>(
+        pending: Self::Pending,
+        registers: Registers,
+        place: Self::Place,
+        mask: u32,
     );
 
     /// Picks the destination of an instruction.
@@ -46,12 +67,14 @@ macro_rules! word {
     ($ty:ty) => {
         impl Word for $ty {
             type Place = Slot;
+            type Chunk = [$ty; CHUNK];
+            type Pending = ();
 
             #[inline(always)]
-            unsafe fn read(machine: &Machine<'_>, place: Slot, chunk: usize) -> [Self; CHUNK] {
+            unsafe fn read(registers: Registers, place: Slot, chunk: usize) -> [Self; CHUNK] {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
-                    machine
+                    registers
                         .pointer(place)
                         .cast::<[$ty; CHUNK]>()
                         .add(chunk)
@@ -60,21 +83,42 @@ macro_rules! word {
             }
 
             #[inline(always)]
-            unsafe fn write(
-                machine: &mut Machine<'_>,
+            fn lane(chunk: &[Self; CHUNK], lane: usize) -> Self {
+                chunk[lane]
+            }
+
+            #[inline(always)]
+            unsafe fn write<const WHOLE: bool>(
+                _: &mut (),
+                registers: Registers,
                 place: Slot,
+                mask: u32,
                 chunk: usize,
-                values: [Self; CHUNK],
+                mut values: [Self; CHUNK],
             ) {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
-                    machine
+                    if !WHOLE {
+                        let old = Self::read(registers, place, chunk);
+                        let active = lanes_of(mask, chunk);
+                        for lane in 0..CHUNK {
+                            values[lane] = if is_set(active[lane]) {
+                                values[lane]
+                            } else {
+                                old[lane]
+                            };
+                        }
+                    }
+                    registers
                         .pointer(place)
                         .cast::<[$ty; CHUNK]>()
                         .add(chunk)
                         .write(values)
                 }
             }
+
+            #[inline(always)]
+            unsafe fn end<const WHOLE: bool>(_: (), _: Registers, _: Slot, _: u32) {}
 
             #[inline(always)]
             fn destination(inst: &Inst) -> Slot {
@@ -101,30 +145,49 @@ word!(u64);
 
 impl Word for bool {
     type Place = Predicate;
+    type Chunk = [u32; CHUNK];
+    /// All ones in the lanes where the predicate becomes true.
+    type Pending = [u8; LANES];
 
     #[inline(always)]
-    unsafe fn read(machine: &Machine<'_>, place: Predicate, chunk: usize) -> [bool; CHUNK] {
+    unsafe fn read(registers: Registers, place: Predicate, chunk: usize) -> [u32; CHUNK] {
         // SAFETY: passed on.
-        let bits = unsafe { machine.predicate(place) } >> (CHUNK * chunk);
-        std::array::from_fn(|lane| bits >> lane & 1 != 0)
+        lanes_of(unsafe { registers.predicate(place) }, chunk)
     }
 
     #[inline(always)]
-    unsafe fn write(
-        machine: &mut Machine<'_>,
-        place: Predicate,
+    fn lane(chunk: &[u32; CHUNK], lane: usize) -> bool {
+        is_set(chunk[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn write<const WHOLE: bool>(
+        pending: &mut [u8; LANES],
+        _: Registers,
+        _: Predicate,
+        _: u32,
         chunk: usize,
         values: [bool; CHUNK],
     ) {
-        let mut bits = 0;
         for lane in 0..CHUNK {
-            bits |= u32::from(values[lane]) << lane;
+            pending[CHUNK * chunk + lane] = if values[lane] { u8::MAX } else { 0 };
         }
-        let shift = CHUNK * chunk;
+    }
+
+    #[inline(always)]
+    unsafe fn end<const WHOLE: bool>(
+        pending: [u8; LANES],
+        registers: Registers,
+        place: Predicate,
+        mask: u32,
+    ) {
+        let mut bits = bits_of(pending);
         // SAFETY: passed on.
         unsafe {
-            let old = machine.predicate(place) & !(0xff << shift);
-            machine.set_predicate(place, old | bits << shift);
+            if !WHOLE {
+                bits = registers.predicate(place) & !mask | bits & mask;
+            }
+            registers.set_predicate(place, bits);
         }
     }
 
@@ -146,6 +209,84 @@ impl Word for bool {
     }
 }
 
+/// All ones in the lanes whose bits are set, for each byte of a mask.
+static LANES_OF_BYTE: [[u32; CHUNK]; 256] = {
+    let mut table = [[0; CHUNK]; 256];
+    let mut at = 0;
+    while at < 256 * CHUNK {
+        if (at / CHUNK) >> (at % CHUNK) & 1 != 0 {
+            table[at / CHUNK][at % CHUNK] = u32::MAX;
+        }
+        at += 1;
+    }
+    table
+};
+
+#[inline(always)]
+fn lanes_of(mask: u32, chunk: usize) -> [u32; CHUNK] {
+    opaque(&LANES_OF_BYTE)[usize::from(mask.to_le_bytes()[chunk])]
+}
+
+/// The same reference, of which the compiler does not know what it points at. Where it knows that lanes are bits of a
+/// mask, it tests the bits one by one instead of selecting by vectors.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // There is no instruction that could use it.
+fn opaque<T>(reference: &'static T) -> &'static T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut pointer = std::ptr::from_ref(reference);
+        // SAFETY: no instruction at all; the pointer stays what it is.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) pointer,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+            &*pointer
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        std::hint::black_box(reference)
+    }
+}
+
+/// Whether a lane of `lanes_of` is all ones. Its sign is what selections of vectors look at.
+#[inline(always)]
+fn is_set(lane: u32) -> bool {
+    (lane as i32) < 0
+}
+
+/// The lanes for which `test` holds.
+#[inline(always)]
+pub fn lanes_where(test: impl Fn(usize) -> bool) -> u32 {
+    let mut bytes = [0; LANES];
+    for lane in 0..LANES {
+        bytes[lane] = if test(lane) { u8::MAX } else { 0 };
+    }
+    bits_of(bytes)
+}
+
+/// Bit i tells whether byte i is all ones.
+#[inline(always)]
+fn bits_of(bytes: [u8; LANES]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128i, _mm_movemask_epi8};
+        // SAFETY: every processor of this kind has the instruction; both types are 32 plain bytes.
+        let [low, high] = unsafe {
+            let halves: [__m128i; 2] = std::mem::transmute(bytes);
+            halves.map(|half| _mm_movemask_epi8(half) as u32)
+        };
+        low | high << 16
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let lanes = bytes.iter().enumerate();
+        lanes.fold(0, |bits, (lane, byte)| bits | u32::from(byte & 1) << lane)
+    }
+}
+
 /// Values of a function type without captures.
 #[inline(always)]
 fn conjure<F: Copy + 'static>() -> F {
@@ -154,116 +295,94 @@ fn conjure<F: Copy + 'static>() -> F {
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
-/// Writes a chunk for the active lanes only.
-#[inline(always)]
-unsafe fn blend<D: Word>(
-    machine: &mut Machine<'_>,
-    place: D::Place,
-    chunk: usize,
-    values: [D; CHUNK],
-) {
-    let mask = machine.mask;
-    // SAFETY: passed on.
-    unsafe {
-        if mask == FULL {
-            D::write(machine, place, chunk, values);
-        } else {
-            let old = D::read(machine, place, chunk);
-            let bits = mask >> (CHUNK * chunk);
-            let mixed = std::array::from_fn(|lane| {
-                if bits >> lane & 1 != 0 {
-                    values[lane]
-                } else {
-                    old[lane]
-                }
-            });
-            D::write(machine, place, chunk, mixed);
-        }
-    }
-}
-
 struct Unary<D, A, F>(PhantomData<(D, A, F)>);
 
-impl<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static> Code for Unary<D, A, F> {
+impl<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static> LaneCode for Unary<D, A, F> {
     #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
         let f = conjure::<F>();
+        let (to, mut pending) = (D::destination(inst), D::Pending::default());
         for chunk in 0..CHUNKS {
             // SAFETY: passed on; lane i of the destination depends on lane i of the sources alone, and rows are the
             // same or apart, so chunks may be written as they come.
             unsafe {
-                let a = A::read(machine, A::source_a(inst), chunk);
+                let a = A::read(registers, A::source_a(inst), chunk);
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
-                    out[lane] = f(a[lane]);
+                    out[lane] = f(A::lane(&a, lane));
                 }
-                blend(machine, D::destination(inst), chunk, out);
+                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
-        Flow::Next
+        // SAFETY: passed on.
+        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
     }
 }
 
 struct Binary<D, A, B, F>(PhantomData<(D, A, B, F)>);
 
-impl<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static> Code for Binary<D, A, B, F> {
+impl<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static> LaneCode for Binary<D, A, B, F> {
     #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
         let f = conjure::<F>();
+        let (to, mut pending) = (D::destination(inst), D::Pending::default());
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(machine, A::source_a(inst), chunk);
-                let b = B::read(machine, B::source_b(inst), chunk);
+                let a = A::read(registers, A::source_a(inst), chunk);
+                let b = B::read(registers, B::source_b(inst), chunk);
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
-                    out[lane] = f(a[lane], b[lane]);
+                    out[lane] = f(A::lane(&a, lane), B::lane(&b, lane));
                 }
-                blend(machine, D::destination(inst), chunk, out);
+                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
-        Flow::Next
+        // SAFETY: passed on.
+        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
     }
 }
 
 struct Ternary<D, A, B, C, F>(PhantomData<(D, A, B, C, F)>);
 
-impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> Code
+impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> LaneCode
     for Ternary<D, A, B, C, F>
 {
     #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
         let f = conjure::<F>();
+        let (to, mut pending) = (D::destination(inst), D::Pending::default());
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(machine, A::source_a(inst), chunk);
-                let b = B::read(machine, B::source_b(inst), chunk);
-                let c = C::read(machine, C::source_c(inst), chunk);
+                let a = A::read(registers, A::source_a(inst), chunk);
+                let b = B::read(registers, B::source_b(inst), chunk);
+                let c = C::read(registers, C::source_c(inst), chunk);
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
-                    out[lane] = f(a[lane], b[lane], c[lane]);
+                    out[lane] = f(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
                 }
-                blend(machine, D::destination(inst), chunk, out);
+                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
-        Flow::Next
+        // SAFETY: passed on.
+        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
     }
 }
 
 /// `d = f(a)` in every active lane.
 pub fn unary<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static>(_: F) -> Handler {
-    handler::<Unary<D, A, F>>()
+    lane_handler::<Unary<D, A, F>>()
 }
 
 /// `d = f(a, b)` in every active lane.
 pub fn binary<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static>(_: F) -> Handler {
-    handler::<Binary<D, A, B, F>>()
+    lane_handler::<Binary<D, A, B, F>>()
 }
 
 /// `d = f(a, b, c)` in every active lane.
 pub fn ternary<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static>(
     _: F,
 ) -> Handler {
-    handler::<Ternary<D, A, B, C, F>>()
+    lane_handler::<Ternary<D, A, B, C, F>>()
 }

@@ -3,15 +3,15 @@
 use super::block::Block;
 use super::grid::Grid;
 use super::inst::{Flow, Predicate};
-use super::row::{LANES, Row, Slot};
+use super::registers::Registers;
+use super::row::{LANES, Slot};
 use super::warp::Warp;
 use crate::check::finding::{FindingKind, MemorySpace};
 
 /// A warp while it runs: its registers, and the block and grid that it belongs to.
 pub struct Machine<'a> {
-    /// The first register; constants lie before it.
-    registers: *mut Row,
-    predicates: *mut u32,
+    /// Its registers.
+    pub registers: Registers,
     /// Lanes for which the current instruction runs.
     pub mask: u32,
     /// The current instruction; a handler that returns [`Flow::Jump`] has set where the fragment goes on.
@@ -26,16 +26,26 @@ pub struct Machine<'a> {
     pub grid: &'a mut Grid,
 }
 
+impl std::ops::Deref for Machine<'_> {
+    type Target = Registers;
+
+    #[inline(always)]
+    fn deref(&self) -> &Registers {
+        &self.registers
+    }
+}
+
 impl<'a> Machine<'a> {
     /// Points at the registers of `warp`.
     pub fn new(warp: &'a mut Warp, block: &'a mut Block, grid: &'a mut Grid) -> Self {
         let constants = grid.constants.len();
         debug_assert!(warp.registers.len() >= constants);
-        let registers = warp.registers.as_mut_ptr().wrapping_add(constants);
-        let predicates = warp.predicates.as_mut_ptr();
+        let registers = Registers {
+            rows: warp.registers.as_mut_ptr().wrapping_add(constants),
+            predicates: warp.predicates.as_mut_ptr(),
+        };
         Self {
             registers,
-            predicates,
             mask: 0,
             pc: 0,
             fragment: 0,
@@ -43,36 +53,6 @@ impl<'a> Machine<'a> {
             block,
             grid,
         }
-    }
-
-    /// The first of the 32 values at `slot`.
-    ///
-    /// # Safety
-    /// The slot is one of the grid's program.
-    #[inline(always)]
-    pub unsafe fn pointer(&self, slot: Slot) -> *mut Row {
-        // SAFETY: the warp has as many rows of constants and of registers as the program's slots need.
-        unsafe { self.registers.byte_offset(slot.bytes()) }
-    }
-
-    /// A 32-bit register.
-    ///
-    /// # Safety
-    /// The slot is one of the grid's program.
-    #[inline(always)]
-    pub unsafe fn row(&self, slot: Slot) -> [u32; LANES] {
-        // SAFETY: as for `pointer`.
-        unsafe { (*self.pointer(slot)).0 }
-    }
-
-    /// A 64-bit register.
-    ///
-    /// # Safety
-    /// The slot is one of the grid's program and has two rows.
-    #[inline(always)]
-    pub unsafe fn wide(&self, slot: Slot) -> [u64; LANES] {
-        // SAFETY: as for `pointer`; rows are aligned for u64.
-        unsafe { *self.pointer(slot).cast::<[u64; LANES]>() }
     }
 
     /// Writes a 32-bit register in the active lanes.
@@ -111,30 +91,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Lanes in which a predicate is true.
-    ///
-    /// # Safety
-    /// The predicate is one of the grid's program.
-    #[inline(always)]
-    pub unsafe fn predicate(&self, predicate: Predicate) -> u32 {
-        // SAFETY: the warp has as many predicates as the program needs.
-        unsafe { *self.predicates.add(usize::from(predicate.0)) }
-    }
-
-    /// Sets a predicate in all lanes at once; the caller keeps the inactive ones.
-    ///
-    /// # Safety
-    /// The predicate is one of the grid's program and not the one that is always true.
-    #[inline(always)]
-    pub unsafe fn set_predicate(&mut self, predicate: Predicate, lanes: u32) {
-        // SAFETY: as for `predicate`.
-        unsafe { *self.predicates.add(usize::from(predicate.0)) = lanes }
-    }
-
     /// Sets a predicate in the active lanes.
     ///
     /// # Safety
-    /// As for `set_predicate`.
+    /// As for [`Registers::set_predicate`].
     #[inline(always)]
     pub unsafe fn blend_predicate(&mut self, predicate: Predicate, lanes: u32) {
         // SAFETY: as for `predicate`.

@@ -19,6 +19,7 @@ pub mod mbarrier;
 mod observe;
 pub mod ops;
 mod program;
+mod registers;
 mod row;
 mod run;
 mod standstill;

@@ -9,6 +9,7 @@ use crate::check::race::Space;
 use crate::check::shadow::ByteState;
 use crate::launch::Checks;
 use crate::memory::Window;
+use std::ops::Range;
 
 impl Machine<'_> {
     /// Whether accesses have to be shown to [`Machine::observe`].
@@ -88,16 +89,7 @@ impl Machine<'_> {
             let here = here.fold(0, |lanes, lane| lanes | 1 << lane);
             left &= !here;
             let state = allocation.state_mut();
-            let pending = if state.has_pending() {
-                Lanes(here).find_map(|lane| {
-                    let at = offsets[lane] as usize;
-                    state
-                        .first_pending(at..at + bytes)
-                        .map(|(at, _)| (lane, at))
-                })
-            } else {
-                None
-            };
+            let pending = pending_byte(state, &offsets, here, bytes);
             let fresh = use_bytes(state, &offsets, here, access, bytes, kind);
             self.mask = here;
             if let Some((lane, at)) = pending {
@@ -141,18 +133,31 @@ impl Machine<'_> {
     fn count_global(&mut self, addresses: &[u64; LANES], bytes: usize, kind: Use) {
         let mut sectors = [0u64; 2 * LANES];
         let mut count = 0;
+        let mut highest = 0;
         let mut fresh = 0;
+        // The allocation of the lane before is mostly that of the next.
+        let mut found: Option<(usize, u64, u64)> = None;
         for lane in Lanes(self.mask) {
-            for sector in addresses[lane] / 32..=(addresses[lane] + bytes as u64 - 1) / 32 {
-                if count == 0 || sectors[..count].iter().rev().all(|seen| *seen != sector) {
+            let address = addresses[lane];
+            for sector in address / 32..=(address + bytes as u64 - 1) / 32 {
+                if count == 0 || sector > highest || !sectors[..count].contains(&sector) {
                     sectors[count] = sector;
                     count += 1;
+                    highest = highest.max(sector);
                 }
             }
-            if kind != Use::Write
-                && let Some((index, at)) = self.allocation_offset(addresses[lane])
-            {
-                fresh += self.grid.memory.allocation_mut(index).count_read(at, bytes);
+            if kind == Use::Write {
+                continue;
+            }
+            if found.is_none_or(|(_, base, len)| address.wrapping_sub(base) >= len) {
+                found = self.allocation_offset(address).map(|(index, at)| {
+                    let len = self.grid.memory.allocation(index).len();
+                    (index, address - at as u64, len as u64)
+                });
+            }
+            if let Some((index, base, _)) = found {
+                let allocation = self.grid.memory.allocation_mut(index);
+                fresh += allocation.count_read((address - base) as usize, bytes);
             }
         }
         let moved = u64::from(self.mask.count_ones()) * bytes as u64;
@@ -207,16 +212,7 @@ impl Machine<'_> {
             return;
         }
         let state = &mut self.block.shared_state;
-        let pending = if state.has_pending() {
-            Lanes(self.mask).find_map(|lane| {
-                let at = addresses[lane] as usize;
-                state
-                    .first_pending(at..at + bytes)
-                    .map(|(at, _)| (lane, at))
-            })
-        } else {
-            None
-        };
+        let pending = pending_byte(state, addresses, self.mask, bytes);
         let fresh = use_bytes(state, addresses, self.mask, access, bytes, kind);
         if kind != Use::Read && !self.block.mbarriers.is_empty() {
             for lane in Lanes(self.mask) {
@@ -294,6 +290,30 @@ impl Machine<'_> {
     }
 }
 
+/// The lane and byte of the first access to what an asynchronous copy still writes.
+fn pending_byte(
+    state: &ByteState,
+    offsets: &[u64; LANES],
+    mask: u32,
+    bytes: usize,
+) -> Option<(usize, usize)> {
+    if !state.has_pending() {
+        return None;
+    }
+    let (low, high) = Lanes(mask).fold((u64::MAX, 0), |(low, high), lane| {
+        (low.min(offsets[lane]), high.max(offsets[lane]))
+    });
+    // Mostly nothing at all is pending from the first byte to the last.
+    if high.wrapping_sub(low) < 4096 && !state.is_pending(low as usize..high as usize + bytes) {
+        return None;
+    }
+    Lanes(mask).find_map(|lane| {
+        let at = offsets[lane] as usize;
+        let pending = state.first_pending(at..at + bytes);
+        pending.map(|(at, _)| (lane, at))
+    })
+}
+
 /// Marks what is written, and gives the lane and byte of the first read of what nobody has written.
 fn use_bytes(
     state: &mut ByteState,
@@ -367,6 +387,10 @@ pub fn wavefronts(addresses: &[u64; LANES], mask: u32, bytes: usize) -> u64 {
     let words = bytes.div_ceil(4);
     let mut total = 0;
     for first in (0..LANES).step_by(group) {
+        if let Some(passes) = at_most_one_pass(addresses, mask, bytes, first..first + group) {
+            total += passes;
+            continue;
+        }
         let mut seen = [u64::MAX; 128];
         let mut count = 0;
         let mut load = [0u8; 32];
@@ -386,4 +410,39 @@ pub fn wavefronts(addresses: &[u64; LANES], mask: u32, bytes: usize) -> u64 {
         total += u64::from(load.into_iter().max().unwrap_or(0));
     }
     total
+}
+
+/// The passes of a group of lanes that needs none or one: their words fall into different banks or are the same.
+#[inline(always)]
+fn at_most_one_pass(
+    addresses: &[u64; LANES],
+    mask: u32,
+    bytes: usize,
+    lanes: Range<usize>,
+) -> Option<u64> {
+    let unit = bytes.max(4);
+    if !unit.is_power_of_two() || unit > 128 {
+        return None;
+    }
+    // Addresses are multiples of their size, so that units meet in all of their banks or in none.
+    let (shift, slots) = (unit.trailing_zeros(), 128 / unit as u32);
+    let lanes = lanes.start..lanes.end.min(LANES);
+    let (mut used, mut active) = (0u32, 0u32);
+    for lane in lanes.clone() {
+        let slot = (addresses[lane] >> shift) as u32 & (slots - 1);
+        used |= (mask >> lane & 1) << slot;
+        active += mask >> lane & 1;
+    }
+    if used.count_ones() == active {
+        return Some(u64::from(active != 0));
+    }
+    // Some meet: they may still be the same.
+    let mut seen = [None; LANES];
+    for lane in lanes.filter(|lane| mask >> lane & 1 != 0) {
+        let unit = addresses[lane] >> shift;
+        if *seen[unit as usize % slots as usize].get_or_insert(unit) != unit {
+            return None;
+        }
+    }
+    Some(1)
 }

@@ -2,6 +2,8 @@
 
 use super::inst::{Flow, Inst};
 use super::machine::Machine;
+use super::registers::Registers;
+use super::row::FULL;
 use super::warp::State;
 
 /// Why a warp stopped.
@@ -19,6 +21,31 @@ pub enum Stop {
 
 /// Backward branches after which a fragment lets the others of its warp go first: every lane makes progress.
 const FAIR: u32 = 256;
+
+/// Runs `count` instructions for all lanes: no guard, no branch, nothing that looks at more than registers.
+///
+/// # Safety
+/// As for [`Handler`](super::inst::Handler), and `count` is at least 1 and at most `first.straight`.
+#[inline(always)]
+unsafe fn run_straight(registers: Registers, first: *const Inst, count: u32) {
+    // SAFETY: the caller's promise; `straight` counts instructions that have a function for all lanes.
+    unsafe {
+        let step = |inst: *const Inst| ((*inst).handler.full.unwrap_unchecked())(registers, &*inst);
+        let (mut inst, end) = (first, first.add(count as usize));
+        // Calls from several places are predicted better.
+        for _ in 0..count / 4 {
+            step(inst);
+            step(inst.add(1));
+            step(inst.add(2));
+            step(inst.add(3));
+            inst = inst.add(4);
+        }
+        while inst != end {
+            step(inst);
+            inst = inst.add(1);
+        }
+    }
+}
 
 impl Machine<'_> {
     /// Runs at most about `quantum` instructions.
@@ -58,6 +85,25 @@ impl Machine<'_> {
             // SAFETY: the pc stays inside the code: it ends with an exit, branches go to instructions of the program,
             // and the program is not changed while it runs.
             let inst = unsafe { &*code.add(pc as usize) };
+            if fragment == FULL && inst.straight != 0 {
+                let count = u32::from(inst.straight)
+                    .min(limit - pc)
+                    .min((*left).min(u32::MAX.into()) as u32);
+                // SAFETY: `count` instructions from here on compute registers from registers.
+                unsafe { run_straight(self.registers, inst, count) };
+                if COUNT {
+                    self.grid.counts[pc as usize..][..count as usize]
+                        .iter_mut()
+                        .for_each(|counted| counted.add(FULL));
+                }
+                *left -= i64::from(count);
+                pc += count;
+                if pc >= limit || *left <= 0 {
+                    self.warp.fragments[current].pc = pc;
+                    return Flow::Next;
+                }
+                continue;
+            }
             self.pc = pc;
             self.mask = fragment;
             if inst.guarded {
@@ -72,7 +118,7 @@ impl Machine<'_> {
             pc += 1;
             if self.mask != 0 {
                 // SAFETY: as above; handlers were chosen for this processor.
-                match unsafe { (inst.run)(self, inst) } {
+                match unsafe { (inst.handler.run)(self, inst) } {
                     Flow::Next => {}
                     Flow::Branch => pc = self.pc,
                     flow => return flow,

@@ -159,9 +159,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// An instruction with nothing but its code.
-    pub fn inst(&self, run: Handler) -> Inst {
+    pub fn inst(&self, handler: Handler) -> Inst {
         Inst {
-            run,
+            handler,
             d: Slot::register(0),
             a: Slot::register(0),
             b: Slot::register(0),
@@ -175,6 +175,7 @@ impl<'a> Lowering<'a> {
             negate: self.guard.1,
             guarded: self.guard != (Predicate::TRUE, false),
             flags: 0,
+            straight: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use super::shared::Layout;
 use super::{
     Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
 };
-use crate::exec::{Class, Extra, Limits, ParameterLayout, Program, handler, ops};
+use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
 use std::collections::{HashMap, HashSet};
@@ -46,6 +46,7 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
     };
     builder.body(&mut lowering, body)?;
     builder.callees(&mut lowering)?;
+    Inst::mark_straight(&mut lowering.code);
     let limits = limits(function);
     let shared_bytes = builder.layout.end();
     Ok(Program {

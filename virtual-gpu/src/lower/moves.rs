@@ -64,7 +64,7 @@ fn mov(
             let (source, negated) = lowering.source_predicate(from)?;
             inst.q = source;
             if negated {
-                inst.run = unary::<bool, bool, _>(|a: bool| !a);
+                inst.handler = unary::<bool, bool, _>(|a: bool| !a);
             }
             lowering.emit(Class::Move, inst);
             Ok(())

@@ -31,6 +31,13 @@ pub fn canonical(x: f32) -> f32 {
     nan_if(x.to_bits() & !SIGN > 0x7f80_0000, x)
 }
 
+/// As `canonical`, for a result that is NaN wherever `operand` is: one comparison of both is cheaper, and nothing that
+/// the compiler takes for the identity.
+#[inline(always)]
+fn canonical_of(x: f32, operand: f32) -> f32 {
+    nan_if(x.is_nan() | operand.is_nan(), x)
+}
+
 /// The canonical NaN if `nan`, else `x`.
 #[inline(always)]
 pub(crate) fn nan_if(nan: bool, x: f32) -> f32 {
@@ -40,29 +47,33 @@ pub(crate) fn nan_if(nan: bool, x: f32) -> f32 {
 /// `a + b`.
 #[inline(always)]
 pub fn add(a: f32, b: f32, rounding: Rounding) -> f32 {
-    canonical(match rounding {
-        Rounding::Nearest => a + b,
-        _ => directed_sum(a.into(), b.into(), rounding),
-    })
+    match rounding {
+        Rounding::Nearest => canonical_of(a + b, a),
+        _ => canonical(directed_sum(a.into(), b.into(), rounding)),
+    }
 }
 
 /// `a * b`.
 #[inline(always)]
 pub fn mul(a: f32, b: f32, rounding: Rounding) -> f32 {
-    canonical(match rounding {
-        Rounding::Nearest => a * b,
+    match rounding {
+        Rounding::Nearest => canonical_of(a * b, a),
         // 48 bits of product fit a double.
-        _ => from_f64(f64::from(a) * f64::from(b), rounding),
-    })
+        _ => canonical(from_f64(f64::from(a) * f64::from(b), rounding)),
+    }
 }
 
 /// `a * b + c`, rounded once.
 #[inline(always)]
 pub fn fma(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
-    canonical(match rounding {
-        Rounding::Nearest => a.mul_add(b, c),
-        _ => directed_sum(f64::from(a) * f64::from(b), c.into(), rounding),
-    })
+    match rounding {
+        Rounding::Nearest => canonical_of(a.mul_add(b, c), a),
+        _ => canonical(directed_sum(
+            f64::from(a) * f64::from(b),
+            c.into(),
+            rounding,
+        )),
+    }
 }
 
 /// `a / b`.
@@ -97,17 +108,27 @@ pub fn rcp(x: f32, rounding: Rounding) -> f32 {
 /// The smaller operand; a NaN loses against a number, and -0 is less than +0 (`min`).
 #[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
-    let smaller = if order(b) < order(a) { b } else { a };
-    let number = if a.is_nan() { b } else { smaller };
-    canonical(if b.is_nan() { a } else { number })
+    number_of(a, b, if a < b { a } else { b }, a.to_bits() | b.to_bits())
 }
 
 /// The larger operand; a NaN loses against a number, and -0 is less than +0 (`max`).
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
-    let larger = if order(b) > order(a) { b } else { a };
-    let number = if a.is_nan() { b } else { larger };
-    canonical(if b.is_nan() { a } else { number })
+    number_of(a, b, if a > b { a } else { b }, a.to_bits() & b.to_bits())
+}
+
+/// `chosen` of two numbers, `equal` where they are equal, or the one that is a number.
+#[inline(always)]
+fn number_of(a: f32, b: f32, chosen: f32, equal: u32) -> f32 {
+    // Equal numbers have the same bits, or are zeros.
+    let chosen = if a == b {
+        f32::from_bits(equal)
+    } else {
+        chosen
+    };
+    // The choice is `b` where `a` is none.
+    let number = if b.is_nan() { a } else { chosen };
+    nan_if(a.is_nan() & b.is_nan(), number)
 }
 
 /// The smaller operand, or NaN if one is (`min.NaN`).

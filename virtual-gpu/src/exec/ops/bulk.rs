@@ -77,7 +77,7 @@ impl Machine<'_> {
                 self.expects_bytes(offset, lane)?;
                 Completion::Mbarrier(offset)
             }
-            None => Completion::Group(self.warp.bulk[0].current(lane)),
+            None => Completion::Group(self.warp.bulk[0].current()[lane]),
         };
         if bytes == 0 {
             return Ok(());

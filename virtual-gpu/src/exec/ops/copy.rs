@@ -5,6 +5,7 @@ use crate::exec::address::{Use, space};
 use crate::exec::copies::Request;
 use crate::exec::inst::{Flow, Handler, Inst};
 use crate::exec::isa::{Code, handler};
+use crate::exec::lanes::lanes_where;
 use crate::exec::machine::{Lanes, Machine};
 use crate::exec::program::{AsyncCopy, CopySource, Extra};
 use crate::exec::row::LANES;
@@ -78,11 +79,8 @@ impl Machine<'_> {
     ) -> Result<[*const u8; LANES], Flow> {
         let mut sources = [std::ptr::null(); LANES];
         let everybody = self.mask;
-        let (mut whole, mut part) = (0u32, 0u32);
-        for lane in 0..LANES {
-            whole |= u32::from(sizes[lane] == BYTES as u32) << lane;
-            part |= u32::from(sizes[lane] != BYTES as u32 && sizes[lane] != 0) << lane;
-        }
+        let whole = lanes_where(|lane| sizes[lane] == BYTES as u32);
+        let part = !whole & lanes_where(|lane| sizes[lane] != 0);
         self.mask = everybody & whole;
         if self.mask != 0 {
             let located = self.locate::<{ space::GLOBAL }>(from, BYTES, BYTES, Use::Read)?;
@@ -136,22 +134,25 @@ impl Machine<'_> {
         self.warp.stores += 1;
         let id = self.block.next_copy();
         let copies = &mut self.warp.copies;
-        let request = Request {
+        let mut request = Request {
             id,
             lanes: mask,
             moved: 0,
             bytes,
-            to: to.map(|address| address as u32),
+            to: [0; LANES],
             from,
-            sizes: sizes.map(|size| size as u8),
-            groups: std::array::from_fn(|lane| copies.groups.current(lane)),
+            sizes: [0; LANES],
+            groups: *copies.groups.current(),
         };
+        for lane in 0..LANES {
+            (request.to[lane], request.sizes[lane]) = (to[lane] as u32, sizes[lane] as u8);
+        }
         if self.grid.options.checks == Checks::All {
             for range in request.ranges(mask) {
                 self.block.shared_state.set_pending(range, request.id);
             }
         }
-        copies.queue.push(request);
+        copies.queue.push_back(request);
         if self.grid.chance(2) {
             let index = self.grid.pick(self.warp.copies.queue.len());
             let shared = self.block.shared.as_mut_ptr();
@@ -176,14 +177,11 @@ impl Machine<'_> {
         let checked = self.grid.options.checks == Checks::All;
         let shared = self.block.shared.as_mut_ptr();
         let state = &mut self.block.shared_state;
-        self.warp.copies.queue.retain_mut(|request| {
-            let mut due = 0;
-            for lane in 0..LANES {
-                due |= u32::from(request.groups[lane] < limits[lane]) << lane;
-            }
-            due &= lanes & request.lanes;
+        let mut finish = |request: &mut Request| {
+            let groups = &request.groups;
+            let due = lanes_where(|lane| groups[lane] < limits[lane]) & lanes & request.lanes;
             if due == 0 {
-                return true;
+                return false;
             }
             // SAFETY: the request is one of this block, whose global memory stays until the launch ends.
             unsafe { request.perform(due, shared) };
@@ -193,8 +191,14 @@ impl Machine<'_> {
                 }
             }
             request.lanes &= !due;
-            request.lanes != 0
-        });
+            request.lanes == 0
+        };
+        let queue = &mut self.warp.copies.queue;
+        // Lanes that have not parted finish the oldest requests and none of the others.
+        while queue.front_mut().is_some_and(&mut finish) {
+            queue.pop_front();
+        }
+        queue.retain_mut(|request| !finish(request));
         self.note_copy_wait(complete);
     }
 }

@@ -67,13 +67,18 @@ impl Machine<'_> {
     /// As for [`Handler`].
     #[inline(always)]
     pub unsafe fn addresses<const SPACE: u8>(&self, slot: Slot, access: &Access) -> [u64; LANES] {
-        let mut addresses = if access.wide_address {
+        // Loops, not `map`: a function that is called, and not inlined, would miss the instruction set of the caller.
+        let mut addresses = [0; LANES];
+        if access.wide_address {
             // SAFETY: passed on.
-            unsafe { self.wide(slot) }
+            addresses = unsafe { self.wide(slot) };
         } else {
             // SAFETY: passed on.
-            unsafe { self.row(slot) }.map(u64::from)
-        };
+            let offsets = unsafe { self.row(slot) };
+            for lane in 0..LANES {
+                addresses[lane] = u64::from(offsets[lane]);
+            }
+        }
         let offset = access.offset as u64;
         for address in &mut addresses {
             *address = address.wrapping_add(offset);

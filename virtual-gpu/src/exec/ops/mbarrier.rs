@@ -286,7 +286,7 @@ impl Code for ArriveAfterCopies {
                 site: machine.site(lane),
                 lanes,
                 address,
-                last: machine.warp.copies.queue.last().map_or(0, |r| r.id),
+                last: machine.warp.copies.queue.back().map_or(0, |r| r.id),
             };
             machine.block.agent.ask(Job::Arrive(arrival));
         }

@@ -1,12 +1,16 @@
 //! `mma`: products of small matrices by the whole warp.
 
 use crate::exec::inst::{Flow, Handler, Inst};
+#[cfg(target_arch = "x86_64")]
+use crate::exec::isa::has_avx2;
 use crate::exec::isa::{Code, handler};
 use crate::exec::machine::Machine;
 use crate::exec::program::Extra;
 use crate::exec::row::{LANES, Row, Slot};
 use crate::num::ScalarType;
 use crate::num::mma::{Mma, MmaShape};
+#[cfg(target_arch = "x86_64")]
+use crate::num::mma::{MmaMode, add_products_of_16};
 
 /// Forms whose code is compiled for them alone, because most kernels use one of them.
 mod form {
@@ -45,6 +49,11 @@ struct Product<const FORM: u8>;
 impl<const FORM: u8> Code for Product<FORM> {
     #[inline(always)]
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+        #[cfg(target_arch = "x86_64")]
+        if FORM != form::ANY && machine.grid.options.mma == MmaMode::Fast && has_avx2() {
+            // SAFETY: the handler's contract.
+            return unsafe { multiply_vectors::<FORM>(machine, inst) };
+        }
         // SAFETY: the handler's contract; forms without double precision have at most 4, 2 and 4 rows.
         unsafe { multiply::<4, 2, 4, FORM>(machine, inst) }
     }
@@ -58,6 +67,37 @@ impl Code for ProductDouble {
         // SAFETY: the handler's contract; forms in double precision have at most 16, 8 and 8 rows.
         unsafe { multiply::<16, 8, 8, { form::ANY }>(machine, inst) }
     }
+}
+
+/// One of the forms with code of its own, by AVX2, which the processor has.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    if let Err(flow) = machine.whole_warp() {
+        return flow;
+    }
+    let Extra::Mma(_, slots) = &machine.grid.program.extras[inst.ext as usize] else {
+        unreachable!("mma is lowered with its form and registers");
+    };
+    let (d, a, b, c) = (&slots[..4], &slots[4..8], &slots[8..10], &slots[10..14]);
+    let mut sums = [[0; LANES]; 4];
+    let mut rows = ([&NOTHING; 4], [&NOTHING; 2], [&NOTHING; 4]);
+    // SAFETY: slots of the program; D has no constants, and is written when the others have been read. The caller
+    // knows that the processor has the instructions.
+    unsafe {
+        point(machine, &mut rows.0, a);
+        point(machine, &mut rows.1, b);
+        point(machine, &mut rows.2, c);
+        if FORM == form::F16 {
+            add_products_of_16::<true>(&rows.0, &rows.1, &rows.2, &mut sums);
+        } else {
+            add_products_of_16::<false>(&rows.0, &rows.1, &rows.2, &mut sums);
+        }
+        for (slot, sum) in d.iter().zip(&sums) {
+            machine.pointer(*slot).write(Row(*sum));
+        }
+    }
+    Flow::Next
 }
 
 /// Multiplies matrices of at most `A`, `B` and `C` rows of registers.
@@ -79,12 +119,12 @@ unsafe fn multiply<const A: usize, const B: usize, const C: usize, const FORM: u
     };
     let (a_rows, b_rows, c_rows) = mma.registers();
     let (d, sources) = slots.split_at(c_rows);
-    let (mut a, mut b, mut c) = ([[0; LANES]; A], [[0; LANES]; B], [[0; LANES]; C]);
-    // SAFETY: slots of the program; D has no constants.
+    let (mut a, mut b, mut c) = ([&NOTHING; A], [&NOTHING; B], [&NOTHING; C]);
+    // SAFETY: slots of the program; D has no constants, and is written when the others have been read.
     unsafe {
-        read(machine, &mut a, &sources[..a_rows]);
-        read(machine, &mut b, &sources[a_rows..a_rows + b_rows]);
-        read(machine, &mut c, &sources[a_rows + b_rows..]);
+        point(machine, &mut a, &sources[..a_rows]);
+        point(machine, &mut b, &sources[a_rows..a_rows + b_rows]);
+        point(machine, &mut c, &sources[a_rows + b_rows..]);
         let mut sums = [[0; LANES]; C];
         mma.run(machine.grid.options.mma, &a, &b, &c, &mut sums);
         for (slot, sum) in d.iter().zip(&sums) {
@@ -94,10 +134,16 @@ unsafe fn multiply<const A: usize, const B: usize, const C: usize, const FORM: u
     Flow::Next
 }
 
+static NOTHING: [u32; LANES] = [0; LANES];
+
+/// Points `rows` at the registers of `slots`.
+///
+/// # Safety
+/// The slots are those of the machine's program, and nobody writes to the registers while the references live.
 #[inline(always)]
-unsafe fn read(machine: &Machine<'_>, rows: &mut [[u32; LANES]], slots: &[Slot]) {
+unsafe fn point(machine: &Machine<'_>, rows: &mut [&[u32; LANES]], slots: &[Slot]) {
     for (row, slot) in rows.iter_mut().zip(slots) {
         // SAFETY: passed on.
-        *row = unsafe { machine.row(*slot) };
+        *row = unsafe { &(*machine.pointer(*slot)).0 };
     }
 }

@@ -1,15 +1,15 @@
 //! Double-precision forms: a chain of fused operations in ascending k.
 
-use super::MmaShape;
+use super::{MmaShape, Row};
 use crate::num::{Rounding, float64};
 
 /// `d = a * b + c` for `m8n8k4` and `m16n8k{4,8,16}`.
 #[inline(always)]
 pub(super) fn run(
     shape: MmaShape,
-    a: &[[u32; 32]],
-    b: &[[u32; 32]],
-    c: &[[u32; 32]],
+    a: &[impl Row],
+    b: &[impl Row],
+    c: &[impl Row],
     d: &mut [[u32; 32]],
 ) {
     // Registers of A alternate between the upper and the lower eight rows, if there are lower ones.
@@ -32,8 +32,8 @@ pub(super) fn run(
 
 /// The value of a lane in a 64-bit register, which is two rows of words.
 #[inline(always)]
-fn get(registers: &[[u32; 32]], register: usize, lane: usize) -> f64 {
-    let words = &registers[2 * register + lane / 16];
+fn get(registers: &[impl Row], register: usize, lane: usize) -> f64 {
+    let words = registers[2 * register + lane / 16].borrow();
     let (low, high) = (words[2 * lane % 32], words[2 * lane % 32 + 1]);
     f64::from_bits(u64::from(high) << 32 | u64::from(low))
 }

@@ -8,7 +8,7 @@
 //! A product of two operands is exact in double precision, scaling by a power of two too, and so is the sum of at
 //! most 33 integers below 2^28, which makes doubles do for the fixed-point adder.
 
-use super::fragment::{Accumulators, MAX_K, Operands};
+use super::fragment::{Accumulators, Operands};
 use super::{Arch, Mma};
 use crate::num::half::{f16_to_f32, f32_to_f16, narrow_to_odd};
 use crate::num::{Rounding, ScalarType, float32};
@@ -127,12 +127,17 @@ fn any_special(row: &[f32; 8]) -> bool {
 /// Loops instead of closures and `array::map` throughout: a function that is called, and not inlined, would miss the
 /// instruction set of the caller.
 #[inline(always)]
-pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mut Accumulators) {
+pub(super) fn add_products<const K: usize>(
+    mma: &Mma,
+    arch: Arch,
+    operands: &Operands<K>,
+    sums: &mut Accumulators,
+) {
     let adder = Adder::new(mma, arch);
     let (a_min, b_min) = (smallest_exponent(mma.a), smallest_exponent(mma.b));
-    let k = (mma.shape.k as usize).min(MAX_K);
+    let k = (mma.shape.k as usize).min(K);
     let first = if adder.halved { k / 2 } else { k };
-    let (mut b, mut b_exponents, mut b_special) = ([[0.0; 8]; MAX_K], [[0.0; 8]; MAX_K], false);
+    let (mut b, mut b_exponents, mut b_special) = ([[0.0; 8]; K], [[0.0; 8]; K], false);
     for (l, row) in operands.b[..k].iter().enumerate() {
         for (j, x) in row.iter().enumerate() {
             b[l][j] = f64::from(*x);
@@ -141,7 +146,7 @@ pub(super) fn add_products(mma: &Mma, arch: Arch, operands: &Operands, sums: &mu
         b_special |= any_special(row);
     }
     for (row, c) in operands.a.iter().zip(&mut sums.0) {
-        let (mut a_exponents, mut special) = ([0.0; MAX_K], b_special);
+        let (mut a_exponents, mut special) = ([0.0; K], b_special);
         let (to, _) = a_exponents.as_chunks_mut::<8>();
         let (from, _) = row.as_chunks::<8>();
         for (to, from) in to.iter_mut().zip(from).take(k.div_ceil(8)) {

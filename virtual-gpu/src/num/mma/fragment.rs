@@ -5,25 +5,26 @@
 //! holds column g and rows 4 e q + e t onwards, and C holds rows g and g + 8, columns 2 t and 2 t + 1. Four
 //! neighbouring lanes thus hold 4 e neighbouring elements.
 
-use super::Mma;
+use super::{Mma, Row};
 use crate::num::half::{f16_to_f32, f32_to_f16};
 use crate::num::{Rounding, ScalarType, float32, fp8};
 
 /// Longest sum.
 pub(super) const MAX_K: usize = 32;
 
-/// A and B as single-precision numbers, which hold all 8-bit, 16-bit and `.tf32` values; B by rows.
-pub(super) struct Operands {
-    pub(super) a: [[f32; MAX_K]; 16],
-    pub(super) b: [[f32; 8]; MAX_K],
+/// A and B as single-precision numbers, which hold all 8-bit, 16-bit and `.tf32` values; B by rows. There is room for
+/// sums of `K` products.
+pub(super) struct Operands<const K: usize> {
+    pub(super) a: [[f32; K]; 16],
+    pub(super) b: [[f32; 8]; K],
 }
 
-impl Operands {
+impl<const K: usize> Operands<K> {
     #[inline(always)]
-    pub(super) fn unpack(mma: &Mma, a: &[[u32; 32]], b: &[[u32; 32]]) -> Self {
+    pub(super) fn unpack(mma: &Mma, a: &[impl Row], b: &[impl Row]) -> Self {
         let mut operands = Self {
-            a: [[0.0; MAX_K]; 16],
-            b: [[0.0; 8]; MAX_K],
+            a: [[0.0; K]; 16],
+            b: [[0.0; 8]; K],
         };
         let (a_count, b_count, _) = mma.registers();
         let (a, b) = (&a[..a_count], &b[..b_count]);
@@ -51,10 +52,11 @@ impl Operands {
     #[inline(always)]
     fn unpack_a<const E: usize>(
         &mut self,
-        registers: &[[u32; 32]],
+        registers: &[impl Row],
         decode: impl Fn(u32) -> [f32; E],
     ) {
         for (r, register) in registers.iter().enumerate() {
+            let register = register.borrow();
             let mut values = [[0.0; E]; 32];
             for (value, word) in values.iter_mut().zip(register) {
                 *value = decode(*word);
@@ -69,10 +71,11 @@ impl Operands {
     #[inline(always)]
     fn unpack_b<const E: usize>(
         &mut self,
-        registers: &[[u32; 32]],
+        registers: &[impl Row],
         decode: impl Fn(u32) -> [f32; E],
     ) {
         for (r, register) in registers.iter().enumerate() {
+            let register = register.borrow();
             let mut words = [[0; 8]; 4];
             for g in 0..8 {
                 for t in 0..4 {
@@ -159,7 +162,7 @@ impl Accumulators {
     pub(super) const ZERO: Self = Self([[0.0; 8]; 16]);
 
     #[inline(always)]
-    pub(super) fn unpack(ty: ScalarType, registers: &[[u32; 32]]) -> Self {
+    pub(super) fn unpack(ty: ScalarType, registers: &[impl Row]) -> Self {
         let mut matrix = [[0.0; 8]; 16];
         for half in 0..2 {
             for g in 0..8 {
@@ -167,10 +170,10 @@ impl Accumulators {
                 for t in 0..4 {
                     let lane = 4 * g + t;
                     let pair = match ty {
-                        ScalarType::F16 => halves(registers[half][lane]),
+                        ScalarType::F16 => halves(registers[half].borrow()[lane]),
                         _ => [
-                            f32::from_bits(registers[2 * half][lane]),
-                            f32::from_bits(registers[2 * half + 1][lane]),
+                            f32::from_bits(registers[2 * half].borrow()[lane]),
+                            f32::from_bits(registers[2 * half + 1].borrow()[lane]),
                         ],
                     };
                     row[2 * t..2 * t + 2].copy_from_slice(&pair);
@@ -207,14 +210,14 @@ impl Accumulators {
 
     /// `d = c` and these integers, clamped to 32 bits or wrapped.
     #[inline(always)]
-    pub(super) fn add_integers(&self, c: &[[u32; 32]], clamp: bool, d: &mut [[u32; 32]]) {
+    pub(super) fn add_integers(&self, c: &[impl Row], clamp: bool, d: &mut [[u32; 32]]) {
         for half in 0..2 {
             for g in 0..8 {
                 let row = &self.0[8 * half + g];
                 for t in 0..4 {
                     for i in 0..2 {
                         let (register, lane) = (2 * half + i, 4 * g + t);
-                        let (sum, c) = (row[2 * t + i] as i32, c[register][lane] as i32);
+                        let (sum, c) = (row[2 * t + i] as i32, c[register].borrow()[lane] as i32);
                         let total = if clamp {
                             c.saturating_add(sum)
                         } else {

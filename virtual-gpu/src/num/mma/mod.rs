@@ -12,9 +12,19 @@ mod double;
 mod exact;
 mod fast;
 mod fragment;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use super::ScalarType;
-use fragment::{Accumulators, Operands};
+use fragment::{Accumulators, MAX_K, Operands};
+use std::borrow::Borrow;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vector::add_products_of_16;
+
+/// A register in the 32 lanes of a warp, or a reference to one.
+pub trait Row: Borrow<[u32; 32]> {}
+
+impl<T: Borrow<[u32; 32]>> Row for T {}
 
 /// Rows of A, columns of B, and the length of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +116,7 @@ impl Mma {
     }
 
     /// Numbers of 32-bit registers in the fragments of A, B, and C or D.
+    #[inline(always)]
     pub fn registers(&self) -> (usize, usize, usize) {
         let MmaShape { m, n, k } = self.shape;
         let count = |elements: u32, ty: ScalarType| (elements * ty.bytes()) as usize / 128;
@@ -126,16 +137,32 @@ impl Mma {
     pub fn run(
         &self,
         mode: MmaMode,
-        a: &[[u32; 32]],
-        b: &[[u32; 32]],
-        c: &[[u32; 32]],
+        a: &[impl Row],
+        b: &[impl Row],
+        c: &[impl Row],
         d: &mut [[u32; 32]],
     ) {
         if self.a == ScalarType::F64 {
-            return double::run(self.shape, a, b, c, d);
+            double::run(self.shape, a, b, c, d);
+        } else if self.shape.k <= 16 {
+            self.run_single::<16>(mode, a, b, c, d);
+        } else {
+            self.run_single::<MAX_K>(mode, a, b, c, d);
         }
+    }
+
+    /// Forms whose operands fit single precision, with sums of at most `K` products.
+    #[inline(always)]
+    fn run_single<const K: usize>(
+        &self,
+        mode: MmaMode,
+        a: &[impl Row],
+        b: &[impl Row],
+        c: &[impl Row],
+        d: &mut [[u32; 32]],
+    ) {
         let k = self.shape.k as usize;
-        let operands = Operands::unpack(self, a, b);
+        let operands = Operands::<K>::unpack(self, a, b);
         match self.c {
             ScalarType::S32 => {
                 // Sums of products of bytes are below 2^22, so that singles add them exactly.

@@ -1,5 +1,6 @@
 //! Packing the arena in parallel, and reading it back.
 
+use super::mapping::power_of_two;
 use super::pack::{Packer, narrow};
 use super::source::Matrix;
 use super::{
@@ -215,7 +216,7 @@ impl Layout {
                 0.0
             };
             let value = code.mul_add(f16_at(at), offset);
-            (f64::from(value) * 2f64.powi(exponent)) as f32
+            (f64::from(value) * power_of_two(exponent)) as f32
         };
         Some((0..stack.k as usize).map(read).collect())
     }

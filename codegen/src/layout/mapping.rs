@@ -182,10 +182,9 @@ impl Mapping {
                 },
                 "fp8 codes as they are",
             ),
-            Codes::Centred { bits, zero: 8 } if bits <= 4 => (
-                int4(coding.group, false),
-                "4-bit quanta around 8 as they are",
-            ),
+            Codes::Centred { bits, zero } if centres(bits, zero, 8) => {
+                (int4(coding.group, false), "4-bit quanta around 8")
+            }
             Codes::Offset { bits } if bits <= 4 => {
                 (int4(coding.group, true), "4-bit quanta as they are")
             }
@@ -193,7 +192,7 @@ impl Mapping {
                 int4(coding.group, true),
                 "4-bit quanta as they are, the zero point as an offset",
             ),
-            Codes::Centred { bits, zero } if centres(bits, zero) => {
+            Codes::Centred { bits, zero } if centres(bits, zero, 128) => {
                 (int8(coding.group, false), "quanta widened to signed bytes")
             }
             Codes::Centred { .. } => (
@@ -212,7 +211,9 @@ impl Mapping {
         let target = format.unwrap_or(plain);
         let bias = match (coding.codes, target) {
             (Codes::Centred { zero, .. }, WeightFormat::Int4 { offset: false, .. }) => zero,
-            (Codes::Centred { bits, zero }, WeightFormat::Int8 { .. }) if centres(bits, zero) => {
+            (Codes::Centred { bits, zero }, WeightFormat::Int8 { .. })
+                if centres(bits, zero, 128) =>
+            {
                 zero
             }
             (Codes::Centred { bits: 8, .. } | Codes::Offset { bits: 8 }, _) => 128,
@@ -268,9 +269,10 @@ fn with_group(format: WeightFormat, group: Group) -> WeightFormat {
     }
 }
 
-/// Whether quanta minus their zero point are signed bytes.
-fn centres(bits: u32, zero: u8) -> bool {
-    zero <= 128 && (1 << bits) - 1 - i32::from(zero) <= 127
+/// Whether all quanta minus their zero point are in -half..half.
+fn centres(bits: u32, zero: u8, half: i32) -> bool {
+    let zero = i32::from(zero);
+    zero <= half && (1 << bits) - 1 - zero < half
 }
 
 /// The offset of the codes c = q - bias, exact.
@@ -285,11 +287,16 @@ fn rebased(codes: Codes, bias: u8, scale: f32, offset: f32) -> f64 {
 
 /// What the device stores for x: x * 2^-exponent rounded to f32, then to f16, both to nearest even.
 fn device_f16(x: f64, exponent: i32) -> f16 {
-    f16::from_f32((x * 2f64.powi(-exponent)) as f32)
+    f16::from_f32((x * power_of_two(-exponent)) as f32)
+}
+
+/// 2^exponent. Exponents of f32 scales are far within those of f64.
+pub(super) fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
 fn is_exact(x: f64, exponent: i32) -> bool {
-    f64::from(device_f16(x, exponent).to_f32()) * 2f64.powi(exponent) == x
+    f64::from(device_f16(x, exponent).to_f32()) * power_of_two(exponent) == x
 }
 
 /// What a pass over all scales found.

@@ -185,17 +185,19 @@ impl<'a> Packer<'a> {
                 continue;
             };
             let source = coded.coding().group;
-            for index in 0..group.count(k) {
-                let column = first + index * group.elements().unwrap_or(0);
+            let groups = &scratch.groups[start..start + source_groups(matrix)];
+            let stride = format.group_bytes();
+            let base = tile::scale(format, k, r, 0);
+            for (index, out) in block[base..].chunks_mut(stride).enumerate() {
+                let column = first + index * group.elements().unwrap_or(CHUNK);
                 // Groups of padding columns have no source.
                 let [scale, offset] = match column < matrix.k {
-                    true => scratch.groups[start + source.of(column)],
+                    true => groups[source.of(column)],
                     false => [f16::ZERO; 2],
                 };
-                let at = tile::scale(format, k, r, index);
-                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                out[..2].copy_from_slice(&scale.to_le_bytes());
                 if format.has_offset() {
-                    block[at + 4..at + 6].copy_from_slice(&offset.to_le_bytes());
+                    out[4..6].copy_from_slice(&offset.to_le_bytes());
                 }
             }
             start += source_groups(matrix);

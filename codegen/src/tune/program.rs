@@ -18,6 +18,10 @@ pub const THREADS: u32 = 32 * (CONSUMER_WARPS + 4);
 /// tiles at 32 rows and 14 at 16, both with int4.
 const WORKING_REGISTERS: u32 = 40;
 
+/// Tiles of a group, at most: a consumer's loop over them is unrolled, and past 16 the activations read again are few
+/// beside the weights.
+const TILE_GROUP_MAX: u32 = 16;
+
 /// Bytes for barriers, the row table, ancestor masks and the state of the round.
 const CONTROL_BYTES: u32 = 4096;
 
@@ -263,10 +267,11 @@ fn tile_group(
             "{registers} registers hold no accumulators of {max_rows} rows"
         ));
     }
+    let limit = limit.min(TILE_GROUP_MAX);
     let widest = facts.tiles.div_ceil(arch.sm_count).max(1);
     let group = limit.min(widest);
     let why = if widest <= limit {
-        format!("no SM has more of one op; {limit} would fit the registers")
+        format!("no SM has more of one op; {limit} would fit")
     } else {
         let passes = widest.div_ceil(group);
         format!(

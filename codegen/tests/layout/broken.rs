@@ -1,0 +1,222 @@
+//! Tapes and placements broken on purpose: each fault is found, and named where it is.
+
+use crate::models::{TOY, plan};
+use crate::weights::BF16;
+use crate::weights::Weights;
+use stheno_codegen::layout::{
+    ControlWord, Cut, Entry, Formats, Layout, LayoutError, Mappings, PlacementId, RowOrder, Span,
+    TablePlace,
+};
+use stheno_codegen::plan::{Plan, SegmentKind};
+
+struct Case {
+    plan: Plan,
+    formats: Formats,
+    layout: Layout,
+}
+
+const CUT: Cut = Cut {
+    sm_count: 4,
+    tile_group: 2,
+    stage_bytes: 16 << 10,
+};
+
+fn case() -> Case {
+    let plan = plan(TOY);
+    let weights = Weights::random(&plan, 3, |_| BF16);
+    let formats = Mappings::new(&plan, &weights).unwrap().formats();
+    let layout = Layout::new(&plan, &formats, CUT).unwrap();
+    Case {
+        plan,
+        formats,
+        layout,
+    }
+}
+
+/// The error that a change provokes.
+fn error(change: impl FnOnce(&mut Layout)) -> LayoutError {
+    let mut case = case();
+    assert!(case.layout.validate(&case.plan, &case.formats).is_ok());
+    change(&mut case.layout);
+    case.layout
+        .validate(&case.plan, &case.formats)
+        .expect_err("the fault is not found")
+}
+
+const TARGET: usize = 1;
+
+/// Changes entry 2 of SM 1 of the target's tape; the error must point there.
+fn tape_error(change: impl FnOnce(&mut Vec<Entry>)) -> String {
+    let error = error(|layout| change(&mut layout.segments[TARGET].tapes[1]));
+    match error {
+        LayoutError::Tape {
+            segment: SegmentKind::Target,
+            sm: 1,
+            reason,
+            ..
+        } => reason,
+        other => panic!("{other}"),
+    }
+}
+
+fn span(entry: &mut Entry) -> &mut Span {
+    match entry {
+        Entry::Span(span) => span,
+        Entry::Indirect(_) => panic!("no span"),
+    }
+}
+
+#[test]
+fn spans_in_another_order() {
+    let reason = tape_error(|tape| tape.swap(2, 3));
+    assert!(reason.contains("needs"), "{reason}");
+}
+
+#[test]
+fn a_span_dropped_or_read_twice() {
+    tape_error(|tape| {
+        tape.remove(2);
+    });
+    tape_error(|tape| {
+        let again = tape[2];
+        tape.insert(2, again);
+    });
+    let reason = tape_error(|tape| tape.clear());
+    assert!(reason.contains("at its end"), "{reason}");
+}
+
+#[test]
+fn a_span_of_another_size_or_place() {
+    tape_error(|tape| span(&mut tape[2]).bytes += 16);
+    tape_error(|tape| span(&mut tape[2]).bytes -= 512);
+    tape_error(|tape| span(&mut tape[2]).offset += 128);
+    tape_error(|tape| span(&mut tape[2]).tiles += 1);
+    tape_error(|tape| span(&mut tape[2]).first_tile += 1);
+    tape_error(|tape| span(&mut tape[2]).placement = PlacementId(0));
+}
+
+#[test]
+fn another_end_of_a_tape() {
+    let reason = tape_error(|tape| {
+        tape.pop();
+    });
+    assert!(reason.contains("goes on with []"), "{reason}");
+    tape_error(|tape| tape.push(Entry::Indirect(ControlWord::NextSegment)));
+    let last = |layout: &mut Layout| {
+        let indirect = Entry::Indirect(ControlWord::NextSegment);
+        layout.segments[0].tapes[0].push(indirect);
+    };
+    assert!(matches!(error(last), LayoutError::Tape { .. }));
+}
+
+#[test]
+fn spans_that_overlap_or_leave_the_arena() {
+    let arena = |change: &dyn Fn(&mut Layout)| match error(change) {
+        LayoutError::Arena { reason } => reason,
+        other => panic!("{other}"),
+    };
+    let reason = arena(&|l| l.placements[1].offsets[2] = l.placements[0].offsets[2]);
+    assert!(reason.contains("overlaps"), "{reason}");
+    let reason = arena(&|l| l.placements[1].offsets[2] += 16);
+    assert!(reason.contains("not aligned"), "{reason}");
+    let reason = arena(&|l| l.arena_bytes -= 128);
+    assert!(reason.contains("outside"), "{reason}");
+    let reason = arena(&|l| l.placements[0].first_tiles[4] -= 1);
+    assert!(reason.contains("do not cover"), "{reason}");
+    let reason = arena(&|l| l.placements[0].first_tiles[1] = 15);
+    assert!(reason.contains("do not cover"), "{reason}");
+    let reason = arena(&|l| {
+        l.placements[0].offsets.pop();
+    });
+    assert!(reason.contains("3 spans"), "{reason}");
+    let reason = arena(&|l| l.cut.stage_bytes = 1024);
+    assert!(reason.contains("longer than a stage"), "{reason}");
+    let reason = arena(&|l| l.placements[0].stack.parts[1].first_tile += 1);
+    assert!(
+        reason.contains("stands nowhere") || reason.contains("cover"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn phases_that_are_not_the_ops() {
+    let phase = |change: &dyn Fn(&mut Layout)| match error(change) {
+        LayoutError::Phase { reason, .. } => reason,
+        other => panic!("{other}"),
+    };
+    let reason = phase(&|l| drop(l.segments[TARGET].phases.remove(0)));
+    assert!(reason.contains("no phase"), "{reason}");
+    let reason = phase(&|l| {
+        let again = l.segments[TARGET].phases[0].clone();
+        l.segments[TARGET].phases.push(again);
+    });
+    assert!(reason.contains("no linear op"), "{reason}");
+    let reason = phase(&|l| l.segments[TARGET].phases[1].placements[0] = PlacementId(3));
+    assert!(reason.contains("is expected"), "{reason}");
+    let reason = phase(&|l| l.segments[TARGET].phases[1].placements[0] = PlacementId(99));
+    assert!(reason.contains("not there"), "{reason}");
+    let reason = phase(&|l| l.segments[TARGET].phases[0].placements.push(PlacementId(1)));
+    assert!(reason.contains("none of its parts"), "{reason}");
+    let reason = phase(&|l| l.segments[TARGET].phases[1].placements.clear());
+    assert!(reason.contains("lies nowhere"), "{reason}");
+    let reason = phase(&|l| l.segments[TARGET].kind = SegmentKind::Draft);
+    assert!(reason.contains("tapes of draft"), "{reason}");
+    // Rows of q in plain order: RoPE partners would be in different lanes.
+    let reason = phase(&|l| l.placements[0].stack.parts[0].order = RowOrder::Plain);
+    assert!(reason.contains("stand in order"), "{reason}");
+}
+
+/// O and down of one residual must give an SM the same rows.
+#[test]
+fn residual_rows_change_hands() {
+    let mut case = case();
+    let down = case.layout.segments[TARGET].phases[3].placements[0];
+    let placement = &mut case.layout.placements[down.index()];
+    assert_eq!(placement.first_tiles, [0, 1, 3, 4, 6]);
+    placement.first_tiles[1] = 2;
+    // Each span still has the room of its tiles: only the ownership is wrong.
+    let mut end = case.layout.arena_bytes;
+    for sm in 0..4 {
+        placement.offsets[sm] = end;
+        end = placement.span(sm).end.next_multiple_of(128);
+    }
+    case.layout.arena_bytes = end;
+    let error = case.layout.validate(&case.plan, &case.formats).unwrap_err();
+    assert!(error.to_string().contains("residual rows"), "{error}");
+}
+
+#[test]
+fn tables_without_rows() {
+    let weight = |change: &dyn Fn(&mut Layout)| match error(change) {
+        LayoutError::Weight { name, reason } => {
+            assert_eq!(name, "embed");
+            reason
+        }
+        other => panic!("{other}"),
+    };
+    weight(&|l| l.tables[0].rows += 1);
+    weight(&|l| l.tables[0].place = TablePlace::Tiles(PlacementId(0)));
+}
+
+#[test]
+fn cuts_that_cannot_be() {
+    let case = case();
+    let cut = |cut: Cut| Layout::new(&case.plan, &case.formats, cut).unwrap_err();
+    let none = cut(Cut { sm_count: 0, ..CUT });
+    assert!(none.to_string().contains("0 SMs"), "{none}");
+    cut(Cut {
+        tile_group: 0,
+        ..CUT
+    });
+    let small = cut(Cut {
+        stage_bytes: 4096,
+        ..CUT
+    });
+    assert!(
+        small.to_string().contains("does not fit a stage"),
+        "{small}"
+    );
+    let formless = Formats::new(&case.plan, |_| None);
+    let error = Layout::new(&case.plan, &formless, CUT).unwrap_err();
+    assert!(error.to_string().contains("0.q"), "{error}");
+}

@@ -1,0 +1,10 @@
+//! Layout of weights and sizes of programs: round trips, mappings, tapes that are broken on purpose, and choices.
+
+mod arena;
+mod broken;
+mod decode;
+mod mapping;
+mod models;
+mod program;
+mod round_trip;
+mod weights;

@@ -1,0 +1,170 @@
+//! The sizes chosen for known models on known GPUs.
+
+use crate::models::{LLAMA_1B, LLAMA_8B, QWEN3_8B, SMOLLM2_135M, Sizes, plan};
+use stheno_codegen::layout::{Formats, Group, Layout, WeightFormat};
+use stheno_codegen::tune::{Architecture, Facts, ProgramLayout, ROW_LAYOUTS, TuneError};
+
+fn facts(sizes: Sizes, format: WeightFormat, head: WeightFormat) -> Facts {
+    let plan = plan(sizes);
+    let formats = Formats::new(&plan, |id| {
+        let name = plan.weight(id).name.as_str();
+        Some(if matches!(name, "head" | "embed") {
+            head
+        } else {
+            format
+        })
+    });
+    Facts::new(&plan, &formats)
+}
+
+/// All choices for a model, one after the other.
+fn choices(facts: &Facts) -> String {
+    let architectures = [
+        Architecture::H100,
+        Architecture::A100,
+        Architecture::RTX_4090,
+    ];
+    let mut text = String::new();
+    for architecture in architectures {
+        for rows in ROW_LAYOUTS {
+            match ProgramLayout::choose(facts, &architecture, rows) {
+                Ok(layout) => text += &layout.to_string(),
+                Err(error) => text += &format!("refused: {error}\n"),
+            }
+        }
+    }
+    text
+}
+
+const INT4: WeightFormat = WeightFormat::Int4 {
+    group: Group::G128,
+    offset: false,
+};
+
+#[test]
+fn llama_8b() {
+    let facts = facts(LLAMA_8B, WeightFormat::Bf16, WeightFormat::Bf16);
+    insta::assert_snapshot!(choices(&facts));
+}
+
+#[test]
+fn llama_8b_int4() {
+    insta::assert_snapshot!(choices(&facts(LLAMA_8B, INT4, WeightFormat::Bf16)));
+}
+
+#[test]
+fn llama_1b() {
+    let facts = facts(LLAMA_1B, WeightFormat::Bf16, WeightFormat::Bf16);
+    insta::assert_snapshot!(choices(&facts));
+}
+
+#[test]
+fn qwen3_8b_int4() {
+    insta::assert_snapshot!(choices(&facts(QWEN3_8B, INT4, INT4)));
+}
+
+#[test]
+fn smollm2_135m() {
+    let facts = facts(SMOLLM2_135M, WeightFormat::Bf16, WeightFormat::Bf16);
+    insta::assert_snapshot!(choices(&facts));
+}
+
+/// Whatever is chosen fits, and its cut can be laid out.
+#[test]
+fn what_is_chosen_fits() {
+    let formats = [
+        WeightFormat::Bf16,
+        INT4,
+        WeightFormat::Int8 {
+            group: Group::G16,
+            offset: true,
+        },
+    ];
+    let mut chosen = 0;
+    for sizes in [LLAMA_8B, SMOLLM2_135M] {
+        for format in formats {
+            let plan = plan(sizes);
+            let formats = Formats::new(&plan, |_| Some(format));
+            let facts = Facts::new(&plan, &formats);
+            for architecture in Architecture::KNOWN {
+                for rows in ROW_LAYOUTS {
+                    let Ok(program) = ProgramLayout::choose(&facts, &architecture, rows) else {
+                        continue;
+                    };
+                    chosen += 1;
+                    assert!(program.shared_bytes <= architecture.shared_memory_per_block);
+                    assert!(program.stages >= 2 && program.tile_group >= 1);
+                    let accumulators = program.tile_group * rows / 2;
+                    assert!(accumulators + 40 <= program.registers);
+                    if sizes.layers == SMOLLM2_135M.layers {
+                        let layout = Layout::new(&plan, &formats, program.cut()).unwrap();
+                        layout.validate(&plan, &formats).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert!(chosen > 100, "{chosen}");
+}
+
+/// The two cases that are known to compile without spills.
+#[test]
+fn tile_groups_are_those_that_compile() {
+    let facts = facts(LLAMA_8B, INT4, WeightFormat::Bf16);
+    let group = |rows| {
+        let program = ProgramLayout::choose(&facts, &Architecture::H100, rows);
+        program.unwrap().tile_group
+    };
+    assert_eq!((group(16), group(32)), (14, 6));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let facts = facts(LLAMA_8B, WeightFormat::Bf16, WeightFormat::Bf16);
+    let choose = |arch: &Architecture, rows| ProgramLayout::choose(&facts, arch, rows);
+    let error = choose(&Architecture::RTX_4090, 64).unwrap_err();
+    assert!(
+        matches!(error, TuneError::DoesNotFit { fits: Some(32), .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.starts_with("64 rows do not fit RTX 4090") && text.ends_with("32 rows fit"),
+        "{text}"
+    );
+    assert_eq!(
+        choose(&Architecture::H100, 12).unwrap_err(),
+        TuneError::Rows { max_rows: 12 }
+    );
+    let turing = Architecture {
+        name: "T4",
+        compute_capability: (7, 5),
+        ..Architecture::A100
+    };
+    let error = choose(&turing, 8).unwrap_err().to_string();
+    assert!(error.contains("T4 has compute capability 7.5"), "{error}");
+    let tiny = Architecture {
+        shared_memory_per_block: 16 << 10,
+        ..Architecture::H100
+    };
+    let error = choose(&tiny, 8).unwrap_err();
+    assert!(
+        matches!(error, TuneError::DoesNotFit { fits: None, .. }),
+        "{error}"
+    );
+}
+
+/// Work items of attention: no more than SMs, no fewer than one segment each.
+#[test]
+fn attention_is_split_by_length() {
+    let facts = facts(LLAMA_8B, WeightFormat::Bf16, WeightFormat::Bf16);
+    let program = ProgramLayout::choose(&facts, &Architecture::H100, 16).unwrap();
+    let split = program.attention;
+    assert_eq!(
+        (split.kv_heads, split.row_tiles, split.positions),
+        (8, 4, 64)
+    );
+    // 8 heads on 132 SMs: 16 items a head.
+    let runs = [1, 128, 2048, 2049, 32768].map(|positions| split.segments_per_item(positions));
+    assert_eq!(runs, [1, 1, 1, 2, 16]);
+}

@@ -251,6 +251,9 @@ pub(super) fn last_entry(kind: SegmentKind) -> Option<Entry> {
     }
 }
 
+/// Bytes of one stack, at most: beyond all memories, and small enough that sums do not overflow.
+const PLACEMENT_MAX: u128 = 1 << 44;
+
 struct Builder<'a> {
     plan: &'a Plan,
     formats: &'a Formats,
@@ -290,6 +293,14 @@ impl Builder<'_> {
                 let reason = format!("a block of {block} bytes does not fit a stage of {stage}");
                 return Err(LayoutError::Cut { reason });
             }
+            let bytes = u128::from(stack.tiles()) * u128::from(stack.tile_bytes());
+            if bytes > PLACEMENT_MAX {
+                let name = stack.parts.first().map(|part| part.weight);
+                return Err(LayoutError::Weight {
+                    name: name.map_or(String::new(), |id| self.plan.weight(id).name.clone()),
+                    reason: format!("its op would read {bytes} bytes"),
+                });
+            }
         }
         let firsts = cut_tiles(&stacks, self.cut.sm_count);
         let mut ids = Vec::new();
@@ -311,6 +322,13 @@ impl Builder<'_> {
         let format = self.formats.of(self.plan, weight)?;
         let stack = plain(weight, rows, k, format);
         let key = vec![stack];
+        let unplaced = !self.of_stacks.contains_key(&key);
+        if unplaced && u128::from(rows) * 2 * u128::from(k) > PLACEMENT_MAX {
+            return Err(LayoutError::Weight {
+                name: self.plan.weight(weight).name.clone(),
+                reason: format!("its table would take {rows} rows of {k} elements"),
+            });
+        }
         let place = match (self.of_stacks.get(&key), format) {
             (Some(ids), _) => TablePlace::Tiles(ids[0]),
             (None, WeightFormat::Bf16 | WeightFormat::F16) => TablePlace::Rows {

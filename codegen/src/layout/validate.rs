@@ -346,7 +346,7 @@ impl Layout {
         let (mut end, mut current) = (0, 0);
         for first in (0..tiles).step_by(cut.tile_group as usize) {
             for chunk in 0..stack.chunks() {
-                for tile in first..tiles.min(first + cut.tile_group) {
+                for tile in first..tiles.min(first.saturating_add(cut.tile_group)) {
                     let offset = stack.block_offset(cut, tiles, tile, chunk);
                     let (stage, byte) = stack.locate(cut, tiles, tile, chunk);
                     let found = usize::try_from(stage).ok().and_then(|i| stages.get(i));

@@ -157,7 +157,7 @@ impl ProgramLayout {
             .residual
             .div_ceil(TILE_ROWS as u32)
             .div_ceil(arch.sm_count);
-        let residual_bytes = owned * TILE_ROWS as u32 * max_rows * 4;
+        let residual_bytes = owned.saturating_mul(TILE_ROWS as u32 * max_rows * 4);
         because(
             "residual",
             format!("{residual_bytes} bytes"),
@@ -172,14 +172,14 @@ impl ProgramLayout {
         );
 
         // The least that a k16 step of attention over K and V asks of the ring.
-        let key = 2 * facts.head_dim * facts.kv_bytes;
-        let fixed = residual_bytes + partial_bytes + CONTROL_BYTES;
+        let key = facts.head_dim.saturating_mul(2 * facts.kv_bytes);
+        let fixed = residual_bytes.saturating_add(partial_bytes + CONTROL_BYTES);
         let chunk_bytes = max_rows * CHUNK as u32 * 2;
         let ring = |buffers: u32| {
-            let activations = (buffers * chunk_bytes).max(16 * key);
+            let activations = (buffers * chunk_bytes).max(key.saturating_mul(16));
             let left = arch
                 .shared_memory_per_block
-                .checked_sub(fixed + activations);
+                .checked_sub(fixed.saturating_add(activations));
             (buffers, activations, left.unwrap_or(0) / stage_bytes)
         };
         let candidates = [
@@ -194,7 +194,8 @@ impl ProgramLayout {
         let found = candidates.find(|((_, _, stages), least)| stages >= least);
         let Some(((activation_buffers, activation_bytes, stages), _)) = found else {
             let (_, activations, _) = ring(1);
-            let needed = fixed + activations + STAGES_MIN * stage_bytes;
+            let needed = fixed.saturating_add(activations);
+            let needed = needed.saturating_add(STAGES_MIN * stage_bytes);
             return Err(format!(
                 "it needs {needed} bytes of shared memory (activations {activations}, \
                  {STAGES_MIN} stages of {stage_bytes}, the rest {fixed}), a block has {}",
@@ -221,7 +222,7 @@ impl ProgramLayout {
             kv_heads: facts.kv_heads,
             sm_count: arch.sm_count,
             positions: 1 << positions.max(16).ilog2(),
-            row_tiles: (max_rows * facts.queries_per_kv).div_ceil(16),
+            row_tiles: max_rows.saturating_mul(facts.queries_per_kv).div_ceil(16),
         };
         because(
             "attention",

@@ -5,7 +5,7 @@ use crate::weights::BF16;
 use crate::weights::Weights;
 use stheno_codegen::layout::{
     ControlWord, Cut, Entry, Formats, Layout, LayoutError, Mappings, PlacementId, RowOrder, Span,
-    TablePlace,
+    TablePlace, WeightFormat,
 };
 use stheno_codegen::plan::{Plan, SegmentKind};
 
@@ -219,4 +219,19 @@ fn cuts_that_cannot_be() {
     let formless = Formats::new(&case.plan, |_| None);
     let error = Layout::new(&case.plan, &formless, CUT).unwrap_err();
     assert!(error.to_string().contains("0.q"), "{error}");
+}
+
+#[test]
+fn weights_beyond_all_memory() {
+    let plan = plan(crate::models::Sizes {
+        vocab: u32::MAX,
+        hidden: 1 << 20,
+        ..TOY
+    });
+    let formats = Formats::new(&plan, |_| Some(WeightFormat::Bf16));
+    let error = Layout::new(&plan, &formats, CUT).unwrap_err();
+    assert!(
+        error.to_string().contains("`embed`: its op would read"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! The sizes chosen for known models on known GPUs.
 
 use crate::models::{LLAMA_1B, LLAMA_8B, QWEN3_8B, SMOLLM2_135M, Sizes, plan};
+use proptest::prelude::*;
 use stheno_codegen::layout::{Formats, Group, Layout, WeightFormat};
 use stheno_codegen::tune::{Architecture, Facts, ProgramLayout, ROW_LAYOUTS, TuneError};
 
@@ -167,4 +168,42 @@ fn attention_is_split_by_length() {
     // 8 heads on 132 SMs: 16 items a head.
     let runs = [1, 128, 2048, 2049, 32768].map(|positions| split.segments_per_item(positions));
     assert_eq!(runs, [1, 1, 1, 2, 16]);
+}
+
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), 1..1000u32, any::<u32>()]
+}
+
+proptest! {
+    /// Any sizes are chosen for or refused.
+    #[test]
+    fn choosing_never_panics(
+        numbers in proptest::collection::vec(number(), 8),
+        streams in any::<bool>(),
+        rows in prop_oneof![Just(8u32), Just(16), Just(32), Just(64), any::<u32>()],
+    ) {
+        let facts = Facts {
+            formats: if streams { vec![INT4, WeightFormat::F16] } else { Vec::new() },
+            tiles: numbers[0],
+            residual: numbers[1],
+            kv_heads: numbers[2],
+            head_dim: numbers[3],
+            kv_bytes: numbers[4] % 5,
+            queries_per_kv: numbers[5],
+        };
+        let architecture = Architecture {
+            sm_count: numbers[6],
+            shared_memory_per_block: numbers[7],
+            ..Architecture::H100
+        };
+        for architecture in [architecture, Architecture::H100] {
+            match ProgramLayout::choose(&facts, &architecture, rows) {
+                Ok(program) => {
+                    prop_assert!(program.shared_bytes <= architecture.shared_memory_per_block);
+                    prop_assert!(program.attention.segments_per_item(numbers[0]) >= 1);
+                }
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
 }

@@ -127,7 +127,8 @@
 //! spans: prefill reads the target's, a draft the target's head.
 //!
 //! Embedding rows are gathered from the head's tiles if it is tied. Else a 16-bit table lies row by row, rows padded to
-//! 16 bytes, and a coded one in tiles of its own. [`Placement::block`], [`tile::element`] and [`tile::scale`] find an element.
+//! 16 bytes, and a coded one in tiles of its own. [`Placement::block`], [`tile::element`] and [`tile::scale`] find an element;
+//! a gathered one is `fma(code, scale, offset) * 2^exponent` in f32.
 //!
 //! # Mapping
 //!
@@ -159,6 +160,7 @@ mod order;
 mod pack;
 mod placement;
 mod source;
+mod stack;
 mod tape;
 pub mod tile;
 mod validate;
@@ -168,8 +170,9 @@ pub use error::LayoutError;
 pub use format::{Group, WeightFormat};
 pub use mapping::{Formats, Mapping, Mappings};
 pub use order::RowOrder;
-pub use placement::{Cut, Placement, PlacementId, Stack, StackPart};
+pub use placement::{Cut, Placement, PlacementId};
 pub use source::{CodedRows, Codes, Coding, SourceMatrix, WeightSource};
+pub use stack::{Stack, StackPart};
 pub use tape::{
     Balance, ControlWord, EmbeddingTable, Entry, Layout, Phase, SegmentTapes, Span, TablePlace,
 };

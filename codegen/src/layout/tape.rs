@@ -1,11 +1,9 @@
 //! Which spans each SM reads, segment by segment.
 
 use super::placement::cut_tiles;
-use super::{
-    Cut, Formats, LayoutError, Placement, PlacementId, RowOrder, SPAN_ALIGN, Stack, StackPart,
-    WeightFormat,
-};
-use crate::plan::{Epilogue, Linear, Op, Plan, Segment, SegmentKind, WeightId, WeightShape};
+use super::stack::{linears, matrix_shape, plain, stacks};
+use super::{Cut, Formats, LayoutError, Placement, PlacementId, SPAN_ALIGN, Stack, WeightFormat};
+use crate::plan::{Op, Plan, Segment, SegmentKind, WeightId};
 use std::collections::HashMap;
 
 /// Where all weights of a plan lie, and in which order each SM reads them.
@@ -344,90 +342,4 @@ impl Builder<'_> {
             place,
         })
     }
-}
-
-/// The linear ops of a segment with their indices.
-pub(super) fn linears(segment: &Segment) -> impl Iterator<Item = (usize, &Linear)> {
-    let ops = segment.ops.iter().enumerate();
-    ops.filter_map(|(index, op)| match op {
-        Op::Linear(linear) => Some((index, linear)),
-        _ => None,
-    })
-}
-
-pub(super) fn matrix_shape(plan: &Plan, weight: WeightId) -> Result<(u32, u32), LayoutError> {
-    let decl = plan.weight(weight);
-    match decl.shape {
-        WeightShape::Matrix { n, k } => Ok((n, k)),
-        WeightShape::Vector { .. } => Err(LayoutError::Weight {
-            name: decl.name.clone(),
-            reason: "it is a vector, a linear op needs a matrix".to_owned(),
-        }),
-    }
-}
-
-fn plain(weight: WeightId, n: u32, k: u32, format: WeightFormat) -> Stack {
-    let order = RowOrder::Plain;
-    let first_tile = 0;
-    Stack {
-        format,
-        k,
-        parts: vec![StackPart {
-            weight,
-            n,
-            order,
-            first_tile,
-        }],
-    }
-}
-
-/// The stacks of a linear op: parts of one format follow each other in one stack, a new format begins a new one.
-fn stacks(
-    plan: &Plan,
-    formats: &Formats,
-    kind: SegmentKind,
-    linear: &Linear,
-) -> Result<Vec<Stack>, LayoutError> {
-    let mut stacks: Vec<Stack> = Vec::new();
-    for (i, part) in linear.parts.iter().enumerate() {
-        let weight = part.weight;
-        let (n, k) = matrix_shape(plan, weight)?;
-        let format = formats.of(plan, weight)?;
-        let order = match &linear.epilogue {
-            Epilogue::Gated { .. } if i == 0 => RowOrder::Gate,
-            Epilogue::Gated { .. } => RowOrder::Up,
-            Epilogue::Qkv(qkv) if i < 2 => {
-                let pairs = plan.rope(qkv.rope).inv_freq.len();
-                RowOrder::rope(plan.kv_of(kind).head_dim, pairs as u32)
-            }
-            Epilogue::Qkv(_) | Epilogue::Store { .. } | Epilogue::Residual { .. } => {
-                RowOrder::Plain
-            }
-        };
-        let mut part = StackPart {
-            weight,
-            n,
-            order,
-            first_tile: 0,
-        };
-        match stacks.last_mut() {
-            Some(stack) if stack.format == format => {
-                if order != RowOrder::Up {
-                    part.first_tile = stack.tiles();
-                }
-                stack.parts.push(part);
-            }
-            Some(stack) if order == RowOrder::Up => {
-                let reason = format!("it is {format}, the gate beside it {}", stack.format);
-                let name = plan.weight(weight).name.clone();
-                return Err(LayoutError::Weight { name, reason });
-            }
-            _ => stacks.push(Stack {
-                format,
-                k,
-                parts: vec![part],
-            }),
-        }
-    }
-    Ok(stacks)
 }

@@ -1,6 +1,7 @@
 //! Proof, before a launch, that producers and consumers agree.
 
-use super::tape::{last_entry, linears, matrix_shape};
+use super::stack::{linears, matrix_shape};
+use super::tape::last_entry;
 use super::{
     Entry, Formats, Layout, LayoutError, Placement, RowOrder, SPAN_ALIGN, SegmentTapes, Span,
     TablePlace,

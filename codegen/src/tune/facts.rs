@@ -10,11 +10,11 @@ pub struct Facts {
     pub tiles: u32,
     /// Columns of the widest residual.
     pub residual: u32,
-    /// Heads of K and of V of the target, elements of a head, and bytes of an element; the draft's head if larger.
+    /// Heads of K and of V of the target.
     pub kv_heads: u32,
     /// Elements of a head, the larger of target and draft.
     pub head_dim: u32,
-    /// Bytes of an element of K and V.
+    /// Bytes of an element of K and V, the larger of target and draft.
     pub kv_bytes: u32,
     /// Query heads that share a KV head, the most of any attention op.
     pub queries_per_kv: u32,

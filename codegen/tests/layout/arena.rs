@@ -3,7 +3,7 @@
 use crate::models::{LLAMA_8B, TOY, plan};
 use crate::weights::{BF16, Weights};
 use stheno_codegen::layout::{
-    ArenaSink, ControlWord, Cut, Entry, Formats, Layout, LayoutError, Mappings, RowOrder,
+    ArenaSink, ControlWord, Cut, Entry, Formats, Group, Layout, LayoutError, Mappings, RowOrder,
     TablePlace, WeightFormat,
 };
 use stheno_codegen::plan::{Epilogue, Op};
@@ -200,4 +200,36 @@ fn an_8b_is_cut_evenly() {
     let steps = layout.validate(&plan, &formats).unwrap();
     // 15.01 GB, as one reckons for this model, and no padding.
     assert_eq!((steps[1].streamed, steps[1].padding), (15_009_316_864, 0));
+}
+
+/// v in 8 bits beside q and k in 4, as mixed GGUF files have it: ranges follow the bytes, not the number of tiles.
+#[test]
+fn formats_that_differ_are_cut_by_bytes() {
+    let plan = plan(LLAMA_8B);
+    let (group, offset) = (Group::G32, false);
+    let formats = Formats::new(&plan, |id| {
+        Some(match plan.weight(id).name.ends_with('v') {
+            true => WeightFormat::Int8 { group, offset },
+            false => WeightFormat::Int4 { group, offset },
+        })
+    });
+    let cut = Cut {
+        sm_count: 64,
+        tile_group: 6,
+        stage_bytes: 18432,
+    };
+    let layout = Layout::new(&plan, &formats, cut).unwrap();
+    let target = &layout.segments[1];
+    let [qk, v] = target.phases[0].placements.as_slice() else {
+        panic!("{:?}", target.phases[0]);
+    };
+    let (qk, v) = (layout.placement(*qk), layout.placement(*v));
+    assert_eq!((qk.stack.parts.len(), v.stack.parts.len()), (2, 1));
+    let balance = layout.balance(target)[0];
+    let tile = v.stack.tile_bytes() as f64;
+    assert!(balance.max as f64 <= balance.mean + tile, "{balance:?}");
+    // One SM stands between the two stacks, all others read of one only.
+    let both = (0..64).filter(|&sm| !qk.tiles(sm).is_empty() && !v.tiles(sm).is_empty());
+    assert!(both.count() <= 1);
+    layout.validate(&plan, &formats).unwrap();
 }

@@ -25,7 +25,7 @@ fn below_0x64(u: u32, low: u32, high: u32) -> u32 {
     (u >> (8 * low) & 0xff) | (u >> (8 * high) & 0xff) << 16 | 0x6400_6400
 }
 
-type Fragment = [[f32; 2]; 4];
+pub type Fragment = [[f32; 2]; 4];
 
 fn int4(w: u32, offset: bool) -> [Fragment; 2] {
     let zero = if offset { 0.0 } else { 8.0 };
@@ -74,7 +74,7 @@ fn fp8(words: [u32; 2]) -> [Fragment; 1] {
 }
 
 /// The registers a0..a3 of each k16 step of an atom, decoded in every documented way.
-fn decode(format: WeightFormat, words: [u32; 4]) -> Vec<Vec<Fragment>> {
+pub fn decode(format: WeightFormat, words: [u32; 4]) -> Vec<Vec<Fragment>> {
     let steps = |pairs: fn([u32; 2]) -> Vec<Fragment>| {
         vec![pairs([words[0], words[1]]), pairs([words[2], words[3]])]
     };

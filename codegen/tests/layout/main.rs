@@ -2,6 +2,7 @@
 
 mod arena;
 mod broken;
+mod consumer;
 mod decode;
 mod mapping;
 mod models;

@@ -1,0 +1,246 @@
+use super::{CHUNK, Cut, Formats, LayoutError, RowOrder, SLICE, TILE_ROWS, WeightFormat};
+use crate::plan::{Epilogue, Linear, Op, Plan, Segment, SegmentKind, WeightId, WeightShape};
+use std::ops::Range;
+
+/// One matrix of a [`Stack`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StackPart {
+    /// The matrix.
+    pub weight: WeightId,
+    /// Its rows.
+    pub n: u32,
+    /// How they stand in tiles.
+    pub order: RowOrder,
+    /// First tile of the stack that holds them.
+    pub first_tile: u32,
+}
+
+impl StackPart {
+    /// Tiles of the stack that hold the matrix.
+    pub fn tiles(&self) -> Range<u32> {
+        self.first_tile..self.first_tile + self.order.tiles(self.n)
+    }
+}
+
+/// Matrices [n_i, k] of one format over one input, as one list of tiles: q, k and v one after the other, gate and up
+/// interleaved row by row, all others alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// Device form of all parts.
+    pub format: WeightFormat,
+    /// Inputs.
+    pub k: u32,
+    /// The matrices.
+    pub parts: Vec<StackPart>,
+}
+
+impl Stack {
+    /// Row tiles.
+    pub fn tiles(&self) -> u32 {
+        let ends = self.parts.iter().map(|part| part.tiles().end);
+        ends.max().unwrap_or(0)
+    }
+
+    /// K in whole slices; the columns beyond k are padding.
+    pub fn padded_k(&self) -> usize {
+        (self.k as usize).next_multiple_of(SLICE)
+    }
+
+    /// Chunks of K.
+    pub fn chunks(&self) -> u32 {
+        self.padded_k().div_ceil(CHUNK) as u32
+    }
+
+    /// Columns of a chunk: [`CHUNK`], or in the last what is left, a multiple of [`SLICE`].
+    pub fn chunk_k(&self, chunk: u32) -> usize {
+        let left = self.padded_k().saturating_sub(chunk as usize * CHUNK);
+        left.min(CHUNK)
+    }
+
+    /// Chunks of [`CHUNK`] columns, all but a short last one.
+    fn full_chunks(&self) -> u32 {
+        (self.padded_k() / CHUNK) as u32
+    }
+
+    /// Bytes of a tile's block in a chunk.
+    pub fn block_bytes(&self, chunk: u32) -> u64 {
+        self.format.block_bytes(self.chunk_k(chunk)) as u64
+    }
+
+    /// Bytes of all blocks of a tile.
+    pub fn tile_bytes(&self) -> u64 {
+        let last = self.chunks() - 1;
+        u64::from(last) * self.block_bytes(0) + self.block_bytes(last)
+    }
+
+    /// Bytes of the elements and scales that are no padding: what a step has to read of the matrices.
+    pub fn useful_bytes(&self) -> u64 {
+        let rows: u64 = self.parts.iter().map(|part| u64::from(part.n)).sum();
+        let scale = (self.format.group_bytes() / TILE_ROWS) as u64;
+        let groups = self.format.group().map_or(0, |g| g.count(self.k as usize));
+        let bits = u64::from(self.k) * self.format.bits() as u64;
+        (rows * bits).div_ceil(8) + rows * groups as u64 * scale
+    }
+
+    /// The weight, and its row, that stands in row r of a tile; `None` where padding stands.
+    pub fn row(&self, tile: u32, r: u32) -> Option<(&StackPart, u32)> {
+        let mut parts = self
+            .parts
+            .iter()
+            .filter(|part| part.tiles().contains(&tile));
+        let found = parts.find_map(|part| {
+            let row = part.order.row(tile - part.first_tile, r)?;
+            Some((part, row))
+        });
+        found.filter(|(part, row)| *row < part.n)
+    }
+
+    /// Byte, in a span of `tiles` tiles, of the block of its tile `tile` in a chunk.
+    pub fn block_offset(&self, cut: Cut, tiles: u32, tile: u32, chunk: u32) -> u64 {
+        let first = tile - tile % cut.tile_group;
+        let group = cut.tile_group.min(tiles - first);
+        u64::from(first) * self.tile_bytes()
+            + u64::from(chunk) * u64::from(group) * self.block_bytes(0)
+            + u64::from(tile - first) * self.block_bytes(chunk)
+    }
+
+    /// The stages in which a producer copies a span of `tiles` tiles, in order: byte ranges of the span.
+    pub fn stages(&self, cut: Cut, tiles: u32) -> Vec<Range<u64>> {
+        let mut stages = Vec::new();
+        let mut at = 0;
+        for first in (0..tiles).step_by(cut.tile_group.max(1) as usize) {
+            let group = cut.tile_group.min(tiles - first);
+            let full = u64::from(group) * u64::from(self.full_chunks());
+            let tail = u64::from(group) * u64::from(self.chunks() - self.full_chunks());
+            for (blocks, bytes) in [
+                (full, self.block_bytes(0)),
+                (tail, self.block_bytes(self.chunks() - 1)),
+            ] {
+                let each = u64::from(cut.stage_bytes) / bytes;
+                let mut left = blocks;
+                while left > 0 {
+                    let take = left.min(each.max(1));
+                    stages.push(at..at + take * bytes);
+                    at += take * bytes;
+                    left -= take;
+                }
+            }
+        }
+        stages
+    }
+
+    /// Where a consumer finds the block of tile `tile` and chunk `chunk` of a span of `tiles` tiles: the number of the
+    /// stage since the span began, and the byte in it.
+    pub fn locate(&self, cut: Cut, tiles: u32, tile: u32, chunk: u32) -> (u64, u64) {
+        let per_stage = |chunk| u64::from(cut.stage_bytes) / self.block_bytes(chunk);
+        let (full, last) = (u64::from(self.full_chunks()), self.chunks() - 1);
+        let has_tail = self.chunks() > self.full_chunks();
+        let stages_of = |group: u64| {
+            let tail = if has_tail {
+                group.div_ceil(per_stage(last))
+            } else {
+                0
+            };
+            (group * full).div_ceil(per_stage(0)) + tail
+        };
+        let (groups, t) = (tile / cut.tile_group, u64::from(tile % cut.tile_group));
+        let size = u64::from(cut.tile_group.min(tiles - groups * cut.tile_group));
+        let before = u64::from(groups) * stages_of(cut.tile_group.into());
+        let (before, index) = if u64::from(chunk) < full {
+            (before, u64::from(chunk) * size + t)
+        } else {
+            (before + (size * full).div_ceil(per_stage(0)), t)
+        };
+        let each = per_stage(chunk);
+        (
+            before + index / each,
+            index % each * self.block_bytes(chunk),
+        )
+    }
+}
+
+/// The linear ops of a segment with their indices.
+pub(super) fn linears(segment: &Segment) -> impl Iterator<Item = (usize, &Linear)> {
+    let ops = segment.ops.iter().enumerate();
+    ops.filter_map(|(index, op)| match op {
+        Op::Linear(linear) => Some((index, linear)),
+        _ => None,
+    })
+}
+
+pub(super) fn matrix_shape(plan: &Plan, weight: WeightId) -> Result<(u32, u32), LayoutError> {
+    let decl = plan.weight(weight);
+    match decl.shape {
+        WeightShape::Matrix { n, k } => Ok((n, k)),
+        WeightShape::Vector { .. } => Err(LayoutError::Weight {
+            name: decl.name.clone(),
+            reason: "it is a vector, a linear op needs a matrix".to_owned(),
+        }),
+    }
+}
+
+pub(super) fn plain(weight: WeightId, n: u32, k: u32, format: WeightFormat) -> Stack {
+    let order = RowOrder::Plain;
+    let first_tile = 0;
+    Stack {
+        format,
+        k,
+        parts: vec![StackPart {
+            weight,
+            n,
+            order,
+            first_tile,
+        }],
+    }
+}
+
+/// The stacks of a linear op: parts of one format follow each other in one stack, a new format begins a new one.
+pub(super) fn stacks(
+    plan: &Plan,
+    formats: &Formats,
+    kind: SegmentKind,
+    linear: &Linear,
+) -> Result<Vec<Stack>, LayoutError> {
+    let mut stacks: Vec<Stack> = Vec::new();
+    for (i, part) in linear.parts.iter().enumerate() {
+        let weight = part.weight;
+        let (n, k) = matrix_shape(plan, weight)?;
+        let format = formats.of(plan, weight)?;
+        let order = match &linear.epilogue {
+            Epilogue::Gated { .. } if i == 0 => RowOrder::Gate,
+            Epilogue::Gated { .. } => RowOrder::Up,
+            Epilogue::Qkv(qkv) if i < 2 => {
+                let pairs = plan.rope(qkv.rope).inv_freq.len();
+                RowOrder::rope(plan.kv_of(kind).head_dim, pairs as u32)
+            }
+            Epilogue::Qkv(_) | Epilogue::Store { .. } | Epilogue::Residual { .. } => {
+                RowOrder::Plain
+            }
+        };
+        let mut part = StackPart {
+            weight,
+            n,
+            order,
+            first_tile: 0,
+        };
+        match stacks.last_mut() {
+            Some(stack) if stack.format == format => {
+                if order != RowOrder::Up {
+                    part.first_tile = stack.tiles();
+                }
+                stack.parts.push(part);
+            }
+            Some(stack) if order == RowOrder::Up => {
+                let reason = format!("it is {format}, the gate beside it {}", stack.format);
+                let name = plan.weight(weight).name.clone();
+                return Err(LayoutError::Weight { name, reason });
+            }
+            _ => stacks.push(Stack {
+                format,
+                k,
+                parts: vec![part],
+            }),
+        }
+    }
+    Ok(stacks)
+}

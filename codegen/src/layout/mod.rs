@@ -57,7 +57,7 @@
 //! # Decode arithmetic
 //!
 //! An element is worth `scale * code + offset`, scale and offset being f16. f16 and not f32, which would cost int4 in
-//! groups of 32 a fifth more bytes; not bf16, which would round the scales of nearly all checkpoints. What f16 lacks in
+//! groups of 32 up to a fifth more bytes; not bf16, which would round the scales of nearly all checkpoints. What f16 lacks in
 //! range the mapping's exponent has: a whole matrix is scaled by a power of two.
 //!
 //! Codes are small integers (or E4M3), exact in bf16 and f16 alike, so that the type of the activations chooses that of the

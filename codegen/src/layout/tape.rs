@@ -35,7 +35,7 @@ pub struct EmbeddingTable {
 /// Place of an [`EmbeddingTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TablePlace {
-    /// The tiles of a placement with this one part in [`RowOrder::Plain`]: the head's if it is tied, else, for a
+    /// The tiles of a placement with this one part in [`super::RowOrder::Plain`]: the head's if it is tied, else, for a
     /// coded matrix, its own that no tape reads.
     Tiles(PlacementId),
     /// Row-major 16-bit elements.

@@ -22,6 +22,7 @@
 //! - [`checkpoint`] opens Hugging Face directories and GGUF files; [`model`] makes plans out of configurations;
 //!   [`text`] has tokenizers, chat templates and stop strings.
 //! - [`plan`] is the decode program as data, and [`host`] the executor that runs it on the CPU and defines what it means.
+//! - [`draft`] has what guesses at tokens to come, [`speculation`] how guesses become trees, and which are accepted.
 //! - [`speculation::sampling`] chooses tokens: equal logits and an equal seed give an equal choice everywhere.
 //!
 //! The logits of a row do not depend on the rows beside it, on the number of threads or on the instruction set, not by a

@@ -1,22 +1,27 @@
-use super::core::Shared;
+use super::core::{LoadedDraft, Shared};
 use super::fingerprint::fingerprint;
-use super::{Device, Engine};
-use crate::checkpoint::Checkpoint;
+use super::{Device, Engine, probe};
+use crate::checkpoint::{Checkpoint, WeightDtype};
+use crate::draft::{Draft, EagleOptions, Way};
 use crate::host::HostExecutor;
 use crate::model::{
-    ActivationDtype, LoadProgress, ModelConfig, PlanOptions, Precision, build_plan, load_weights,
+    ActivationDtype, DraftWeights, LoadProgress, ModelConfig, PlanOptions, Precision, WeightLoader,
+    target_plan,
 };
 use crate::plan::{Dtype, Plan};
 use crate::text::Text;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 /// Describes an engine; [`EngineBuilder::build`] loads it.
 #[derive(Default)]
 pub struct EngineBuilder {
     checkpoint: Option<Checkpoint>,
+    draft: Option<Draft>,
+    draft_dtype: WeightDtype,
+    eagle: EagleOptions,
     device: Device,
     threads: Option<usize>,
     context_length: Option<usize>,
@@ -43,6 +48,28 @@ impl EngineBuilder {
     /// A model that is open already.
     pub fn checkpoint(mut self, checkpoint: Checkpoint) -> Self {
         self.checkpoint = Some(checkpoint);
+        self
+    }
+
+    /// The draft that guesses ahead: see [`Draft::open`] for what can be one.
+    ///
+    /// # Errors
+    /// Those of [`Draft::open`].
+    pub fn draft(mut self, spec: &str) -> Result<Self> {
+        self.draft = Some(Draft::open(spec)?);
+        Ok(self)
+    }
+
+    /// What the draft's matrices are rounded to as they are loaded; as they are stored if not said.
+    pub fn draft_dtype(mut self, dtype: WeightDtype) -> Self {
+        self.draft_dtype = dtype;
+        self
+    }
+
+    /// What an EAGLE head's checkpoint does not say, or says wrongly. If not said, each likely reading is tried on a text
+    /// and the one that guesses best is taken.
+    pub fn eagle_options(mut self, options: EagleOptions) -> Self {
+        self.eagle = options;
         self
     }
 
@@ -99,52 +126,96 @@ impl EngineBuilder {
         let mut checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
         let precision = self.precision(&checkpoint);
-        let plan = Arc::new(self.plan_of(&config, precision)?);
         let text = Text::load(checkpoint.text_source())?;
         let eos = eos(&checkpoint, &config, text.as_ref());
         checkpoint.forget_text();
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));
-        let weights = load_weights(&plan, &checkpoint, &mut |done: LoadProgress| {
-            progress(done.weights, done.total_weights);
-        })?;
-        let fingerprint = fingerprint(&plan, &weights)?;
+        let draft = self.draft.take();
+        let ways = match &draft {
+            Some(draft) => draft.ways(&config, text.as_ref(), &self.eagle)?,
+            None => Vec::new(),
+        };
+        let draft_weights = draft
+            .as_ref()
+            .and_then(Draft::checkpoint)
+            .map(|checkpoint| DraftWeights {
+                checkpoint,
+                dtype: self.draft_dtype,
+            });
+        let mut loader = WeightLoader::new(&checkpoint, draft_weights);
         let threads = self.chosen_threads()?;
-        let executor = HostExecutor::new(Arc::clone(&plan), weights, threads)?;
-        Ok(Engine {
-            shared: Arc::new(Shared {
-                path: checkpoint.path().to_owned(),
-                plan,
-                precision,
-                fingerprint,
-                text,
-                eos,
-                generation_config: checkpoint.generation_config().cloned(),
-                weight_bytes: checkpoint.weight_bytes(),
-                load: start.elapsed(),
-                threads,
-                executor: Mutex::new(executor),
-            }),
-        })
+        let mut assemble = |way: Option<&Way>, text: Option<Text>| -> Result<Engine> {
+            let plan = Arc::new(self.plan_of(&config, precision, way)?);
+            let weights = loader.load(&plan, &mut |done: LoadProgress| {
+                progress(done.weights, done.total_weights);
+            })?;
+            let fingerprint = fingerprint(&plan, &weights)?;
+            Ok(Engine {
+                shared: Arc::new(Shared {
+                    path: checkpoint.path().to_owned(),
+                    executor: Mutex::new(HostExecutor::new(Arc::clone(&plan), weights, threads)?),
+                    plan,
+                    precision,
+                    fingerprint,
+                    text,
+                    eos: eos.clone(),
+                    generation_config: checkpoint.generation_config().cloned(),
+                    weight_bytes: checkpoint.weight_bytes(),
+                    load: start.elapsed(),
+                    threads,
+                    draft: way.map(|way| LoadedDraft {
+                        model: Arc::clone(&way.model),
+                        description: way.description.clone(),
+                    }),
+                    costs: OnceLock::new(),
+                }),
+            })
+        };
+        let way = match ways.as_slice() {
+            [] => None,
+            [way] => Some(way.clone()),
+            ways => Some(probe::settle(ways, text.as_ref(), |way| {
+                assemble(Some(way), None)
+            })?),
+        };
+        assemble(way.as_ref(), text)
     }
 
-    /// The plan that [`EngineBuilder::build`] would run. Reads no weights.
+    /// The plan that [`EngineBuilder::build`] would run, but that of a draft that can be read in several ways the likeliest
+    /// is taken. Reads no weights.
     ///
     /// # Errors
     /// Those of `build`, but for the weights.
     pub fn plan(&self) -> Result<Plan> {
         let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
-        self.plan_of(&config, self.precision(checkpoint))
+        let ways = match &self.draft {
+            Some(draft) => draft.ways(&config, None, &self.eagle)?,
+            None => Vec::new(),
+        };
+        self.plan_of(&config, self.precision(checkpoint), ways.first())
     }
 
-    fn plan_of(&self, config: &ModelConfig, precision: Precision) -> Result<Plan> {
+    fn plan_of(
+        &self,
+        config: &ModelConfig,
+        precision: Precision,
+        way: Option<&Way>,
+    ) -> Result<Plan> {
         let trained = config.max_position_embeddings as usize;
         let context_length = self.context_length.unwrap_or(trained);
         let context_length = u32::try_from(context_length)
             .map_err(|_| Error::Invalid(format!("a context of {context_length} positions")))?;
         let mut options = PlanOptions::new(context_length, precision);
         options.taps.clone_from(&self.taps);
-        build_plan(config, &options)
+        if let Some(way) = way {
+            options.features = way.model.features();
+        }
+        let mut builder = target_plan(config, &options)?;
+        if let Some(way) = way {
+            way.model.declare(config, &options, &mut builder)?;
+        }
+        Ok(builder.finish()?)
     }
 
     fn precision(&self, checkpoint: &Checkpoint) -> Precision {

@@ -1,11 +1,14 @@
+use super::speculator::measure_costs;
 use super::{Device, EngineBuilder, Forward, Session, SessionOptions};
-use crate::host::HostExecutor;
+use crate::draft::DraftModel;
+use crate::host::{self, Call, HostExecutor};
 use crate::model::Precision;
 use crate::plan::{Plan, Row, SegmentKind};
+use crate::speculation::CostTable;
 use crate::text::Text;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A loaded model, ready to run. Clones share it.
@@ -30,7 +33,17 @@ pub(super) struct Shared {
     pub(super) weight_bytes: u64,
     pub(super) load: Duration,
     pub(super) threads: usize,
+    pub(super) draft: Option<LoadedDraft>,
+    pub(super) costs: OnceLock<CostTable>,
     pub(super) executor: Mutex<HostExecutor>,
+}
+
+/// The draft of an engine.
+#[derive(Debug)]
+pub(super) struct LoadedDraft {
+    pub model: Arc<dyn DraftModel>,
+    /// What was inferred about it.
+    pub description: String,
 }
 
 impl Engine {
@@ -94,6 +107,41 @@ impl Engine {
         out.rows.extend_from_slice(rows);
         out.states.extend(sessions.iter().map(|s| s.state()));
         Ok(())
+    }
+
+    /// Runs a segment of the draft.
+    pub(crate) fn call(&self, call: &Call<'_>, out: &mut host::Forward) -> Result<()> {
+        let executor = self.shared.executor.lock();
+        executor
+            .unwrap_or_else(PoisonError::into_inner)
+            .call(call, out)
+    }
+
+    pub(super) fn draft(&self) -> Option<&Arc<dyn DraftModel>> {
+        self.shared.draft.as_ref().map(|draft| &draft.model)
+    }
+
+    /// Kind of the draft, if there is one: `medusa`, `eagle`, `eagle3`, `small-model` or `ngram`.
+    pub fn draft_kind(&self) -> Option<&'static str> {
+        self.draft().map(|draft| draft.kind())
+    }
+
+    /// What was inferred about the draft from its checkpoint, for people.
+    pub fn draft_description(&self) -> Option<&str> {
+        let draft = self.shared.draft.as_ref()?;
+        Some(&draft.description)
+    }
+
+    /// What steps of the target cost here; measured when it is first asked for.
+    ///
+    /// # Errors
+    /// Those of [`Engine::forward`].
+    pub fn costs(&self) -> Result<CostTable> {
+        if let Some(costs) = self.shared.costs.get() {
+            return Ok(costs.clone());
+        }
+        let measured = measure_costs(self)?;
+        Ok(self.shared.costs.get_or_init(|| measured).clone())
     }
 
     /// The plan.

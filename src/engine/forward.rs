@@ -23,6 +23,11 @@ impl Forward {
         self.inner.logits()
     }
 
+    /// What the engine's draft is fed of all rows, [rows, columns]; `None` without a draft that wants anything.
+    pub(crate) fn features(&self) -> Option<&[f32]> {
+        self.inner.features()
+    }
+
     /// The residual stream after layer `layer` of the output rows, [output rows, hidden_size]; `None` unless the
     /// engine was built with [`super::EngineBuilder::taps`] naming that layer.
     pub fn tap(&self, layer: u32) -> Option<&[f32]> {

@@ -4,6 +4,7 @@
 //! of any shape with [`Session::commit`], and sessions that [`Session::fork`], [`Session::truncate`],
 //! [`Session::save`] and [`Session::load`].
 
+mod accept;
 mod atomic_file;
 mod builder;
 mod cancel;
@@ -12,9 +13,12 @@ mod device;
 mod fingerprint;
 mod forward;
 mod options;
+mod probe;
 mod prompt;
+mod round;
 mod session;
 mod snapshot;
+mod speculator;
 mod statistics;
 mod stream;
 
@@ -26,6 +30,7 @@ pub use device::Device;
 pub use forward::Forward;
 pub use options::GenerateOptions;
 pub use prompt::Prompt;
+pub use round::{LevelStatistics, Round, SpeculationStatistics};
 pub use session::{Session, SessionOptions};
 pub use statistics::{FinishReason, Statistics};
 pub use stream::{Token, TokenStream};

@@ -1,4 +1,5 @@
 use super::CancellationToken;
+use crate::speculation::SpeculationOptions;
 use crate::speculation::sampling::SamplingParams;
 use crate::{Error, Result};
 
@@ -15,6 +16,9 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Whether tokens carry their log-probability, and that many of the most probable ones beside.
     pub logprobs: Option<usize>,
+    /// Whether and how the engine's draft guesses ahead. Greedy and sampled tokens are the same with and without, unless
+    /// the rule of acceptance says otherwise.
+    pub speculation: SpeculationOptions,
     /// Stops the generation from outside.
     pub cancellation: CancellationToken,
 }
@@ -33,6 +37,7 @@ impl GenerateOptions {
             stop: Vec::new(),
             ignore_eos: false,
             logprobs: None,
+            speculation: SpeculationOptions::default(),
             cancellation: CancellationToken::new(),
         }
     }

@@ -1,8 +1,10 @@
 use super::core::Shared;
+use super::speculator::Speculator;
 use super::{Engine, Forward};
 use crate::host::KvSequence;
 use crate::plan::{Row, SegmentKind, SequenceIndex};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +28,8 @@ pub struct Session {
     context_length: usize,
     /// Names the content: new at every change, kept by a fork.
     state: u64,
+    /// Of an engine with a draft.
+    pub(super) speculator: Option<Speculator>,
     /// Buffers of the last step.
     pub(super) scratch: Forward,
 }
@@ -49,6 +53,10 @@ impl Session {
             tokens: Vec::new(),
             context_length,
             state: fresh_state(),
+            speculator: engine.draft().map(|draft| Speculator {
+                drafter: draft.start(),
+                planner: None,
+            }),
             scratch: Forward::default(),
         })
     }
@@ -76,6 +84,7 @@ impl Session {
             tokens: self.tokens.clone(),
             context_length: self.context_length,
             state: self.state,
+            speculator: self.speculator.as_ref().map(Speculator::fork),
             scratch: Forward::default(),
         }
     }
@@ -85,6 +94,9 @@ impl Session {
         if len < self.tokens.len() {
             self.kv.truncate(len);
             self.tokens.truncate(len);
+            if let Some(speculator) = &mut self.speculator {
+                speculator.drafter.truncate(len);
+            }
             self.state = fresh_state();
         }
     }
@@ -118,9 +130,15 @@ impl Session {
             tokens.push(row.token);
         }
         self.kv.commit(forward.inner.kv(), path)?;
-        self.tokens.extend(tokens);
         self.state = fresh_state();
-        Ok(())
+        self.tokens.extend_from_slice(&tokens);
+        match &mut self.speculator {
+            None => Ok(()),
+            Some(speculator) => {
+                let features = rows_of(forward, path);
+                (speculator.drafter).advance(&self.engine, &tokens, &features)
+            }
+        }
     }
 
     /// Appends `tokens`, computing them in chunks of the prefill segment; returns the logits after the last.
@@ -224,15 +242,36 @@ impl Session {
         self.state
     }
 
-    pub(super) fn restore(&mut self, kv: KvSequence, tokens: Vec<u32>) {
+    pub(super) fn restore(&mut self, kv: KvSequence, tokens: Vec<u32>) -> Result<()> {
         self.kv = kv;
-        self.tokens = tokens;
         self.state = fresh_state();
+        self.tokens = tokens;
+        match &mut self.speculator {
+            None => Ok(()),
+            Some(speculator) => {
+                speculator.drafter.truncate(0);
+                // What the draft is fed of them was not saved.
+                (speculator.drafter).advance(&self.engine, &self.tokens, &[])
+            }
+        }
     }
 
     pub(super) fn belongs_to(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.engine.shared, shared)
     }
+}
+
+/// Features of the rows of a path, [path, columns]; nothing if the plan has none.
+fn rows_of<'f>(forward: &'f Forward, path: &[u32]) -> Cow<'f, [f32]> {
+    let features = forward.inner.features().unwrap_or_default();
+    let columns = features.len() / forward.rows.len().max(1);
+    if path.iter().zip(0..).all(|(row, i)| *row == i) {
+        return Cow::Borrowed(&features[..path.len() * columns]);
+    }
+    let rows = path
+        .iter()
+        .flat_map(|row| &features[*row as usize * columns..][..columns]);
+    Cow::Owned(rows.copied().collect())
 }
 
 /// Rows of a prefill chunk whose logits are all wanted.

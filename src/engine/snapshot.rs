@@ -85,8 +85,7 @@ impl Session {
             );
             return Err(Error::malformed(path, reason));
         }
-        self.restore(kv, header.tokens);
-        Ok(())
+        self.restore(kv, header.tokens)
     }
 }
 

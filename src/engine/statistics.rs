@@ -1,3 +1,4 @@
+use super::SpeculationStatistics;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +29,7 @@ impl fmt::Display for FinishReason {
 }
 
 /// What one generation did, and how long it took.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Statistics {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -38,10 +39,12 @@ pub struct Statistics {
     pub prefill: Duration,
     /// Tokens generated. The first one costs no step: its logits come from the prompt.
     pub generated_tokens: usize,
-    /// Decoding steps.
+    /// Decoding steps: one a token, or one a round of speculation.
     pub decode_steps: usize,
-    /// Time of the decoding steps, sampling included.
+    /// Time of the decoding steps, drafting and sampling included.
     pub decode: Duration,
+    /// What speculation did; `None` without.
+    pub speculation: Option<SpeculationStatistics>,
     /// Time to load the model.
     pub load: Duration,
 }
@@ -52,9 +55,9 @@ impl Statistics {
         rate(self.prompt_tokens - self.reused_tokens, self.prefill)
     }
 
-    /// Decoding steps per second; 0 if there were none.
+    /// Tokens that decoding steps gave per second; 0 if there were none.
     pub fn decode_tokens_per_second(&self) -> f64 {
-        rate(self.decode_steps, self.decode)
+        rate(self.generated_tokens.saturating_sub(1), self.decode)
     }
 }
 

@@ -1,8 +1,15 @@
-use super::{CancellationToken, FinishReason, GenerateOptions, Prompt, Session, Statistics};
-use crate::Result;
-use crate::speculation::sampling::{Logprobs, Sampler, TokenCounts, TokenLogprob, TokenMask};
+use super::accept::{Chooser, Picked};
+use super::speculator::RoundInput;
+use super::{
+    CancellationToken, FinishReason, GenerateOptions, Prompt, Round, Session,
+    SpeculationStatistics, Statistics,
+};
+use crate::speculation::SpeculationOptions;
+use crate::speculation::sampling::{Sampler, TokenCounts, TokenLogprob, TokenMask};
 use crate::text::{StopStrings, TextStream};
-use std::time::{Duration, Instant};
+use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::time::Instant;
 
 /// A generated token.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,24 +23,31 @@ pub struct Token {
     pub logprob: Option<f32>,
     /// The most probable tokens and their log-probabilities, best first.
     pub top_logprobs: Vec<TokenLogprob>,
+    /// Whether a draft had guessed it.
+    pub accepted: bool,
 }
 
 /// Chooses, before each token, which ones are allowed: a closure over the tokens generated so far.
-type MaskHook<'a> = Box<dyn FnMut(&[u32], &mut TokenMask) -> Result<()> + 'a>;
+pub(super) type MaskHook<'a> = Box<dyn FnMut(&[u32], &mut TokenMask) -> Result<()> + 'a>;
 
-/// The tokens of one generation, each computed when it is asked for. A token once streamed is never taken back.
+/// Sees every round of speculation.
+type RoundHook<'a> = Box<dyn FnMut(&Round) + 'a>;
+
+/// The tokens of one generation, each computed when it is asked for, or several at a time where a draft guessed them. A
+/// token once streamed is never taken back.
 ///
-/// Dropping the stream ends the generation; the session keeps what was computed.
+/// Dropping the stream ends the generation; the session keeps what was computed for the tokens streamed.
 pub struct TokenStream<'a> {
     session: &'a mut Session,
-    sampler: Sampler,
-    /// What the penalties see.
-    counts: TokenCounts,
-    mask_hook: Option<MaskHook<'a>>,
+    chooser: Chooser<'a>,
+    round_hook: Option<RoundHook<'a>>,
     text: Option<TextState>,
     options: Limits,
-    /// Prompt, then what was generated.
-    history: Vec<u32>,
+    /// Whether tokens come in rounds of speculation, and of which.
+    speculation: Option<SpeculationOptions>,
+    /// Tokens chosen that were not streamed yet, and what went wrong after the last of them.
+    ready: VecDeque<Picked>,
+    failure: Option<Error>,
     statistics: Statistics,
     finish: Option<FinishReason>,
     unsent: String,
@@ -49,7 +63,6 @@ struct TextState {
 struct Limits {
     max_tokens: usize,
     ignore_eos: bool,
-    logprobs: Option<usize>,
     cancellation: CancellationToken,
 }
 
@@ -73,14 +86,20 @@ impl Session {
                 context_length: self.context_length(),
             });
         }
-        let sampler = Sampler::new(options.sampling.clone(), engine.vocab_size())?;
-        let counts = TokenCounts::new(&history, options.sampling.penalty_last_n);
+        let chooser = Chooser {
+            sampler: Sampler::new(options.sampling.clone(), engine.vocab_size())?,
+            counts: TokenCounts::new(&history, options.sampling.penalty_last_n),
+            mask_hook: None,
+            logprobs: options.logprobs,
+            prompt_tokens: history.len(),
+            vocab_size: engine.vocab_size(),
+        };
+        let speculates = self.start_speculation(&options.speculation)?;
         // The last token needs no position: nothing is computed from it.
         let room = self.context_length() - history.len() + 1;
         let limits = Limits {
             max_tokens: options.max_tokens.unwrap_or(room).min(room),
             ignore_eos: options.ignore_eos,
-            logprobs: options.logprobs,
             cancellation: options.cancellation.clone(),
         };
         let text = engine.text().map(|text| TextState {
@@ -103,16 +122,18 @@ impl Session {
             reused_tokens: reused,
             prefill: start.elapsed(),
             load: engine.load_time(),
+            speculation: speculates.then(SpeculationStatistics::default),
             ..Statistics::default()
         };
         Ok(TokenStream {
             session: self,
-            sampler,
-            counts,
-            mask_hook: None,
+            chooser,
+            round_hook: None,
             text,
             options: limits,
-            history,
+            speculation: speculates.then(|| options.speculation.clone()),
+            ready: VecDeque::new(),
+            failure: None,
             statistics,
             finish,
             unsent: String::new(),
@@ -122,23 +143,29 @@ impl Session {
 
 impl<'a> TokenStream<'a> {
     /// Lets `hook` choose before each token which ones are allowed: it gets the tokens generated so far and a mask that
-    /// allows all.
+    /// allows all. With speculation it is asked about tokens ahead of those streamed.
     pub fn with_mask(
         mut self,
         hook: impl FnMut(&[u32], &mut TokenMask) -> Result<()> + 'a,
     ) -> Self {
-        self.mask_hook = Some(Box::new(hook));
+        self.chooser.mask_hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Shows every round of speculation to `hook`, before its tokens are streamed.
+    pub fn with_rounds(mut self, hook: impl FnMut(&Round) + 'a) -> Self {
+        self.round_hook = Some(Box::new(hook));
         self
     }
 
     /// Token ids of the prompt.
     pub fn prompt_tokens(&self) -> &[u32] {
-        &self.history[..self.statistics.prompt_tokens]
+        &self.history()[..self.statistics.prompt_tokens]
     }
 
     /// Token ids generated so far.
     pub fn tokens(&self) -> &[u32] {
-        &self.history[self.statistics.prompt_tokens..]
+        &self.history()[self.statistics.prompt_tokens..]
     }
 
     /// Why it ended; `None` while it has not.
@@ -147,8 +174,8 @@ impl<'a> TokenStream<'a> {
     }
 
     /// What it did so far, and how long that took.
-    pub fn statistics(&self) -> Statistics {
-        self.statistics
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Text that was held back as the possible start of a stop string when the generation was cancelled; empty after
@@ -157,63 +184,125 @@ impl<'a> TokenStream<'a> {
         std::mem::take(&mut self.unsent)
     }
 
+    /// Prompt, then the tokens streamed.
+    fn history(&self) -> &[u32] {
+        let chosen = self.chooser.counts.tokens();
+        &chosen[..chosen.len() - self.ready.len()]
+    }
+
     fn step(&mut self) -> Result<Option<Token>> {
         if self.options.cancellation.is_cancelled() {
             self.finish = Some(FinishReason::Cancelled);
             self.unsent = self.flush_text();
+            self.rewind();
             return Ok(None);
         }
-        let start = Instant::now();
-        let _span = tracing::debug_span!("step").entered();
-        let pending = match self.tokens().last() {
-            Some(&token) => {
-                self.session.decode(token)?;
-                true
+        if self.ready.is_empty() {
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
             }
-            None => false,
+            self.decode()?;
+        }
+        let Some(picked) = self.ready.pop_front() else {
+            return self.failure.take().map_or(Ok(None), Err);
         };
-        let mut token = self.sample()?;
-        self.history.push(token.id);
-        self.counts.push(token.id);
-        self.count(pending, start.elapsed());
-        token.text = self.advance_text(token.id);
+        self.statistics.generated_tokens += 1;
+        let logprobs = picked.logprobs;
+        let mut token = Token {
+            id: picked.id,
+            text: self.advance_text(picked.id),
+            logprob: logprobs.as_ref().map(|l| l.chosen.logprob),
+            top_logprobs: logprobs.map_or(Vec::new(), |l| l.top),
+            accepted: picked.accepted,
+        };
         if self.finish.is_none() && self.statistics.generated_tokens >= self.options.max_tokens {
             self.finish = Some(FinishReason::Length);
             token.text += &self.flush_text();
         }
+        if self.finish.is_some() {
+            self.rewind();
+        }
         Ok(Some(token))
     }
 
-    fn sample(&mut self) -> Result<Token> {
-        let mask = match &mut self.mask_hook {
-            Some(hook) => {
-                let mut mask = TokenMask::all(self.session.engine.vocab_size());
-                hook(&self.history[self.statistics.prompt_tokens..], &mut mask)?;
-                Some(mask)
-            }
-            None => None,
+    /// Chooses at least one more token.
+    fn decode(&mut self) -> Result<()> {
+        let _span = tracing::debug_span!("step").entered();
+        let Some(&last) = self.tokens().last() else {
+            // Of the prompt's last chunk, only the last row has an output.
+            let picked = self.chooser.choose(self.session.scratch.logits())?;
+            self.ready.push_back(picked);
+            return Ok(());
         };
-        let logits = self.session.scratch.logits();
-        // Of a chunk of the prompt or a step, only the last row has an output.
-        let position = self.history.len() as u32;
-        let choice = self
-            .sampler
-            .choose(logits, position, &self.counts, mask.as_ref())?;
-        let logprobs = self.options.logprobs;
-        let logprobs = logprobs.map(|n| Logprobs::new(logits, choice.token, n));
-        Ok(Token {
-            id: choice.token,
-            text: String::new(),
-            logprob: logprobs.as_ref().map(|l| l.chosen.logprob),
-            top_logprobs: logprobs.map_or(Vec::new(), |l| l.top),
-        })
+        let start = Instant::now();
+        match self.speculation.take() {
+            Some(options) => {
+                let done = self.round(last, &options);
+                self.speculation = Some(options);
+                done?;
+            }
+            None => {
+                self.session.decode(last)?;
+                let picked = self.chooser.choose(self.session.scratch.logits())?;
+                self.ready.push_back(picked);
+            }
+        }
+        self.statistics.decode_steps += 1;
+        self.statistics.decode += start.elapsed();
+        Ok(())
     }
 
-    fn count(&mut self, stepped: bool, time: Duration) {
-        self.statistics.generated_tokens += 1;
-        if stepped {
-            self.statistics.decode_steps += 1;
-            self.statistics.decode += time;
+    /// Drafts, verifies, accepts, commits.
+    fn round(&mut self, root: u32, options: &SpeculationOptions) -> Result<()> {
+        let wanted = self.options.max_tokens - self.statistics.generated_tokens;
+        let input = RoundInput {
+            root,
+            levels: u32::try_from(wanted - 1).unwrap_or(u32::MAX),
+            options,
+            sampler: &mut self.chooser.sampler,
+            counts: &mut self.chooser.counts,
+        };
+        let prefix_len = self.session.tokens.len();
+        let scratch = std::mem::take(&mut self.session.scratch);
+        let verified = self.session.draft_and_verify(input, scratch)?;
+        let accept = Instant::now();
+        let tree = &verified.proposal.tree;
+        let (engine, ignore_eos) = (&self.session.engine, self.options.ignore_eos);
+        let (logits, vocab_size) = (verified.forward.logits(), engine.vocab_size());
+        let walk = self.chooser.walk(
+            options.acceptance,
+            tree,
+            &verified.proposal.q,
+            |node| &logits[node * vocab_size..(node + 1) * vocab_size],
+            |token| !ignore_eos && engine.eos().contains(&token),
+            wanted,
+        );
+        self.session.commit(&verified.forward, &walk.path)?;
+        self.session.learn(&verified, &walk.path);
+        if let Some(hook) = &mut self.round_hook {
+            let bonus = walk.tokens.last().filter(|t| !t.accepted).map(|t| t.id);
+            hook(&Round::new(prefix_len, tree, &walk.path, bonus));
+        }
+        if let Some(statistics) = &mut self.statistics.speculation {
+            statistics.count(tree, &walk.path, walk.tokens.len());
+            statistics.draft += verified.draft;
+            statistics.verify += verified.verify;
+            statistics.accept += accept.elapsed();
+        }
+        self.ready.extend(walk.tokens);
+        self.failure = walk.error;
+        self.session.scratch = verified.forward;
+        Ok(())
+    }
+
+    /// Forgets what was computed for tokens that were not streamed. The last token streamed is not computed, as after a
+    /// plain step.
+    fn rewind(&mut self) {
+        let kept = self.history().len();
+        self.ready.clear();
+        self.chooser.counts.truncate(kept);
+        if kept > self.statistics.prompt_tokens {
+            self.session.truncate(kept - 1);
         }
     }
 
@@ -258,6 +347,7 @@ impl Iterator for TokenStream<'_> {
             Err(error) => {
                 // Nothing sensible follows an error; the caller has it.
                 self.finish = Some(FinishReason::Error);
+                self.rewind();
                 Some(Err(error))
             }
         }
@@ -265,6 +355,12 @@ impl Iterator for TokenStream<'_> {
 }
 
 impl std::iter::FusedIterator for TokenStream<'_> {}
+
+impl Drop for TokenStream<'_> {
+    fn drop(&mut self) {
+        self.rewind();
+    }
+}
 
 impl std::fmt::Debug for TokenStream<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

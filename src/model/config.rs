@@ -175,7 +175,7 @@ impl ModelConfig {
     }
 
     /// Non-linearity of the feed-forward.
-    pub(super) fn activation(&self) -> Result<Activation> {
+    pub(crate) fn activation(&self) -> Result<Activation> {
         match self.hidden_act.as_str() {
             "silu" | "swish" => Ok(Activation::Silu),
             "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
@@ -186,7 +186,7 @@ impl ModelConfig {
     }
 
     /// Rotation of a plan with that many positions.
-    pub(super) fn rope(&self) -> Result<RopeDecl> {
+    pub(crate) fn rope(&self) -> Result<RopeDecl> {
         self.rotation()
             .and_then(|rotation| self.rope_scaling.declare(&rotation))
             .map_err(Error::Invalid)

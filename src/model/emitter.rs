@@ -162,18 +162,26 @@ impl Emitter<'_> {
     /// `output` columns from `start` on receive all of `input`, normalised by `norm`.
     pub fn copy(&mut self, input: BufferId, norm: Option<Norm>, output: BufferId, start: u32) {
         let count = self.columns_of(input);
+        self.copy_columns((input, 0), norm, (output, start), count);
+    }
+
+    /// The same of `count` columns, from the one named of each buffer on.
+    pub fn copy_columns(
+        &mut self,
+        (input, from): (BufferId, u32),
+        norm: Option<Norm>,
+        (output, to): (BufferId, u32),
+        count: u32,
+    ) {
+        let columns = |buffer, start| Columns {
+            buffer,
+            start,
+            count,
+        };
         self.ops.push(Op::Copy {
-            input: Columns {
-                buffer: input,
-                start: 0,
-                count,
-            },
+            input: columns(input, from),
             norm,
-            output: Columns {
-                buffer: output,
-                start,
-                count,
-            },
+            output: columns(output, to),
         });
     }
 
@@ -220,7 +228,8 @@ impl Emitter<'_> {
         self.builder.buffer(&name, dtype, rows, columns)
     }
 
-    fn columns_of(&self, buffer: BufferId) -> u32 {
+    /// Columns of a buffer.
+    pub fn columns_of(&self, buffer: BufferId) -> u32 {
         self.builder.buffer_columns(buffer)
     }
 }

@@ -18,6 +18,9 @@ mod rope;
 
 pub use config::ModelConfig;
 pub use decoder::build_plan;
-pub use load::{LoadProgress, load_weights};
+pub use load::{DraftWeights, LoadProgress, WeightLoader, load_weights};
 pub use options::{ActivationDtype, Features, PlanOptions, Precision};
 pub use rope::RopeScaling;
+
+pub(crate) use decoder::{kv_decl, stack, target_plan};
+pub(crate) use emitter::{AttentionShape, Emitter, FeedForwardShape, Stream};

@@ -7,11 +7,16 @@
 pub mod acceptance;
 mod choices;
 mod dynamic;
+mod policy;
 pub mod sampling;
 mod tree;
 mod tree_search;
 
+pub use acceptance::Acceptance;
 pub use choices::Choices;
 pub use dynamic::{DynamicTree, FrontierNode, Record};
+pub use policy::{CostTable, Policy, SpeculationOptions, StepCost, TreeShape};
 pub use tree::Tree;
 pub use tree_search::{TreeSearch, expected_accept_len};
+
+pub(crate) use policy::{Limits, Observation, Planner};

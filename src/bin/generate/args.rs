@@ -1,5 +1,6 @@
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use stheno::checkpoint::WeightDtype;
 
 /// Generates text with a language model, on this machine.
 ///
@@ -18,8 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Says what this machine offers, what was found and what will be used.
     Doctor,
-    /// Measures speed: a prompt, an answer, and steps of several rows.
-    Bench(BenchArgs),
+    /// Measures speed: a prompt, an answer, and steps of several rows; with --questions, what a draft gains.
+    Bench(Box<BenchArgs>),
     /// Prints the perplexity of a text.
     Perplexity(PerplexityArgs),
     /// Prints the plan of a model: every op of every segment.
@@ -76,6 +77,10 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub prompt: PromptArgs,
     #[command(flatten)]
+    pub draft: DraftArgs,
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
+    #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -126,9 +131,69 @@ pub struct PromptArgs {
     pub ignore_eos: bool,
 }
 
+/// What guesses ahead.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Speculation")]
+pub struct DraftArgs {
+    /// What guesses ahead: a small model, Medusa heads or an EAGLE head (directory, GGUF file or hub id), or `ngram`, which
+    /// looks in prompt and answer for what followed before
+    #[arg(long, visible_alias = "model-draft", value_name = "DRAFT")]
+    pub draft: Option<String>,
+    /// What the draft's dense weights are rounded to as they are loaded: auto (as stored), q8 or q4
+    #[arg(long, value_name = "DTYPE")]
+    pub draft_dtype: Option<WeightDtype>,
+    /// Base of the rotation of an EAGLE head, where its configuration is wrong
+    #[arg(long, value_name = "F")]
+    pub draft_rope_theta: Option<f64>,
+    /// Layers of the model whose outputs an EAGLE-3 head is fed, counted from 0
+    #[arg(long, value_name = "I,J,K", value_delimiter = ',')]
+    pub draft_aux_layers: Option<Vec<u32>>,
+}
+
+/// How far and how wide to guess, and which guesses count as right. Without a shape, both are chosen every round from
+/// what steps cost here and how right the draft has been.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Speculation")]
+pub struct SpeculationArgs {
+    /// Fixes the tree of guesses: levels below the root [default: 5]
+    #[arg(long, value_name = "N")]
+    pub speculative_num_steps: Option<u32>,
+    /// Fixes the tree of guesses: candidates of a node [default: 8 with EAGLE and Medusa heads, else 1]
+    #[arg(long, value_name = "K")]
+    pub speculative_eagle_topk: Option<u32>,
+    /// Fixes the tree of guesses: nodes to verify, the root counted [default: all of a chain, else at most 64]
+    #[arg(long, value_name = "N")]
+    pub speculative_num_draft_tokens: Option<u32>,
+    /// Static tree for Medusa heads: the name of one that comes along, or a file with a list of lists of ranks
+    #[arg(long, value_name = "NAME|FILE.json")]
+    pub medusa_choices: Option<String>,
+    /// Which guesses count as right; typical is not lossless [default: exact]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub acceptance: Option<AcceptanceArg>,
+    /// With typical acceptance: a token more likely than this is accepted always [default: 0.09]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub posterior_threshold: Option<f32>,
+    /// With typical acceptance: how far below exp(-entropy) a token may be [default: 0.3]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub posterior_alpha: Option<f32>,
+    /// Loads the draft and does not ask it
+    #[arg(long)]
+    pub no_speculation: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AcceptanceArg {
+    /// The tokens of plain decoding
+    Exact,
+    /// Other tokens of the same distribution
+    Rejection,
+    /// Tokens that the model finds likely enough
+    Typical,
+}
+
 /// How tokens are chosen. What is not given comes from the model's generation_config.json if that asks for
 /// sampling, and else is: --temp 0.8 --top-k 40 --top-p 0.95 --min-p 0.05, no penalties.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Seed; the same one gives the same text [default: another one each time, printed at the end]
@@ -194,9 +259,19 @@ pub struct OutputArgs {
     /// Prints the answer when it is complete instead of as it comes
     #[arg(long)]
     pub no_stream: bool,
+    /// Colours the tokens that a draft had guessed and those that it had not, and prints statistics after the answer
+    #[arg(long)]
+    pub show_speculation: bool,
+    /// Whether there are colours; auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+    /// Writes a line of JSON for every round of speculation
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub trace_rounds: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
+#[command(mut_group("SamplingArgs", |group| group.requires("questions")))]
 pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -215,6 +290,47 @@ pub struct BenchArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub questions: QuestionsArgs,
+    #[command(flatten)]
+    pub draft: DraftArgs,
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Answers questions with and without the draft, by turns.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Questions")]
+pub struct QuestionsArgs {
+    /// Measures speculation against plain decoding on a question file in Spec-Bench's format; greedy without --temp
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["prompt_len", "gen_len", "rows", "iterations"])]
+    pub questions: Option<PathBuf>,
+    /// Most tokens of an answer
+    #[arg(
+        short,
+        long,
+        visible_alias = "max-tokens",
+        value_name = "N",
+        default_value_t = 128,
+        requires = "questions"
+    )]
+    pub n_predict: usize,
+    /// Only questions of these categories
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        requires = "questions"
+    )]
+    pub categories: Vec<String>,
+    /// Only so many questions of a category
+    #[arg(long, value_name = "N", requires = "questions")]
+    pub num_questions: Option<usize>,
+    /// Draws speed-up and accept_len of each category
+    #[arg(long, value_name = "FILE.svg", requires = "questions")]
+    pub plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +352,8 @@ pub struct PerplexityArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub draft: DraftArgs,
     /// Prints the plan as JSON
     #[arg(long)]
     pub json: bool,

@@ -1,7 +1,7 @@
 use crate::args::BenchArgs;
 use crate::failure::Usage;
-use crate::load;
 use crate::output::{print, print_json};
+use crate::{load, questions, speculation};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,8 +15,11 @@ const STEPS: usize = 16;
 /// `generate bench`: the prompt is computed, tokens are generated after it, then steps of several rows, which are a
 /// chain after the prompt that is not committed. One round before them warms up caches and clocks.
 pub fn run(args: &BenchArgs) -> Result<u8> {
+    if let Some(path) = &args.questions.questions {
+        return questions::run(args, path);
+    }
     check_flags(args)?;
-    let engine = load::engine(&args.model)?;
+    let engine = load::engine(&args.model, None)?;
     check_room(args, &engine)?;
     let mut report = Report::default();
     measure(&engine, args, &mut Report::default())?;
@@ -60,12 +63,15 @@ struct Report {
 
 /// What no model can do, said before one is loaded.
 fn check_flags(args: &BenchArgs) -> Result<()> {
+    speculation::check(&args.draft, &args.speculation, &[])?;
     let rows = &args.rows;
     let twice = rows
         .iter()
         .enumerate()
         .find(|(i, n)| rows[..*i].contains(n));
-    let fault = if args.prompt_len == 0 || args.gen_len == 0 || args.iterations == 0 {
+    let fault = if args.draft.draft.is_some() {
+        "--draft in bench is compared with plain decoding over questions; name a file with --questions".to_owned()
+    } else if args.prompt_len == 0 || args.gen_len == 0 || args.iterations == 0 {
         "--prompt-len, --gen-len and --iterations must be at least 1".to_owned()
     } else if rows.contains(&0) {
         "--rows 0: a step has at least one row".to_owned()

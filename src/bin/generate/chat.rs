@@ -2,7 +2,7 @@ use crate::args::GenerateArgs;
 use crate::failure::{INTERRUPTED, Usage};
 use crate::interrupt::Interrupt;
 use crate::output::print;
-use crate::run::answer;
+use crate::run::{Outlet, answer};
 use anyhow::{Context, Result};
 use std::io::{BufRead, IsTerminal};
 use stheno::engine::{FinishReason, GenerateOptions, Prompt, Session};
@@ -14,9 +14,10 @@ pub fn run(
     args: &GenerateArgs,
     first: Option<&str>,
     options: &GenerateOptions,
+    outlet: &mut Outlet,
     interrupt: &Interrupt,
-    seed: Option<u64>,
 ) -> Result<u8> {
+    let seed = (options.sampling.temperature > 0.0).then_some(options.sampling.seed);
     if !session.engine().has_chat_template() {
         let advice = "the model has no chat template; use -p with --raw instead of --chat";
         return Err(Usage(advice.into()).into());
@@ -37,15 +38,18 @@ pub fn run(
             Some(turn) => turn,
             None => match read_turn(people)? {
                 Some(turn) => turn,
-                None => return Ok(0),
+                None => return Ok(if outlet.complete() { 0 } else { 1 }),
             },
         };
         messages.push(Message::new("user", turn));
         let prompt = Prompt::Chat(messages.clone());
-        let answer = answer(session, prompt, options, interrupt, !args.output.no_stream)?;
+        let answer = answer(session, prompt, options, outlet, interrupt)?;
         print("\n")?;
         if args.model.verbose > 0 || !people {
             answer.report(seed);
+        }
+        if args.model.verbose > 0 || args.output.show_speculation {
+            answer.report_speculation();
         }
         if answer.finish_reason == FinishReason::Cancelled {
             return Ok(INTERRUPTED);

@@ -1,13 +1,14 @@
-use crate::args::{ActivationArg, KvArg, ModelArgs};
+use crate::args::{ActivationArg, DraftArgs, KvArg, ModelArgs};
 use crate::failure::Usage;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stheno::draft::EagleOptions;
 use stheno::engine::{Engine, EngineBuilder};
 use stheno::model::ActivationDtype;
 use stheno::plan::Dtype;
 
-/// Opens the model that the flags name, as they say.
-pub fn builder(args: &ModelArgs) -> Result<EngineBuilder> {
+/// Opens the model that the flags name, as they say, and its draft if there is to be one.
+pub fn builder(args: &ModelArgs, draft: Option<&DraftArgs>) -> Result<EngineBuilder> {
     let Some(model) = args.model.as_deref().filter(|m| !m.is_empty()) else {
         let advice = "no model; name a directory, a GGUF file or a hub id with -m";
         return Err(Usage(advice.to_owned()).into());
@@ -26,12 +27,29 @@ pub fn builder(args: &ModelArgs) -> Result<EngineBuilder> {
     if let Some(dtype) = kv_dtype(args.kv_dtype) {
         builder = builder.kv_dtype(dtype);
     }
-    Ok(builder)
+    match draft {
+        None => Ok(builder),
+        Some(draft) => with_draft(builder, draft),
+    }
+}
+
+fn with_draft(builder: EngineBuilder, args: &DraftArgs) -> Result<EngineBuilder> {
+    let Some(spec) = &args.draft else {
+        return Ok(builder);
+    };
+    let options = EagleOptions {
+        rope_theta: args.draft_rope_theta,
+        aux_layers: args.draft_aux_layers.clone(),
+    };
+    Ok(builder
+        .draft(spec)?
+        .draft_dtype(args.draft_dtype.unwrap_or_default())
+        .eagle_options(options))
 }
 
 /// Loads the model, with a progress bar where somebody looks at it.
-pub fn engine(args: &ModelArgs) -> Result<Engine> {
-    let builder = builder(args)?;
+pub fn engine(args: &ModelArgs, draft: Option<&DraftArgs>) -> Result<Engine> {
+    let builder = builder(args, draft)?;
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("loading {bar:32} {pos}/{len} weights") {
         bar.set_style(style);
@@ -57,6 +75,9 @@ pub fn engine(args: &ModelArgs) -> Result<Engine> {
             engine.threads(),
             engine.weight_bytes() as f64 / 1e6
         );
+    }
+    if let Some(description) = engine.draft_description() {
+        eprintln!("draft: {description}");
     }
     Ok(engine)
 }

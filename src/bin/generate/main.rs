@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod chat;
+mod colors;
 mod doctor;
 mod failure;
 mod input;
@@ -13,8 +14,12 @@ mod messages;
 mod output;
 mod perplexity;
 mod plan;
+mod questions;
 mod run;
 mod sampling;
+mod speculation;
+mod speculation_report;
+mod trace;
 
 use args::{Cli, Command};
 use clap::Parser;

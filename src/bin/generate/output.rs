@@ -1,9 +1,10 @@
 use crate::failure::ClosedPipe;
+use crate::speculation_report;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
-use stheno::engine::{FinishReason, Statistics, Token};
+use stheno::engine::{Engine, FinishReason, Statistics, Token};
 
 /// Writes to standard output at once; a closed pipe is told apart from a full disk.
 pub fn print(text: &str) -> Result<()> {
@@ -36,8 +37,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The object of `--json`.
-    pub fn to_json(&self, logprobs: bool) -> Value {
+    /// The object of `--json`, of an answer of `engine`.
+    pub fn to_json(&self, engine: &Engine, logprobs: bool) -> Value {
         let statistics = &self.statistics;
         let ids: Vec<u32> = self.tokens.iter().map(|t| t.id).collect();
         let mut object = json!({
@@ -51,6 +52,13 @@ impl Answer {
                 "load_seconds": statistics.load.as_secs_f64(),
             },
         });
+        if engine.draft_kind().is_some() {
+            let accepted: Vec<bool> = self.tokens.iter().map(|t| t.accepted).collect();
+            object["accepted"] = accepted.into();
+            object["stats"]["draft"] = speculation_report::draft_to_json(engine);
+            let speculation = statistics.speculation.as_ref();
+            object["stats"]["speculation"] = speculation.map(speculation_report::to_json).into();
+        }
         if logprobs {
             let list: Vec<Value> = self.tokens.iter().map(logprobs_of).collect();
             object["logprobs"] = list.into();
@@ -73,6 +81,13 @@ impl Answer {
         match seed {
             Some(seed) => eprintln!(" | seed {seed}"),
             None => eprintln!(),
+        }
+    }
+
+    /// What speculation did, if there was any.
+    pub fn report_speculation(&self) {
+        if let Some(speculation) = &self.statistics.speculation {
+            eprint!("{}", speculation_report::to_text(speculation));
         }
     }
 }

@@ -13,7 +13,7 @@ const WINDOW: usize = 1024;
 /// in parts of `--window` tokens, each from an empty context, and the first token of a part counts for nothing.
 pub fn run(args: &PerplexityArgs) -> Result<u8> {
     let text = input::read_text(&args.file)?;
-    let engine = load::engine(&args.model)?;
+    let engine = load::engine(&args.model, None)?;
     let tokens = engine.tokenize(&Prompt::Raw(text))?;
     let window = args.window.unwrap_or(WINDOW.min(engine.context_length()));
     if window < 2 || window > engine.context_length() {

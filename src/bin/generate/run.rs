@@ -1,8 +1,10 @@
-use crate::args::{GenerateArgs, PromptArgs};
+use crate::args::{GenerateArgs, OutputArgs, PromptArgs};
+use crate::colors::Colors;
 use crate::failure::{INTERRUPTED, Usage};
 use crate::interrupt::Interrupt;
 use crate::output::{Answer, print, print_json};
-use crate::{chat, input, load, logits, sampling};
+use crate::trace::Trace;
+use crate::{chat, input, load, logits, sampling, speculation};
 use anyhow::Result;
 use std::time::Instant;
 use stheno::engine::{Engine, FinishReason, GenerateOptions, Prompt, Session, SessionOptions};
@@ -13,13 +15,20 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     // What is wrong on the command line is said before a model is loaded.
     let input = Input::new(&args.prompt)?;
     sampling::params(&args.sampling, None)?;
+    let watching = [
+        ("--show-speculation", args.output.show_speculation),
+        ("--trace-rounds", args.output.trace_rounds.is_some()),
+    ];
+    speculation::check(&args.draft, &args.speculation, &watching)?;
+    let mut outlet = Outlet::new(&args.output)?;
     let interrupt = Interrupt::install()?;
-    let engine = load::engine(&args.model)?;
+    let engine = load::engine(&args.model, Some(&args.draft))?;
     let options = options(args, &engine, &interrupt)?;
     let seed = (options.sampling.temperature > 0.0).then_some(options.sampling.seed);
     let mut session = engine.session(SessionOptions::default())?;
     if args.prompt.chat {
-        return chat::run(&mut session, args, input.text(), &options, &interrupt, seed);
+        let first = input.text();
+        return chat::run(&mut session, args, first, &options, &mut outlet, &interrupt);
     }
     let prompt = Prompt::Tokens(engine.tokenize(&input.prompt(&args.prompt)?)?);
     let scored = match (&args.output.dump_logits, &prompt) {
@@ -30,13 +39,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         }
         _ => None,
     };
-    let mut answer = answer(
-        &mut session,
-        prompt,
-        &options,
-        &interrupt,
-        !args.output.no_stream,
-    )?;
+    let mut answer = answer(&mut session, prompt, &options, &mut outlet, &interrupt)?;
     if let Some(time) = scored {
         // The logits to dump were the prefill; the generation found them done.
         answer.statistics.reused_tokens = 0;
@@ -50,14 +53,21 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         print("\n")?;
     }
     answer.report(seed);
+    if args.output.show_speculation || args.model.verbose > 0 {
+        answer.report_speculation();
+    }
     if args.output.json {
-        print_json(&answer.to_json(args.output.logprobs.is_some()))?;
+        print_json(&answer.to_json(&engine, args.output.logprobs.is_some()))?;
     } else if answer.text.is_none() {
-        let ids: Vec<String> = answer.tokens.iter().map(|t| t.id.to_string()).collect();
+        let tokens = answer.tokens.iter();
+        let ids: Vec<String> = tokens
+            .map(|t| outlet.colors.paint(&t.id.to_string(), t.accepted))
+            .collect();
         print(&format!("{}\n", ids.join(",")))?;
     }
     Ok(match answer.finish_reason {
         FinishReason::Cancelled => INTERRUPTED,
+        _ if !outlet.complete() => 1,
         FinishReason::Stop | FinishReason::Length | FinishReason::Error => 0,
     })
 }
@@ -120,8 +130,34 @@ fn options(args: &GenerateArgs, engine: &Engine, interrupt: &Interrupt) -> Resul
     options.stop.clone_from(&args.prompt.stop);
     options.ignore_eos = args.prompt.ignore_eos;
     options.logprobs = args.output.logprobs;
+    options.speculation = speculation::of_engine(&args.draft, &args.speculation, engine)?;
     options.cancellation = interrupt.cancellation.clone();
     Ok(options)
+}
+
+/// Where answers go as they come.
+pub struct Outlet {
+    stream: bool,
+    colors: Colors,
+    trace: Option<Trace>,
+}
+
+impl Outlet {
+    fn new(args: &OutputArgs) -> Result<Self> {
+        let colors = Colors::new(args.show_speculation, args.color);
+        colors.explain();
+        let trace = args.trace_rounds.as_deref().map(Trace::create);
+        Ok(Outlet {
+            stream: !args.no_stream,
+            colors,
+            trace: trace.transpose()?,
+        })
+    }
+
+    /// Hands over what is buffered; whether everything that was asked for was written.
+    pub fn complete(&mut self) -> bool {
+        self.trace.as_mut().is_none_or(Trace::flush)
+    }
 }
 
 /// Generates one answer and prints its text as it comes.
@@ -129,39 +165,46 @@ pub fn answer(
     session: &mut Session,
     prompt: Prompt,
     options: &GenerateOptions,
+    outlet: &mut Outlet,
     interrupt: &Interrupt,
-    stream: bool,
 ) -> Result<Answer> {
+    let (stream, colors) = (outlet.stream, outlet.colors);
     let mut text = session.engine().text().map(|_| String::new());
+    let mut unprinted = String::new();
+    let mut emit = |fragment: &str, accepted| -> Result<()> {
+        let Some(text) = &mut text else {
+            return Ok(());
+        };
+        text.push_str(fragment);
+        let painted = colors.paint(fragment, accepted);
+        if stream {
+            return print(&painted);
+        }
+        unprinted += &painted;
+        Ok(())
+    };
     interrupt.answering(true);
     let mut tokens = Vec::new();
     let mut generation = session.generate(prompt, options)?;
+    if let Some(trace) = &mut outlet.trace {
+        generation = generation.with_rounds(|round| trace.write(round));
+    }
     for token in generation.by_ref() {
         let token = token?;
-        emit(&mut text, &token.text, stream)?;
+        emit(&token.text, token.accepted)?;
         tokens.push(token);
     }
-    let unsent = generation.take_unsent_text();
-    emit(&mut text, &unsent, stream)?;
+    emit(&generation.take_unsent_text(), false)?;
     interrupt.answering(false);
-    if let (Some(text), false) = (&text, stream) {
-        print(text)?;
-    }
-    Ok(Answer {
+    print(&unprinted)?;
+    let answer = Answer {
         prompt_tokens: generation.prompt_tokens().to_vec(),
         tokens,
         text,
         finish_reason: generation.finish_reason().unwrap_or(FinishReason::Length),
-        statistics: generation.statistics(),
-    })
-}
-
-fn emit(text: &mut Option<String>, fragment: &str, stream: bool) -> Result<()> {
-    if let Some(text) = text {
-        text.push_str(fragment);
-        if stream {
-            print(fragment)?;
-        }
-    }
-    Ok(())
+        statistics: generation.statistics().clone(),
+    };
+    drop(generation);
+    outlet.complete();
+    Ok(answer)
 }

@@ -5,7 +5,10 @@
 //! repeats the prompt: summaries, code edits, retrieval.
 
 mod automaton;
+mod drafter;
 mod proposal;
+
+pub(super) use drafter::Ngram;
 
 use crate::Result;
 use crate::speculation::Tree;

@@ -1,0 +1,129 @@
+use super::super::{StepCost, TreeShape};
+use super::*;
+
+fn costs(of_64: f64) -> CostTable {
+    let step = |rows, seconds| StepCost { rows, seconds };
+    CostTable::new(vec![step(1, 1.0), step(64, of_64)])
+}
+
+fn limits() -> Limits {
+    Limits {
+        levels: 100,
+        nodes: 64,
+        positions: 10,
+    }
+}
+
+fn chain(probability: f32, len: usize) -> Tree {
+    let nodes: Vec<(u32, f32)> = (1..=len as u32)
+        .map(|i| (i, probability.ln() * i as f32))
+        .collect();
+    Tree::chain(0, &nodes).unwrap()
+}
+
+fn automatic(of_64: f64) -> Planner {
+    let mut planner = Planner::new(Policy::Automatic, costs(of_64));
+    assert!(planner.begin(limits()));
+    planner
+}
+
+fn round(planner: &mut Planner, tree: &Tree, accepted: usize) {
+    let path: Vec<u32> = (0..=accepted as u32).collect();
+    planner.observe(&Observation {
+        tree,
+        path: &path,
+        draft: Duration::ZERO,
+        levels: 1,
+        verify: Duration::from_secs(1),
+    });
+}
+
+#[test]
+fn verifies_as_much_as_pays() {
+    let free = automatic(1.0);
+    assert_eq!(free.prune(&chain(0.5, 20), 1).len(), 21);
+    let dear = automatic(64.0);
+    assert_eq!(dear.prune(&chain(0.5, 20), 1).len(), 1);
+    // A row costs 0.25: as long as the probability of a node is above that times the rate.
+    let between = automatic(1.0 + 63.0 * 0.25);
+    let len = between.prune(&chain(0.8, 20), 1).len();
+    assert!((3..8).contains(&len), "{len}");
+}
+
+#[test]
+fn stops_believing_a_draft_that_is_never_right() {
+    let mut planner = automatic(1.0 + 63.0 * 0.05);
+    let tree = chain(0.9, 8);
+    assert!(planner.prune(&tree, 1).len() > 5);
+    for _ in 0..100 {
+        let tree = planner.prune(&tree, 1);
+        round(&mut planner, &tree, 0);
+    }
+    assert_eq!(planner.prune(&tree, 1).len(), 1);
+}
+
+#[test]
+fn pauses_where_drafting_does_not_pay_and_comes_back() {
+    let mut planner = automatic(1.0);
+    let tree = chain(0.9, 3);
+    let mut drafted = 0;
+    for _ in 0..1000 {
+        if planner.begin(limits()) {
+            drafted += 1;
+            planner.observe(&Observation {
+                tree: &tree,
+                path: &[0],
+                draft: Duration::from_millis(300),
+                levels: 1,
+                verify: Duration::from_secs(1),
+            });
+        }
+    }
+    assert!((20..100).contains(&drafted), "{drafted}");
+    let mut planner = automatic(1.0);
+    for _ in 0..1000 {
+        assert!(planner.begin(limits()));
+        round(&mut planner, &tree, 3);
+    }
+}
+
+/// Trap 7: a depth that is fixed too low costs the paper's numbers.
+#[test]
+fn drafts_as_deep_as_guesses_are_good() {
+    let levels = |probability: f32| {
+        let planner = automatic(1.0 + 63.0 * 0.02);
+        let mut tree = DynamicTree::new(0, 1);
+        tree.seed(&[(1, probability.ln())]).unwrap();
+        while planner.another_level(&tree) {
+            tree.expand(&[vec![(1, probability.ln())]]).unwrap();
+        }
+        tree.levels()
+    };
+    assert!(levels(0.95) > 7, "{}", levels(0.95));
+    assert!(levels(0.3) <= 4, "{}", levels(0.3));
+}
+
+#[test]
+fn fixed_shapes_are_kept() {
+    let shape = TreeShape {
+        num_steps: 3,
+        topk: 2,
+        num_draft_tokens: 5,
+    };
+    let mut planner = Planner::new(Policy::Fixed(shape), CostTable::new(Vec::new()));
+    assert!(planner.begin(limits()));
+    assert_eq!(
+        (planner.topk(), planner.levels(), planner.nodes()),
+        (2, 3, 5)
+    );
+    assert_eq!(planner.prune(&chain(0.001, 20), 1).len(), 4);
+    let short = Limits {
+        levels: 1,
+        ..limits()
+    };
+    assert!(planner.begin(short));
+    assert_eq!(planner.prune(&chain(0.5, 20), 1).len(), 2);
+    assert!(!planner.begin(Limits { levels: 0, ..short }));
+    planner.set_policy(Policy::Off, CostTable::new(Vec::new()));
+    assert!(!planner.begin(limits()));
+}

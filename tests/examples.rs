@@ -72,6 +72,18 @@ fn print_plan() {
 }
 
 #[test]
+fn speculate() {
+    let text = run("05-speculate", &real_model());
+    let steps: Vec<usize> = text
+        .lines()
+        .filter_map(|line| line.split_once(" tokens in ")?.1.split(' ').next())
+        .map(|steps| steps.parse().unwrap())
+        .collect();
+    assert!(steps[1] < steps[0], "{text}");
+    assert!(text.contains("the same answer: "), "{text}");
+}
+
+#[test]
 fn each_is_under_60_lines() {
     for entry in std::fs::read_dir(root().join("examples")).unwrap() {
         let path = entry.unwrap().path();

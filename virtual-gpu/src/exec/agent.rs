@@ -125,9 +125,27 @@ pub fn step(grid: &mut Grid, block: &mut Block) -> bool {
     if block.agent.jobs.is_empty() || !grid.chance(8) {
         return true;
     }
-    let index = grid.pick(block.agent.jobs.len());
+    let index = first_due(&block.agent.jobs, grid.pick(block.agent.jobs.len()));
     let job = block.agent.jobs.remove(index);
     perform(grid, block, job)
+}
+
+/// The job that comes before job `index`. Arrivals of a lane come in their order: each waits for all copies before it, and
+/// one that came before its predecessor would take the predecessor's copies for its own.
+fn first_due(jobs: &[Job], index: usize) -> usize {
+    let Job::Arrive(chosen) = jobs[index] else {
+        return index;
+    };
+    let before = |job: &Job| match job {
+        Job::Arrive(other) => {
+            other.site.warp == chosen.site.warp && other.lanes & chosen.lanes != 0
+        }
+        Job::Bulk(_) => false,
+    };
+    match jobs[..index].iter().position(before) {
+        Some(earlier) => first_due(jobs, earlier),
+        None => index,
+    }
 }
 
 /// Performs the copies of a lane's groups below `limit`, and frees what they wrote unless only their sources are

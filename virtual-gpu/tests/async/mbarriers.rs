@@ -303,3 +303,47 @@ fn copies_arrive_at_mbarriers() {
         }
     }
 }
+
+/// Copies of a warp to eight places, each with an mbarrier of its own, where another warp waits for one after the other.
+const STAGES: &str = r#"
+extern "C" __global__ void stages(const uint4* x, uint4* y) {
+    __shared__ uint4 tile[8 * 32];
+    __shared__ __align__(8) unsigned long long full[8];
+    int lane = threadIdx.x % 32;
+    unsigned bar = (unsigned)__cvta_generic_to_shared(full);
+    if (threadIdx.x < 8) asm volatile("mbarrier.init.shared.b64 [%0], 32;" ::"r"(bar + 8 * threadIdx.x) : "memory");
+    __syncthreads();
+    for (int i = 0; i < 8; i++) {
+        if (threadIdx.x < 32) {
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                         ::"r"((unsigned)__cvta_generic_to_shared(tile + 32 * i + lane)), "l"(x + 32 * i + lane) : "memory");
+            asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar + 8 * i) : "memory");
+        } else {
+            asm volatile("{ .reg .pred p; again: mbarrier.test_wait.parity.shared.b64 p, [%0], 0;\n"
+                         "@!p bra again; }" ::"r"(bar + 8 * i) : "memory");
+            y[32 * i + lane] = tile[32 * i + 31 - lane];
+        }
+    }
+}
+"#;
+
+#[test]
+fn copies_belong_to_the_first_arrival_after_them() {
+    let x = random_words(6, 1024);
+    let ptx = compile("stages.cu", STAGES, 80);
+    for seed in 0..60 {
+        let options = LaunchOptions {
+            seed,
+            ..LaunchOptions::default()
+        };
+        let mut buffers = [crate::machine::bytes_of(x.clone()), vec![0; 4096]];
+        let config = LaunchConfig::linear(1, 64);
+        let report = run(&ptx, "stages", config, options, &mut buffers, &[]);
+        assert_clean(&report);
+        let y = as_words(&buffers[1]);
+        for (i, word) in y.into_iter().enumerate() {
+            let (stage, lane) = (i / 128, i / 4 % 32);
+            assert_eq!(word, x[stage * 128 + (31 - lane) * 4 + i % 4]);
+        }
+    }
+}

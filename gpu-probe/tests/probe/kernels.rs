@@ -88,7 +88,7 @@ fn every_kernel_of_sm_90_is_right_and_has_no_finding() {
 
 #[test]
 fn every_kernel_of_sm_80_is_right_and_has_no_finding() {
-    let (rows, ran) = measured(Profile::a100(), 4, 0, |_| true);
+    let (rows, ran) = measured(Profile::a100(), 4, 7, |_| true);
     assert_ran(&ran, ["ring_async", "edge_loaded_async"]);
     assert!(rows.contains("ring_8x16KiB_4_producers"), "{rows:?}");
 }

@@ -54,6 +54,8 @@ impl Machine<'_> {
         loop {
             // A warp may end with its turn.
             if left <= 0 && !self.warp.fragments.is_empty() {
+                // Lanes that have met at their last instruction can run, which else nobody would notice.
+                self.warp.merge();
                 return Stop::Quantum;
             }
             let Some(limit) = self.warp.choose() else {

@@ -208,7 +208,8 @@ impl Warp {
         Some(limit.unwrap_or(u32::MAX))
     }
 
-    fn merge(&mut self) {
+    /// Makes one fragment of those that meet at one place; it can run.
+    pub fn merge(&mut self) {
         let mut index = 0;
         while index < self.fragments.len() {
             let (head, tail) = self.fragments.split_at_mut(index);

@@ -5,3 +5,4 @@ mod copies;
 mod machine;
 mod matrices;
 mod mbarriers;
+mod turns;

@@ -7,14 +7,16 @@ use virtual_gpu::{Checks, LaunchConfig, LaunchOptions};
 const BY_TURNS: &str = r#"
 extern "C" __global__ void by_turns(unsigned* y, int rounds) {
     __shared__ volatile unsigned flag;
-    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, spins = 0;
     if (threadIdx.x == 0) flag = 0;
     __syncthreads();
-    for (unsigned i = 0; i < rounds; i++) {
-        if (lane == 0) while (flag != 2 * i + warp) {}
+    for (unsigned i = 0; i <= rounds; i++) {
         __syncwarp();
-        if (lane == 0) flag = 2 * i + warp + 1;
-        __syncwarp();
+        if (lane == 0 && i > 0) flag = 2 * i + warp - 1;
+        if (lane == 0 && i < rounds) {
+            while (flag != 2 * i + warp) {}
+            for (unsigned j = 0; j < i * 7 % 1009; j++) asm volatile("mov.u32 %0, %0;" : "+r"(spins));
+        }
     }
     __syncthreads();
     if (threadIdx.x == 0) *y = flag;

@@ -6,11 +6,14 @@ use crate::{Error, Result};
 
 /// A draft that guesses one level at a time.
 pub(super) trait Stepper {
-    /// Brings the draft up to the root and returns the logits after it, [draft vocabulary].
-    fn root(&mut self, ask: &Ask<'_>) -> Result<Vec<f32>>;
+    /// Brings the draft up to the root.
+    fn root(&mut self, ask: &Ask<'_>) -> Result<()>;
 
-    /// Logits after each node of a level, [nodes, draft vocabulary].
-    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<&[f32]>;
+    /// Runs the nodes of a level.
+    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<()>;
+
+    /// Logits after the root or after each node of the level that ran last, [nodes, draft vocabulary].
+    fn logits(&self) -> &[f32];
 
     /// Levels that it can guess, if they are bounded.
     fn deepest(&self) -> Option<u32> {
@@ -34,13 +37,13 @@ pub(super) struct LevelNode {
 
 /// Grows the tree of a round, as far as the planner says.
 pub(super) fn grow(ask: &mut Ask<'_>, stepper: &mut impl Stepper) -> Result<Proposal> {
-    let logits = stepper.root(ask)?;
+    stepper.root(ask)?;
     if ask.draw.is_some() {
-        return draw(ask, stepper, &logits);
+        return draw(ask, stepper);
     }
     let topk = ask.planner.topk();
     let mut tree = DynamicTree::new(ask.root, topk);
-    tree.seed(&best(&logits, topk, stepper))?;
+    tree.seed(&best(stepper.logits(), topk, stepper))?;
     let deepest = stepper.deepest().unwrap_or(u32::MAX);
     while tree.levels() < deepest && !tree.frontier().is_empty() && ask.planner.another_level(&tree)
     {
@@ -53,8 +56,9 @@ pub(super) fn grow(ask: &mut Ask<'_>, stepper: &mut impl Stepper) -> Result<Prop
                 depth: node.depth,
             })
             .collect();
-        let logits = level_logits(ask, stepper, &level)?;
-        let children: Vec<_> = logits.iter().map(|l| best(l, topk, stepper)).collect();
+        stepper.step(ask, &level)?;
+        let logits = by_node(stepper.logits(), level.len())?;
+        let children: Vec<_> = logits.map(|l| best(l, topk, stepper)).collect();
         tree.expand(&children)?;
     }
     let levels = tree.levels();
@@ -62,18 +66,13 @@ pub(super) fn grow(ask: &mut Ask<'_>, stepper: &mut impl Stepper) -> Result<Prop
     Ok(Proposal::of(ask.planner.prune(&whole, levels), levels))
 }
 
-/// Logits after each node of a level, one list a node.
-fn level_logits(
-    ask: &Ask<'_>,
-    stepper: &mut impl Stepper,
-    level: &[LevelNode],
-) -> Result<Vec<Vec<f32>>> {
-    let logits = stepper.step(ask, level)?;
-    let vocab_size = logits.len() / level.len().max(1);
+/// The logits of each node of a level.
+fn by_node(logits: &[f32], nodes: usize) -> Result<std::slice::Chunks<'_, f32>> {
+    let vocab_size = logits.len() / nodes.max(1);
     if vocab_size == 0 {
         return Err(Error::Invalid("a step of the draft gave no logits".into()));
     }
-    Ok(logits.chunks(vocab_size).map(<[f32]>::to_vec).collect())
+    Ok(logits.chunks(vocab_size))
 }
 
 /// The best `count` candidates that the target knows, with their log-probabilities, best first.
@@ -90,7 +89,7 @@ fn best(logits: &[f32], count: usize, stepper: &impl Stepper) -> Vec<(u32, f32)>
 
 /// Draws children of the root without replacement, and a chain below each. What is drawn is verified whole: to leave a
 /// draw out because of what it is would bias the output.
-fn draw(ask: &mut Ask<'_>, stepper: &mut impl Stepper, logits: &[f32]) -> Result<Proposal> {
+fn draw(ask: &mut Ask<'_>, stepper: &mut impl Stepper) -> Result<Proposal> {
     let deepest = stepper.deepest().unwrap_or(u32::MAX);
     let room = ask.planner.nodes();
     let width = ask.planner.drawn_width().min(room.saturating_sub(1));
@@ -99,7 +98,7 @@ fn draw(ask: &mut Ask<'_>, stepper: &mut impl Stepper, logits: &[f32]) -> Result
         q: vec![None],
         level: Vec::new(),
     };
-    drawing.add_children(ask, stepper, 0, (0, None), logits, width)?;
+    drawing.add_children(ask, stepper, 0, (0, None), stepper.logits(), width)?;
     let mut levels = 1;
     while levels < deepest.min(ask.planner.levels())
         && !drawing.level.is_empty()
@@ -108,8 +107,9 @@ fn draw(ask: &mut Ask<'_>, stepper: &mut impl Stepper, logits: &[f32]) -> Result
     {
         let parents = std::mem::take(&mut drawing.level);
         let nodes: Vec<LevelNode> = parents.iter().map(|(_, node)| *node).collect();
-        let logits = level_logits(ask, stepper, &nodes)?;
-        for (i, ((parent, node), logits)) in (0u32..).zip(parents.iter().zip(&logits)) {
+        stepper.step(ask, &nodes)?;
+        let logits = by_node(stepper.logits(), nodes.len())?;
+        for (i, ((parent, node), logits)) in (0u32..).zip(parents.iter().zip(logits)) {
             drawing.add_children(ask, stepper, *parent, (node.depth, Some(i)), logits, 1)?;
         }
         levels += 1;

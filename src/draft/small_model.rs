@@ -205,7 +205,7 @@ impl Drafter for SmallModelDrafter {
 }
 
 impl Stepper for SmallModelDrafter {
-    fn root(&mut self, ask: &Ask<'_>) -> Result<Vec<f32>> {
+    fn root(&mut self, ask: &Ask<'_>) -> Result<()> {
         let plan = ask.engine.plan();
         let mut kv = match self.kv.take() {
             Some(kv) => kv,
@@ -247,12 +247,12 @@ impl Stepper for SmallModelDrafter {
         self.root = ask.root;
         self.target_vocab_size = plan.vocab_size;
         self.level = 0;
-        Ok(self.logits().to_vec())
+        Ok(())
     }
 
-    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<&[f32]> {
+    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<()> {
         let Some(kv) = &self.kv else {
-            return Ok(&[]);
+            return Ok(());
         };
         let first = self.drafted.len();
         let rows: Vec<Row> = level
@@ -277,16 +277,14 @@ impl Stepper for SmallModelDrafter {
         let drafted = std::iter::zip(level, &rows).map(|(node, row)| (node.token, row.parent));
         self.drafted.extend(drafted);
         self.level = first;
-        Ok(self.logits())
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        self.forward.output("draft.logits").unwrap_or_default()
     }
 
     fn target_id(&self, draft_id: u32) -> Option<u32> {
         Some(draft_id).filter(|id| *id < self.target_vocab_size)
-    }
-}
-
-impl SmallModelDrafter {
-    fn logits(&self) -> &[f32] {
-        self.forward.output("draft.logits").unwrap_or_default()
     }
 }

@@ -252,6 +252,9 @@ impl ProgramLayout {
 }
 
 /// As many tiles as accumulators leave room for: each tile group reads all activations again.
+///
+/// A formula, and known to be too hopeful for int4 at 32 rows: the probe's loop over groups of 128 takes 181 to 189
+/// registers with 4 tiles, where 168 are to be had (`gpu-probe/README.md`). It waits for the kernel's own compile reports.
 fn tile_group(
     facts: &Facts,
     arch: Architecture,

@@ -173,17 +173,17 @@ impl Drafter for EagleDrafter {
 }
 
 impl Stepper for EagleDrafter {
-    fn root(&mut self, ask: &Ask<'_>) -> Result<Vec<f32>> {
+    fn root(&mut self, ask: &Ask<'_>) -> Result<()> {
         self.extend(ask.engine, Some(ask.root))?;
         self.root_hidden = self.output("draft.hidden").to_vec();
         self.hidden.clear();
         (self.drafted, self.level) = (0, 0);
-        Ok(self.output("draft.logits").to_vec())
+        Ok(())
     }
 
-    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<&[f32]> {
+    fn step(&mut self, ask: &Ask<'_>, level: &[LevelNode]) -> Result<()> {
         let Some(kv) = &self.kv else {
-            return Ok(&[]);
+            return Ok(());
         };
         let width = self.root_hidden.len();
         let mut feedback = Vec::with_capacity(level.len() * width);
@@ -216,7 +216,11 @@ impl Stepper for EagleDrafter {
         self.hidden.clear();
         let hidden = self.forward.output("draft.hidden").unwrap_or_default();
         self.hidden.extend_from_slice(hidden);
-        Ok(self.output("draft.logits"))
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        self.output("draft.logits")
     }
 
     fn target_id(&self, draft_id: u32) -> Option<u32> {

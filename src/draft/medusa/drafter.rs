@@ -19,7 +19,7 @@ pub(super) struct MedusaDrafter {
     features: FeatureTail,
     len: usize,
     /// Logits of every head at the last position.
-    logits: Vec<Vec<f32>>,
+    heads_logits: Vec<Vec<f32>>,
     /// Those of a level, once for each of its nodes.
     level: Vec<f32>,
 }
@@ -37,7 +37,7 @@ impl MedusaDrafter {
             target_ids,
             features: FeatureTail::new(hidden_size),
             len: 0,
-            logits: Vec::new(),
+            heads_logits: Vec::new(),
             level: Vec::new(),
         }
     }
@@ -64,13 +64,13 @@ impl MedusaDrafter {
             let logits = logits.unwrap_or_default().iter();
             logits.map(|logit| logit * scale).collect()
         };
-        self.logits = (0..self.heads).map(of_head).collect();
+        self.heads_logits = (0..self.heads).map(of_head).collect();
         Ok(())
     }
 
     /// A static tree over the best of each head.
     fn fill(&self, root: u32, choices: &Choices) -> Result<Tree> {
-        let depths = (1..=choices.depth()).zip(&self.logits);
+        let depths = (1..=choices.depth()).zip(&self.heads_logits);
         let candidates: Vec<Vec<(u32, f32)>> = depths
             .map(|(depth, logits)| {
                 let count = choices
@@ -123,20 +123,27 @@ impl Drafter for MedusaDrafter {
 }
 
 impl Stepper for MedusaDrafter {
-    fn root(&mut self, ask: &Ask<'_>) -> Result<Vec<f32>> {
+    fn root(&mut self, ask: &Ask<'_>) -> Result<()> {
         self.run(ask)?;
-        Ok(self.logits.first().cloned().unwrap_or_default())
+        self.level.clear();
+        let first = self.heads_logits.first();
+        (self.level).extend_from_slice(first.map_or(&[], Vec::as_slice));
+        Ok(())
     }
 
-    fn step(&mut self, _: &Ask<'_>, level: &[LevelNode]) -> Result<&[f32]> {
+    fn step(&mut self, _: &Ask<'_>, level: &[LevelNode]) -> Result<()> {
         self.level.clear();
         for node in level {
             // A head guesses at a position, whatever comes before it.
-            let logits = self.logits.get(node.depth as usize);
+            let logits = self.heads_logits.get(node.depth as usize);
             self.level
                 .extend_from_slice(logits.map_or(&[], Vec::as_slice));
         }
-        Ok(&self.level)
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.level
     }
 
     fn deepest(&self) -> Option<u32> {

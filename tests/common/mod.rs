@@ -1,6 +1,8 @@
 //! Small files in all formats, built byte by byte.
 #![allow(dead_code)]
 
+pub mod program;
+
 pub mod torch;
 
 pub const CONFIG: &[u8] = br#"{"architectures":["LlamaForCausalLM"],"model_type":"llama"}"#;

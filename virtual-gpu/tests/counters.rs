@@ -278,3 +278,42 @@ fn counting_can_be_left_off() {
     assert!(report.completed);
     assert_eq!(report.counters.warp_instructions, 0);
 }
+
+/// Two blocks take turns fifty times. In each a second warp looks at two flags of its block in turn, which is no poll of one
+/// place, and sleeps between looks: its block's turn is not spent on that.
+#[test]
+fn who_sleeps_between_looks_leaves_others_the_turn() {
+    let source = r#"extern "C" __global__ void kernel(unsigned* p) {
+        __shared__ unsigned flags[2];
+        if (threadIdx.x == 0) flags[0] = flags[1] = 0;
+        __syncthreads();
+        unsigned seen;
+        if (threadIdx.x == 0) {
+            for (unsigned i = 0; i < 100; i++) {
+                if (i % 2 != blockIdx.x) continue;
+                do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(p) : "memory");
+                while (seen < i);
+                asm volatile("st.release.gpu.global.u32 [%0], %1;" :: "l"(p), "r"(i + 1) : "memory");
+            }
+            asm volatile("st.release.cta.shared.u32 [%0], 1;" :: "r"((unsigned)__cvta_generic_to_shared(flags + 1)) : "memory");
+        } else if (threadIdx.x == 32) {
+            for (;;) {
+                bool ends = false;
+                for (unsigned i = 0; i < 2; i++) {
+                    const unsigned flag = (unsigned)__cvta_generic_to_shared(flags + i);
+                    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(seen) : "r"(flag) : "memory");
+                    ends |= seen != 0;
+                }
+                if (ends) break;
+                asm volatile("nanosleep.u32 100;" ::: "memory");
+            }
+        }
+    }"#;
+    let config = LaunchConfig {
+        cooperative: true,
+        ..LaunchConfig::linear(2, 64)
+    };
+    let counters = count(source, config, 0);
+    let instructions: u64 = counters.warp_instructions;
+    assert!(instructions < 20_000, "{instructions}");
+}

@@ -27,7 +27,9 @@ fn program(folder: &TempDir, arguments: &[&str]) -> Output {
 /// A folder with the virtual driver, which cargo puts beside the tests.
 fn with_driver() -> TempDir {
     let folder = TempDir::new().unwrap();
-    let library: PathBuf = env::current_exe().unwrap().with_file_name("libcuda.so");
+    let library: PathBuf = env::current_exe()
+        .unwrap()
+        .with_file_name("libvirtual_cuda.so");
     assert!(library.exists(), "{} has not been built", library.display());
     symlink(&library, folder.path().join("libcuda.so.1")).unwrap();
     symlink(&library, folder.path().join("libcuda.so")).unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use virtual_gpu::check::finding::{Finding, FindingKind};
+use virtual_gpu::check::finding::{Finding, FindingKind, Other};
 use virtual_gpu::{LaunchConfig, LaunchError, LaunchReport};
 
 /// Tells the user of a launch, and gives its answer.
@@ -31,6 +31,17 @@ pub fn answer(
     let _ = std::io::stdout().flush();
     for finding in &report.findings {
         eprintln!("virtual-gpu: {finding}");
+        if let Some(Other::Waiters { waiters }) = &finding.other {
+            for waiter in waiters {
+                let at = waiter.source.as_ref();
+                let at = at.map_or(String::new(), |source| format!(" at {source}"));
+                let [x, y, z] = waiter.block;
+                eprintln!(
+                    "virtual-gpu:   block ({x}, {y}, {z}) warp {} lanes {:#010x}: {}{at}",
+                    waiter.warp, waiter.lanes, waiter.waits_for
+                );
+            }
+        }
     }
     for warning in &report.warnings {
         eprintln!("virtual-gpu: warning: {kernel}: {warning}");

@@ -13,6 +13,10 @@ use std::sync::OnceLock;
 /// The driver version that is answered: CUDA 12.8.
 const VERSION: i32 = 12_080;
 
+/// Tells programs that look before they use a library that this one is the virtual GPU's.
+#[unsafe(no_mangle)]
+pub static VIRTUAL_GPU_DRIVER: u32 = 1;
+
 /// Status of a look-up: found, or no such symbol.
 const FOUND: u32 = 0;
 const MISSING: u32 = 1;

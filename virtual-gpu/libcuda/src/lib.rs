@@ -1,7 +1,8 @@
 //! A `libcuda` over the virtual GPU: what loads the CUDA driver runs on the CPU, unchanged.
 //!
-//! The shared library that this crate builds exports the driver API under its own names. A program meets it when it
-//! lies as `libcuda.so.1` or `libcuda.so` in a directory of `LD_LIBRARY_PATH`, or is preloaded.
+//! The shared library that this crate builds, `libvirtual_cuda.so`, exports the driver API under its own names. A program
+//! meets it when it lies as `libcuda.so.1` or `libcuda.so` in a directory of `LD_LIBRARY_PATH`, or is preloaded. On Linux one that loads
+//! it by its path finds it again as `libcuda.so`, and it exports `VIRTUAL_GPU_DRIVER`, which NVIDIA's library has not.
 //!
 //! # How it behaves
 //!

@@ -7,9 +7,10 @@
 
 use super::block::Block;
 use super::grid::Grid;
-use super::machine::Site;
+use super::machine::{Lanes, Site};
 use super::mbarrier::{Changed, Mbarrier, Misuse};
 use super::ops::atomic::{Operation, apply};
+use super::row::LANES;
 use crate::check::finding::{FindingKind, MemorySpace};
 use crate::launch::Checks;
 use crate::memory::DevicePointer;
@@ -90,6 +91,15 @@ enum Until {
     Phase(u32, u32),
     /// The lane of the warp waits for its group.
     Group { warp: u32, lane: u32, group: u32 },
+    /// Either: `cp.async` that an arrival covers belong to a group all the same.
+    PhaseOrGroup {
+        address: u32,
+        phases: u32,
+        warp: u32,
+        lanes: u32,
+        /// The last of the lanes' groups.
+        group: u32,
+    },
 }
 
 /// The agent of a block.
@@ -174,7 +184,7 @@ pub fn finish_groups(
         let own = (warp, lane);
         free(grid, block, |until| match until {
             Until::Group { warp, lane, group } => (warp, lane) == own && group < limit,
-            Until::Phase(..) => false,
+            Until::Phase(..) | Until::PhaseOrGroup { .. } => false,
         });
     }
     true
@@ -182,11 +192,25 @@ pub fn finish_groups(
 
 /// Somebody has seen that `phases` phases of the mbarrier at `address` are over.
 pub fn observed(grid: &mut Grid, block: &mut Block, address: u32, phases: u32) {
-    free(
-        grid,
-        block,
-        |until| matches!(until, Until::Phase(at, phase) if at == address && phase < phases),
-    );
+    free(grid, block, |until| match until {
+        Until::Phase(at, phase)
+        | Until::PhaseOrGroup {
+            address: at,
+            phases: phase,
+            ..
+        } => at == address && phase < phases,
+        Until::Group { .. } => false,
+    });
+}
+
+/// A warp has waited for its groups of `cp.async`, of each lane for those below a limit.
+pub fn waited(grid: &mut Grid, block: &mut Block, own: u32, limits: &[u32; LANES]) {
+    free(grid, block, |until| match until {
+        Until::PhaseOrGroup {
+            warp, lanes, group, ..
+        } => warp == own && Lanes(lanes).all(|lane| group < limits[lane]),
+        Until::Phase(..) | Until::Group { .. } => false,
+    });
 }
 
 fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
@@ -324,7 +348,13 @@ fn arrive(grid: &mut Grid, block: &mut Block, arrival: &Arrival) -> bool {
         }
         // SAFETY: the request is one of this block, whose global memory stays until the launch ends.
         unsafe { request.perform(due, shared) };
-        freed.extend(request.ranges(due).map(|range| (request.id, range)));
+        let group = Lanes(due).map(|lane| request.groups[lane]).max();
+        let group = group.unwrap_or(0);
+        freed.extend(
+            request
+                .ranges(due)
+                .map(|range| (request.id, range, due, group)),
+        );
         request.lanes &= !due;
         request.lanes != 0
     });
@@ -334,12 +364,18 @@ fn arrive(grid: &mut Grid, block: &mut Block, arrival: &Arrival) -> bool {
         return false;
     };
     if grid.options.checks == Checks::All {
-        let until = Until::Phase(address, changed.phases);
-        let written = freed.into_iter().map(|(id, range)| Written {
+        let (warp, phases) = (arrival.site.warp, changed.phases);
+        let written = freed.into_iter().map(|(id, range, lanes, group)| Written {
             id,
             to: Place::Shared(range.start as u32),
             bytes: range.len() as u32,
-            until,
+            until: Until::PhaseOrGroup {
+                address,
+                phases,
+                warp,
+                lanes,
+                group,
+            },
         });
         block.agent.written.extend(written);
     }

@@ -371,13 +371,14 @@ impl Grid {
             if seeded {
                 self.random.shuffle(&mut order);
             }
-            let mut ran = false;
+            let (mut ran, mut awake) = (false, false);
             for &index in &order {
                 standstill::wake_polls(self, block, index);
                 if !block.warps[index].is_ready() {
                     continue;
                 }
                 ran = true;
+                block.warps[index].sleeps = false;
                 let quantum = if seeded {
                     16 << self.random.below(8)
                 } else {
@@ -395,6 +396,7 @@ impl Grid {
                     Stop::Quantum => machine.check_spinning(),
                     stop => stop,
                 };
+                awake |= !warp.sleeps;
                 block.warps[index] = warp;
                 match stop {
                     Stop::Fault => return false,
@@ -415,7 +417,8 @@ impl Grid {
             if !ran {
                 return true;
             }
-            if turns == 0 {
+            // Where all others wait for another block, one that only sleeps between polls leaves it the turn.
+            if turns == 0 || !awake {
                 // Copies come to their end even if nobody ever stands still.
                 let late = !seeded || block.finished == block.warps.len();
                 return !late || agent::finish(self, block);

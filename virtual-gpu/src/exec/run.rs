@@ -71,6 +71,9 @@ impl Machine<'_> {
             if flow == Flow::Fault {
                 return Stop::Fault;
             }
+            if flow == Flow::Jump && self.warp.sleeps {
+                left = 0;
+            }
         }
     }
 

@@ -95,7 +95,9 @@ pub fn resolve(grid: &mut Grid, blocks: &mut [Block], grace: &mut Grace) -> bool
         for warp in blocks.iter_mut().flat_map(|block| &mut block.warps) {
             for fragment in &mut warp.fragments {
                 match fragment.state {
-                    State::Poll(_) => warp.free_polls = 1 << grace.rounds,
+                    State::Poll(_) | State::Mbarrier { .. } => {
+                        warp.free_polls = 1 << grace.rounds;
+                    }
                     // One that still spins is found out in its next turn.
                     State::Spin => warp.quiet = QUIET_TURNS - 1,
                     _ => continue,

@@ -120,6 +120,8 @@ pub struct Warp {
     pub fenced: Option<Scope>,
     /// Times that polls may go on though nothing has changed.
     pub free_polls: u32,
+    /// Its turn is over because it sleeps.
+    pub sleeps: bool,
     /// `cp.async` of its lanes.
     pub copies: Copies,
     /// Groups of its bulk copies: complete, and done with their sources.
@@ -161,7 +163,8 @@ impl Warp {
             self.stores,
             self.current,
             self.free_polls,
-        ) = (launched, 0, 0, 0, 0);
+            self.sleeps,
+        ) = (launched, 0, 0, 0, 0, false);
     }
 
     /// Lanes that have not ended.

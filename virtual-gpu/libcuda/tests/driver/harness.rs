@@ -22,7 +22,9 @@ fn nvrtc() -> Nvrtc {
 
 /// The library under test, which cargo puts beside the tests.
 pub fn library() -> PathBuf {
-    let path = env::current_exe().unwrap().with_file_name("libcuda.so");
+    let path = env::current_exe()
+        .unwrap()
+        .with_file_name("libvirtual_cuda.so");
     assert!(path.exists(), "{} has not been built", path.display());
     path
 }

@@ -56,3 +56,21 @@ impl Driver {
         value
     }
 }
+
+/// Who has loaded the library by its path gets it by the name that cudarc asks for first, and can tell what it is.
+#[test]
+#[cfg(target_os = "linux")]
+fn loaded_by_path_it_is_found_by_name() {
+    let address = |library: &Library| {
+        // SAFETY: only the address is looked at.
+        let marker = unsafe { library.get::<*const u32>(b"VIRTUAL_GPU_DRIVER") };
+        *marker.unwrap()
+    };
+    // SAFETY: the library's initialisers do nothing.
+    let by_path = unsafe { Library::new(library()) }.unwrap();
+    // SAFETY: as above.
+    let by_name = unsafe { Library::new("libcuda.so") }.unwrap();
+    assert_eq!(address(&by_path), address(&by_name));
+    // SAFETY: the variable lives as long as the library.
+    assert_eq!(unsafe { *address(&by_path) }, 1);
+}

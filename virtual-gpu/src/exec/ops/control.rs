@@ -280,6 +280,9 @@ pub struct Sleep;
 impl Code for Sleep {
     unsafe fn run(machine: &mut Machine<'_>, _: &Inst) -> Flow {
         machine.grid.slept += 1;
-        Flow::Next
+        machine.warp.sleeps = true;
+        let (current, pc) = (machine.warp.current, machine.pc);
+        machine.warp.fragments[current].pc = pc + 1;
+        Flow::Jump
     }
 }

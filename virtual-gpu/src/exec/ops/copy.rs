@@ -2,6 +2,7 @@
 
 use crate::check::finding::{FindingKind, MemorySpace};
 use crate::exec::address::{Use, space};
+use crate::exec::agent;
 use crate::exec::copies::Request;
 use crate::exec::inst::{Flow, Handler, Inst};
 use crate::exec::isa::{Code, handler};
@@ -199,6 +200,9 @@ impl Machine<'_> {
             queue.pop_front();
         }
         queue.retain_mut(|request| !finish(request));
+        if checked {
+            agent::waited(self.grid, self.block, self.warp.index, &limits);
+        }
         self.note_copy_wait(complete);
     }
 }

@@ -247,6 +247,11 @@ impl Machine<'_> {
             offsets[lane] == offsets[first] && parities[lane] & 1 == parities[first] & 1
         };
         if suspends && Lanes(self.mask).all(same) {
+            // A suspended wait has an end, after which the loop may look at something else.
+            if self.warp.free_polls > 0 {
+                self.warp.free_polls -= 1;
+                return false;
+            }
             self.park(State::Mbarrier {
                 address: offsets[first],
                 parity: parities[first] & 1,

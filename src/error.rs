@@ -57,6 +57,9 @@ pub enum Error {
     /// A plan that cannot be run; a fault of whoever built it.
     #[error(transparent)]
     Plan(#[from] stheno_codegen::plan::PlanError),
+    /// The device or its driver.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     /// An argument of a call is out of range.
     #[error("{0}")]
     Invalid(String),

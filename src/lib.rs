@@ -22,6 +22,7 @@
 //! - [`checkpoint`] opens Hugging Face directories and GGUF files; [`model`] makes plans out of configurations;
 //!   [`text`] has tokenizers, chat templates and stop strings.
 //! - [`plan`] is the decode program as data, and [`host`] the executor that runs it on the CPU and defines what it means.
+//! - [`device`] is the CUDA driver, or that of the virtual GPU: memory, kernels, launches.
 //! - [`draft`] has what guesses at tokens to come, [`speculation`] how guesses become trees, and which are accepted.
 //! - [`speculation::sampling`] chooses tokens: equal logits and an equal seed give an equal choice everywhere.
 //!
@@ -31,6 +32,7 @@
 //! Spans `load`, `prefill` (level info) and `step` (level debug) go to whatever [`tracing`] subscriber there is.
 
 pub mod checkpoint;
+pub mod device;
 pub mod draft;
 pub mod engine;
 mod error;

@@ -8,6 +8,7 @@
 
 pub mod layout;
 pub mod plan;
+pub mod program;
 pub mod tune;
 
 pub use stheno_jit as jit;

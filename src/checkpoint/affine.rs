@@ -130,6 +130,47 @@ impl AffineMatrix {
         low | high << 4
     }
 
+    /// Writes the quanta of a row, one a byte.
+    ///
+    /// # Panics
+    /// If `row` is not below n or `out` has not k elements.
+    pub fn quanta_row(&self, row: usize, out: &mut [u8]) {
+        assert!(row < self.shape.n && out.len() == self.shape.k);
+        let (tile, r) = (row / TILE_ROWS, row % TILE_ROWS);
+        let first = tile * (self.shape.k / 32);
+        for (run, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let run = first + run;
+            let quads = out.as_chunks_mut::<4>().0;
+            if self.shape.bits == 8 {
+                let low = self.low[512 * run..][..512].as_chunks::<64>().0;
+                for (quad, lanes) in quads.iter_mut().zip(low) {
+                    quad.copy_from_slice(&lanes[4 * r..4 * r + 4]);
+                }
+                continue;
+            }
+            let low = self.low[256 * run..][..256].as_chunks::<64>().0;
+            for (pair, lanes) in quads.as_chunks_mut::<2>().0.iter_mut().zip(low) {
+                for (b, byte) in lanes[4 * r..4 * r + 4].iter().enumerate() {
+                    pair[0][b] = byte & 15;
+                    pair[1][b] = byte >> 4;
+                }
+            }
+            // High bits of a quad, and which byte of them is a lane's.
+            let (high, mask, per_byte) = match self.shape.bits {
+                5 => (&self.high[64 * run..][..64], 1, 8),
+                6 => (&self.high[128 * run..][..128], 3, 4),
+                _ => continue,
+            };
+            for (j, quad) in quads.iter_mut().enumerate() {
+                let shift = 8 / per_byte * (j % per_byte);
+                let lanes = &high[64 * (j / per_byte) + 4 * r..][..4];
+                for (quantum, byte) in quad.iter_mut().zip(lanes) {
+                    *quantum |= (byte >> shift & mask) << 4;
+                }
+            }
+        }
+    }
+
     /// Writes a row in f32: `fma(q, scale, offset)`.
     ///
     /// # Panics

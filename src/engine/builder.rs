@@ -1,12 +1,17 @@
 use super::core::{LoadedDraft, Shared};
-use super::fingerprint::fingerprint;
+use super::executor::Executor;
+use super::fingerprint::{fingerprint, fingerprint_of_random};
 use super::{Device, Engine, probe};
 use crate::checkpoint::{Checkpoint, WeightDtype};
+use crate::device::{
+    Context, DeviceExecutor, DeviceWeights, Driver, DriverKind, ExecutorOptions, Lowered,
+    ModelWeights,
+};
 use crate::draft::{Draft, EagleOptions, Way};
 use crate::host::HostExecutor;
 use crate::model::{
-    ActivationDtype, DraftWeights, LoadProgress, ModelConfig, PlanOptions, Precision, WeightLoader,
-    target_plan,
+    ActivationDtype, DraftWeights, LoadProgress, ModelConfig, PlanOptions, Precision, RandomModel,
+    RandomWeights, WeightLoader, target_plan,
 };
 use crate::plan::{Dtype, Plan};
 use crate::text::Text;
@@ -14,25 +19,58 @@ use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
+use stheno_codegen::jit::Cache;
+use stheno_codegen::program::DeviceProgram;
 
 /// Describes an engine; [`EngineBuilder::build`] loads it.
-#[derive(Default)]
 pub struct EngineBuilder {
     checkpoint: Option<Checkpoint>,
+    random: Option<RandomModel>,
     draft: Option<Draft>,
     draft_dtype: WeightDtype,
     eagle: EagleOptions,
     device: Device,
+    context: Option<Context>,
+    max_rows: u32,
     threads: Option<usize>,
     context_length: Option<usize>,
     activation_dtype: Option<ActivationDtype>,
     kv_dtype: Option<Dtype>,
     taps: Vec<u32>,
     progress: Option<Progress>,
+    device_progress: Option<DeviceProgress>,
 }
+
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        EngineBuilder {
+            checkpoint: None,
+            random: None,
+            draft: None,
+            draft_dtype: WeightDtype::default(),
+            eagle: EagleOptions::default(),
+            device: Device::Auto,
+            context: None,
+            max_rows: DEFAULT_MAX_ROWS,
+            threads: None,
+            context_length: None,
+            activation_dtype: None,
+            kv_dtype: None,
+            taps: Vec::new(),
+            progress: None,
+            device_progress: None,
+        }
+    }
+}
+
+/// Rows of a step on a device: all that the tensor cores' narrowest product has.
+const DEFAULT_MAX_ROWS: u32 = 8;
 
 /// Called with the number of weights loaded and the number there are.
 type Progress = Box<dyn FnMut(usize, usize)>;
+
+/// Called with the bytes of weights that are on the device and the bytes there are.
+type DeviceProgress = Box<dyn FnMut(u64, u64)>;
 
 impl EngineBuilder {
     /// The model: a Hugging Face directory, a GGUF file, or the id of a model that the hub's cache holds. Opens its
@@ -48,6 +86,12 @@ impl EngineBuilder {
     /// A model that is open already.
     pub fn checkpoint(mut self, checkpoint: Checkpoint) -> Self {
         self.checkpoint = Some(checkpoint);
+        self
+    }
+
+    /// A model without a checkpoint, whose weights come from a seed; it has no tokenizer. Runs on a device only.
+    pub fn random(mut self, model: RandomModel) -> Self {
+        self.random = Some(model);
         self
     }
 
@@ -79,6 +123,19 @@ impl EngineBuilder {
         self
     }
 
+    /// Runs in a context and stream of the caller's, instead of on [`EngineBuilder::device`].
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = Some(context);
+        self
+    }
+
+    /// Rows of one step that a device program is laid out for: 8, 16, 32 or 64; 8 if not said. Wider programs verify longer
+    /// drafts in a step and hold less of other things. The host takes any number.
+    pub fn max_rows(mut self, rows: u32) -> Self {
+        self.max_rows = rows;
+        self
+    }
+
     /// Threads of the host executor; as many as the process may run at a time if not said. Results do not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
@@ -92,7 +149,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Type of activations. If not said, 8 bits for a quantized checkpoint and f32 for others.
+    /// Type of activations. If not said, on the host 8 bits for a quantized checkpoint and f32 for others; a device computes
+    /// in [`ActivationDtype::Mixed`] only.
     pub fn activation_dtype(mut self, dtype: ActivationDtype) -> Self {
         self.activation_dtype = Some(dtype);
         self
@@ -116,20 +174,34 @@ impl EngineBuilder {
         self
     }
 
+    /// Called while weights are packed and copied to a device, with how many bytes are there and how many there will be; with
+    /// 0 of 0 before the program is compiled, which may take seconds.
+    pub fn device_progress(mut self, progress: impl FnMut(u64, u64) + 'static) -> Self {
+        self.device_progress = Some(Box::new(progress));
+        self
+    }
+
     /// Loads the model.
     ///
     /// # Errors
-    /// If no model was named, an option is out of range, or the checkpoint does not hold what its configuration says.
+    /// If no model was named, an option is out of range, the checkpoint does not hold what its configuration says, or the
+    /// device is not there or cannot run it.
     pub fn build(mut self) -> Result<Engine> {
         let start = Instant::now();
         let _span = tracing::info_span!("load").entered();
+        if let Some(model) = self.random.take() {
+            return self.build_random(&model, start);
+        }
         let mut checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
-        let precision = self.precision(&checkpoint);
+        let (device, device_reason, context) = self.place()?;
+        let precision = self.precision(checkpoint.is_quantized(), context.is_some())?;
         let text = Text::load(checkpoint.text_source())?;
         let eos = eos(&checkpoint, &config, text.as_ref());
         checkpoint.forget_text();
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));
+        let device_progress = self.device_progress.take();
+        let mut device_progress = device_progress.unwrap_or_else(|| Box::new(|_, _| {}));
         let draft = self.draft.take();
         let ways = match &draft {
             Some(draft) => draft.ways(&config, text.as_ref(), &self.eagle)?,
@@ -142,6 +214,15 @@ impl EngineBuilder {
                 checkpoint,
                 dtype: self.draft_dtype,
             });
+        if let (Some(draft), Some(_)) = (&draft, &context)
+            && draft.checkpoint().is_some()
+        {
+            return Err(Error::Unsupported(
+                "a draft that is a model on a device in this version; use --draft ngram, or --device host"
+                    .into(),
+            ));
+        }
+        let max_rows = self.max_rows;
         let mut loader = WeightLoader::new(&checkpoint, draft_weights);
         let threads = self.chosen_threads()?;
         let mut assemble = |way: Option<&Way>, text: Option<Text>| -> Result<Engine> {
@@ -150,10 +231,29 @@ impl EngineBuilder {
                 progress(done.weights, done.total_weights);
             })?;
             let fingerprint = fingerprint(&plan, &weights)?;
+            let executor = match &context {
+                None => Executor::Host(Box::new(Mutex::new(HostExecutor::new(
+                    Arc::clone(&plan),
+                    weights,
+                    threads,
+                )?))),
+                Some(context) => {
+                    let progress = &mut *device_progress;
+                    on_device(
+                        context,
+                        &plan,
+                        &DeviceWeights::new(&weights),
+                        max_rows,
+                        progress,
+                    )?
+                }
+            };
             Ok(Engine {
                 shared: Arc::new(Shared {
                     path: checkpoint.path().to_owned(),
-                    executor: Mutex::new(HostExecutor::new(Arc::clone(&plan), weights, threads)?),
+                    device,
+                    device_reason: device_reason.clone(),
+                    executor,
                     plan,
                     precision,
                     fingerprint,
@@ -187,13 +287,76 @@ impl EngineBuilder {
     /// # Errors
     /// Those of `build`, but for the weights.
     pub fn plan(&self) -> Result<Plan> {
+        if let Some(model) = &self.random {
+            return self.plan_of(&model.config, self.precision(false, true)?, None);
+        }
         let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
         let ways = match &self.draft {
             Some(draft) => draft.ways(&config, None, &self.eagle)?,
             None => Vec::new(),
         };
-        self.plan_of(&config, self.precision(checkpoint), ways.first())
+        let on_device = matches!(self.place()?.0, Device::Cuda(_) | Device::Virtual);
+        let precision = self.precision(checkpoint.is_quantized(), on_device)?;
+        self.plan_of(&config, precision, ways.first())
+    }
+
+    /// The device program of [`EngineBuilder::plan`], printed with its sizes and their reasons; `None` on the host. Reads all
+    /// weights, whose formats decide how they lie on the device, and touches no memory of the device.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn device_program(&self) -> Result<Option<DeviceProgram>> {
+        let Some(context) = self.place()?.2 else {
+            return Ok(None);
+        };
+        let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
+        let plan = self.plan()?;
+        let weights = WeightLoader::new(checkpoint, None).load(&plan, &mut |_| {})?;
+        let lowered = Lowered::new(
+            context.facts(),
+            &plan,
+            &DeviceWeights::new(&weights),
+            self.max_rows,
+        )?;
+        Ok(Some(lowered.program))
+    }
+
+    fn build_random(&self, model: &RandomModel, start: Instant) -> Result<Engine> {
+        if self.checkpoint.is_some() || self.draft.is_some() {
+            return Err(Error::Invalid(
+                "random weights replace a checkpoint and have no draft; leave out the one or the other".into(),
+            ));
+        }
+        let (device, device_reason, context) = self.place()?;
+        let context = context.ok_or_else(|| {
+            Error::Unsupported(
+                "random weights on the host, which runs checkpoints only; choose a device with --device cuda:N or virtual"
+                    .into(),
+            )
+        })?;
+        let precision = self.precision(false, true)?;
+        let plan = Arc::new(self.plan_of(&model.config, precision, None)?);
+        let weights = RandomWeights::new(&plan, model.format, model.seed)?;
+        Ok(Engine {
+            shared: Arc::new(Shared {
+                path: format!("random:{}", model.name).into(),
+                device,
+                device_reason,
+                executor: on_device(&context, &plan, &weights, self.max_rows, &mut |_, _| {})?,
+                precision,
+                fingerprint: fingerprint_of_random(&plan, model)?,
+                weight_bytes: model.format.bytes_of(&plan),
+                plan,
+                text: None,
+                eos: Vec::new(),
+                generation_config: None,
+                load: start.elapsed(),
+                threads: self.chosen_threads()?,
+                draft: None,
+                costs: OnceLock::new(),
+            }),
+        })
     }
 
     fn plan_of(
@@ -218,15 +381,46 @@ impl EngineBuilder {
         Ok(builder.finish()?)
     }
 
-    fn precision(&self, checkpoint: &Checkpoint) -> Precision {
-        let automatic = if checkpoint.is_quantized() {
-            ActivationDtype::Q8
-        } else {
-            ActivationDtype::F32
+    /// The device, why it is that one, and its context if it is none of the host.
+    fn place(&self) -> Result<(Device, String, Option<Context>)> {
+        if let Some(context) = &self.context {
+            let device = match context.facts().is_virtual {
+                true => Device::Virtual,
+                false => Device::Cuda(0),
+            };
+            let reason = "its context was given".to_owned();
+            return Ok((device, reason, Some(context.clone())));
+        }
+        let (device, reason) = self.device.resolve()?;
+        let (kind, ordinal) = match device {
+            Device::Auto | Device::Host => return Ok((Device::Host, reason, None)),
+            Device::Cuda(ordinal) => (DriverKind::Cuda, ordinal),
+            Device::Virtual => (DriverKind::Virtual, 0),
+        };
+        let context = Context::new(&Driver::load(kind)?, ordinal)?;
+        Ok((device, reason, Some(context)))
+    }
+
+    fn precision(&self, is_quantized: bool, on_device: bool) -> Result<Precision> {
+        let automatic = match (on_device, is_quantized) {
+            (true, _) => ActivationDtype::Mixed,
+            (false, true) => ActivationDtype::Q8,
+            (false, false) => ActivationDtype::F32,
         };
         let mut precision = Precision::new(self.activation_dtype.unwrap_or(automatic));
         precision.kv = self.kv_dtype.unwrap_or(precision.kv);
-        precision
+        if on_device && precision.activation != ActivationDtype::Mixed {
+            return Err(Error::Unsupported(format!(
+                "activations in {} on a device, which computes in mixed precision; leave --activation-dtype out",
+                precision.activation
+            )));
+        }
+        if on_device && precision.kv == Dtype::F32 {
+            return Err(Error::Unsupported(
+                "K and V in f32 on a device, which keeps them in bf16 or f16".into(),
+            ));
+        }
+        Ok(precision)
     }
 
     fn chosen_threads(&self) -> Result<usize> {
@@ -250,6 +444,25 @@ impl std::fmt::Debug for EngineBuilder {
             .field("kv_dtype", &self.kv_dtype)
             .finish_non_exhaustive()
     }
+}
+
+fn on_device(
+    context: &Context,
+    plan: &Arc<Plan>,
+    weights: &dyn ModelWeights,
+    max_rows: u32,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Executor> {
+    let cache = Cache::default_directory().map(Cache::open).transpose();
+    let options = ExecutorOptions {
+        max_rows,
+        // Without a place to keep them, kernels are compiled anew.
+        cache: cache.ok().flatten(),
+    };
+    let plan = Arc::clone(plan);
+    progress(0, 0);
+    let executor = DeviceExecutor::new(context, plan, weights, &options, progress)?;
+    Ok(Executor::Device(Arc::new(executor)))
 }
 
 fn no_model() -> Error {

@@ -1,14 +1,16 @@
+use super::executor::{Executor, lock};
 use super::speculator::measure_costs;
 use super::{Device, EngineBuilder, Forward, Session, SessionOptions};
+use crate::device::DeviceExecutor;
 use crate::draft::DraftModel;
-use crate::host::{self, Call, HostExecutor};
+use crate::host::{self, Call};
 use crate::model::Precision;
 use crate::plan::{Plan, Row, SegmentKind};
 use crate::speculation::CostTable;
 use crate::text::Text;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A loaded model, ready to run. Clones share it.
@@ -35,7 +37,9 @@ pub(super) struct Shared {
     pub(super) threads: usize,
     pub(super) draft: Option<LoadedDraft>,
     pub(super) costs: OnceLock<CostTable>,
-    pub(super) executor: Mutex<HostExecutor>,
+    pub(super) device: Device,
+    pub(super) device_reason: String,
+    pub(super) executor: Executor,
 }
 
 /// The draft of an engine.
@@ -70,9 +74,7 @@ impl Engine {
     /// another engine.
     pub fn forward(&self, rows: &[Row], sessions: &[&Session]) -> Result<Forward> {
         let mut forward = Forward::default();
-        let target = self.plan().segment(SegmentKind::Target);
-        let fits = target.is_some_and(|segment| rows.len() <= segment.max_rows as usize);
-        let kind = if fits {
+        let kind = if rows.len() <= self.step_rows() {
             SegmentKind::Target
         } else {
             SegmentKind::Prefill
@@ -100,10 +102,8 @@ impl Engine {
             ));
         }
         let sequences: Vec<_> = sessions.iter().map(|s| &s.kv).collect();
-        // A panic in another thread's call leaves no state that matters: every call writes its buffers anew.
-        let executor = self.shared.executor.lock();
-        let mut executor = executor.unwrap_or_else(PoisonError::into_inner);
-        executor.forward(segment, rows, &sequences, &mut out.inner)?;
+        let executor = &self.shared.executor;
+        executor.forward(segment, rows, &sequences, out)?;
         out.rows.extend_from_slice(rows);
         out.states.extend(sessions.iter().map(|s| s.state()));
         Ok(())
@@ -111,10 +111,25 @@ impl Engine {
 
     /// Runs a segment of the draft.
     pub(crate) fn call(&self, call: &Call<'_>, out: &mut host::Forward) -> Result<()> {
-        let executor = self.shared.executor.lock();
-        executor
-            .unwrap_or_else(PoisonError::into_inner)
-            .call(call, out)
+        match &self.shared.executor {
+            Executor::Host(executor) => lock(executor).call(call, out),
+            Executor::Device(_) => Err(Error::Unsupported(
+                "segments of a draft on a device in this version".into(),
+            )),
+        }
+    }
+
+    /// The program on a device and what runs it; `None` on the host.
+    pub fn device_executor(&self) -> Option<&Arc<DeviceExecutor>> {
+        match &self.shared.executor {
+            Executor::Host(_) => None,
+            Executor::Device(executor) => Some(executor),
+        }
+    }
+
+    /// Rows of one step, at most.
+    pub fn step_rows(&self) -> usize {
+        (self.shared.executor).rows_of(self.plan(), SegmentKind::Target)
     }
 
     pub(super) fn draft(&self) -> Option<&Arc<dyn DraftModel>> {
@@ -156,7 +171,12 @@ impl Engine {
 
     /// Where it runs.
     pub fn device(&self) -> Device {
-        Device::Host
+        self.shared.device
+    }
+
+    /// Why it runs there.
+    pub fn device_reason(&self) -> &str {
+        &self.shared.device_reason
     }
 
     /// Types of activations and KV.
@@ -212,7 +232,8 @@ impl Engine {
     pub(super) fn prefill_segment(&self) -> (SegmentKind, usize) {
         let find = |kind| self.plan().segment(kind);
         let prefill = find(SegmentKind::Prefill).or(find(SegmentKind::Target));
-        prefill.map_or((SegmentKind::Prefill, 1), |s| (s.kind, s.max_rows as usize))
+        let kind = prefill.map_or(SegmentKind::Prefill, |s| s.kind);
+        (kind, self.shared.executor.rows_of(self.plan(), kind))
     }
 
     pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {

@@ -1,15 +1,13 @@
 use crate::Result;
 use crate::host::Weight;
+use crate::model::RandomModel;
 use stheno_codegen::plan::Plan;
 
 /// Identifies a plan and its weights, so that saved KV is not read into another model: 64-bit FNV-1a over the plan,
 /// the vectors (norms and biases) and the first and the last row of every matrix, which differ between any two trainings
 /// and cost next to nothing to read.
 pub(super) fn fingerprint(plan: &Plan, weights: &[Weight]) -> Result<u64> {
-    let mut hash = Fnv::new();
-    let plan = serde_json::to_vec(plan)
-        .map_err(|e| crate::Error::Invalid(format!("the plan cannot be written as JSON: {e}")))?;
-    hash.write(&plan);
+    let mut hash = of_plan(plan)?;
     let mut row = Vec::new();
     for weight in weights {
         match weight {
@@ -27,6 +25,22 @@ pub(super) fn fingerprint(plan: &Plan, weights: &[Weight]) -> Result<u64> {
         }
     }
     Ok(hash.0)
+}
+
+/// The same for weights that come from a seed.
+pub(super) fn fingerprint_of_random(plan: &Plan, model: &RandomModel) -> Result<u64> {
+    let mut hash = of_plan(plan)?;
+    hash.write(model.format.to_string().as_bytes());
+    hash.write(&model.seed.to_le_bytes());
+    Ok(hash.0)
+}
+
+fn of_plan(plan: &Plan) -> Result<Fnv> {
+    let mut hash = Fnv::new();
+    let plan = serde_json::to_vec(plan)
+        .map_err(|e| crate::Error::Invalid(format!("the plan cannot be written as JSON: {e}")))?;
+    hash.write(&plan);
+    Ok(hash)
 }
 
 struct Fnv(u64);

@@ -1,4 +1,4 @@
-use crate::host;
+use super::executor::Computed;
 use crate::plan::Row;
 
 /// What a call of [`super::Engine::forward`] computed, and what it takes to commit a part of it.
@@ -9,7 +9,7 @@ pub struct Forward {
     pub(super) rows: Vec<Row>,
     /// [`super::Session::state`] of the sequences of the call, in their order.
     pub(super) states: Vec<u64>,
-    pub(super) inner: host::Forward,
+    pub(super) inner: Computed,
 }
 
 impl Forward {
@@ -20,17 +20,17 @@ impl Forward {
 
     /// Logits [output rows, vocab_size] of the rows with [`Row::output`] set, in their order.
     pub fn logits(&self) -> &[f32] {
-        self.inner.logits()
+        self.inner.output("logits").unwrap_or_default()
     }
 
     /// What the engine's draft is fed of all rows, [rows, columns]; `None` without a draft that wants anything.
     pub(crate) fn features(&self) -> Option<&[f32]> {
-        self.inner.features()
+        self.inner.output("features")
     }
 
     /// The residual stream after layer `layer` of the output rows, [output rows, hidden_size]; `None` unless the
     /// engine was built with [`super::EngineBuilder::taps`] naming that layer.
     pub fn tap(&self, layer: u32) -> Option<&[f32]> {
-        self.inner.tap(layer)
+        self.inner.output(&format!("tap.{layer}"))
     }
 }

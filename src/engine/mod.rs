@@ -10,6 +10,8 @@ mod builder;
 mod cancel;
 mod core;
 mod device;
+mod device_stream;
+mod executor;
 mod fingerprint;
 mod forward;
 mod options;

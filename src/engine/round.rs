@@ -93,17 +93,38 @@ impl SpeculationStatistics {
     }
 
     pub(super) fn count(&mut self, tree: &Tree, path: &[u32], emitted: usize) {
-        self.rounds += 1;
-        self.drafted += tree.len() - 1;
+        self.offer(tree.len() - 1, tree.max_depth() as usize);
         self.accepted += path.len() - 1;
         self.emitted += emitted;
-        let levels = tree.max_depth() as usize;
+        for level in self.levels.iter_mut().take(path.len() - 1) {
+            level.accepted += 1;
+        }
+    }
+
+    /// Counts a round that verifies a chain of `guesses`, before its tokens.
+    pub(super) fn count_round(&mut self, guesses: usize) {
+        self.offer(guesses, guesses);
+    }
+
+    /// Counts token number `index` of a round of a chain.
+    pub(super) fn count_token(&mut self, index: usize, accepted: bool) {
+        self.emitted += 1;
+        if accepted {
+            self.accepted += 1;
+            if let Some(level) = self.levels.get_mut(index) {
+                level.accepted += 1;
+            }
+        }
+    }
+
+    fn offer(&mut self, drafted: usize, levels: usize) {
+        self.rounds += 1;
+        self.drafted += drafted;
         if self.levels.len() < levels {
             self.levels.resize(levels, LevelStatistics::default());
         }
-        for (i, level) in self.levels.iter_mut().take(levels).enumerate() {
+        for level in self.levels.iter_mut().take(levels) {
             level.offered += 1;
-            level.accepted += usize::from(path.len() > i + 1);
         }
     }
 }

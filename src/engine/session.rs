@@ -1,7 +1,8 @@
 use super::core::Shared;
+use super::executor::SessionKv;
 use super::speculator::Speculator;
 use super::{Engine, Forward};
-use crate::host::KvSequence;
+use crate::draft::DraftModel;
 use crate::plan::{Row, SegmentKind, SequenceIndex};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -22,7 +23,7 @@ pub struct SessionOptions {
 #[derive(Debug)]
 pub struct Session {
     pub(super) engine: Engine,
-    pub(super) kv: KvSequence,
+    pub(super) kv: SessionKv,
     /// What `kv` was computed from.
     pub(super) tokens: Vec<u32>,
     context_length: usize,
@@ -46,14 +47,14 @@ impl Session {
                 "a session of {context_length} positions does not fit an engine built for {available}"
             )));
         }
-        let kv = KvSequence::new(engine.plan().kv);
+        let kv = SessionKv::new(&engine.shared.executor, engine.plan().kv);
         Ok(Session {
             engine: engine.clone(),
             kv,
             tokens: Vec::new(),
             context_length,
             state: fresh_state(),
-            speculator: engine.draft().map(|draft| Speculator {
+            speculator: host_draft(engine).map(|draft| Speculator {
                 drafter: draft.start(),
                 planner: None,
             }),
@@ -80,7 +81,7 @@ impl Session {
     pub fn fork(&self) -> Self {
         Session {
             engine: self.engine.clone(),
-            kv: self.kv.clone(),
+            kv: self.kv.fork(),
             tokens: self.tokens.clone(),
             context_length: self.context_length,
             state: self.state,
@@ -129,7 +130,9 @@ impl Session {
             }
             tokens.push(row.token);
         }
-        self.kv.commit(forward.inner.kv(), path)?;
+        let engine = self.engine.clone();
+        let executor = &engine.shared.executor;
+        executor.commit(&mut self.kv, forward, path)?;
         self.state = fresh_state();
         self.tokens.extend_from_slice(&tokens);
         match &mut self.speculator {
@@ -238,11 +241,18 @@ impl Session {
         self.engine.check_tokens(tokens)
     }
 
+    /// Takes over what a device has committed: the K and V of `tokens`.
+    pub(super) fn adopt(&mut self, tokens: &[u32]) {
+        self.state = fresh_state();
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+    }
+
     pub(super) fn state(&self) -> u64 {
         self.state
     }
 
-    pub(super) fn restore(&mut self, kv: KvSequence, tokens: Vec<u32>) -> Result<()> {
+    pub(super) fn restore(&mut self, kv: SessionKv, tokens: Vec<u32>) -> Result<()> {
         self.kv = kv;
         self.state = fresh_state();
         self.tokens = tokens;
@@ -261,9 +271,16 @@ impl Session {
     }
 }
 
+/// A device drafts by itself.
+fn host_draft(engine: &Engine) -> Option<&Arc<dyn DraftModel>> {
+    engine
+        .draft()
+        .filter(|_| engine.device_executor().is_none())
+}
+
 /// Features of the rows of a path, [path, columns]; nothing if the plan has none.
 fn rows_of<'f>(forward: &'f Forward, path: &[u32]) -> Cow<'f, [f32]> {
-    let features = forward.inner.features().unwrap_or_default();
+    let features = forward.features().unwrap_or_default();
     let columns = features.len() / forward.rows.len().max(1);
     if path.iter().zip(0..).all(|(row, i)| *row == i) {
         return Cow::Borrowed(&features[..path.len() * columns]);

@@ -1,5 +1,6 @@
 use super::Session;
 use super::atomic_file::AtomicFile;
+use super::executor::SessionKv;
 use crate::host::KvSequence;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -27,13 +28,14 @@ impl Session {
     /// Writes tokens and KV to a file, which appears complete or not at all.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written, or the session is on a device.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let kv = self.kv.host("a session cannot be saved")?;
         let header = Header {
             version: VERSION,
             fingerprint: self.engine.fingerprint(),
-            kv: *self.kv.decl(),
+            kv: *kv.decl(),
             tokens: self.tokens.clone(),
         };
         let mut file = AtomicFile::create(path)?;
@@ -42,7 +44,7 @@ impl Session {
             file.write_all(MAGIC)?;
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)?;
-            self.kv.write_to(&mut file)
+            kv.write_to(&mut file)
         };
         write().map_err(|e| Error::io(path, e))?;
         file.finish()
@@ -55,6 +57,7 @@ impl Session {
     /// may. The session is unchanged then.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let decl = *self.kv.host("a session cannot be loaded")?.decl();
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let mut input = BufReader::with_capacity(1 << 18, file);
         let header = read_header(&mut input, path)?;
@@ -62,7 +65,7 @@ impl Session {
             let reason = format!("its version is {}, expected {VERSION}", header.version);
             return Err(Error::malformed(path, reason));
         }
-        if header.fingerprint != self.engine.fingerprint() || header.kv != *self.kv.decl() {
+        if header.fingerprint != self.engine.fingerprint() || header.kv != decl {
             return Err(Error::malformed(
                 path,
                 "it was saved from another model, precision or context length; load it with what saved it",
@@ -85,7 +88,7 @@ impl Session {
             );
             return Err(Error::malformed(path, reason));
         }
-        self.restore(kv, header.tokens)
+        self.restore(SessionKv::Host(kv), header.tokens)
     }
 }
 

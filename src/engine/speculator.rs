@@ -51,7 +51,7 @@ impl Session {
     /// Prepares for rounds of a generation; whether there will be any.
     pub(super) fn start_speculation(&mut self, options: &SpeculationOptions) -> Result<bool> {
         self.engine.check_speculation(options)?;
-        if options.policy == Policy::Off || self.engine.draft().is_none() {
+        if options.policy == Policy::Off || self.speculator.is_none() {
             return Ok(false);
         }
         let costs = match options.policy {

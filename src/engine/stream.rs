@@ -1,4 +1,5 @@
 use super::accept::{Chooser, Picked};
+use super::device_stream::DeviceStream;
 use super::speculator::RoundInput;
 use super::{
     CancellationToken, FinishReason, GenerateOptions, Prompt, Round, Session,
@@ -45,6 +46,8 @@ pub struct TokenStream<'a> {
     options: Limits,
     /// Whether tokens come in rounds of speculation, and of which.
     speculation: Option<SpeculationOptions>,
+    /// Where the loop runs on a device, once it does.
+    device: Option<DeviceStream>,
     /// Tokens chosen that were not streamed yet, and what went wrong after the last of them.
     ready: VecDeque<Picked>,
     failure: Option<Error>,
@@ -117,12 +120,14 @@ impl Session {
             (true, 0) => Some(FinishReason::Length),
             (true, _) => None,
         };
+        let device = DeviceStream::new(&engine, options);
+        let device_drafts = device.as_ref().is_some_and(DeviceStream::drafts);
         let statistics = Statistics {
             prompt_tokens: history.len(),
             reused_tokens: reused,
             prefill: start.elapsed(),
             load: engine.load_time(),
-            speculation: speculates.then(SpeculationStatistics::default),
+            speculation: (speculates || device_drafts).then(SpeculationStatistics::default),
             ..Statistics::default()
         };
         Ok(TokenStream {
@@ -132,6 +137,7 @@ impl Session {
             text,
             options: limits,
             speculation: speculates.then(|| options.speculation.clone()),
+            device,
             ready: VecDeque::new(),
             failure: None,
             statistics,
@@ -149,10 +155,15 @@ impl<'a> TokenStream<'a> {
         hook: impl FnMut(&[u32], &mut TokenMask) -> Result<()> + 'a,
     ) -> Self {
         self.chooser.mask_hook = Some(Box::new(hook));
+        // The hook runs between tokens, so the host has to, which guesses nothing for a device.
+        if self.device.take().is_some() {
+            self.statistics.speculation = None;
+        }
         self
     }
 
-    /// Shows every round of speculation to `hook`, before its tokens are streamed.
+    /// Shows every round of speculation to `hook`, before its tokens are streamed. Rounds of a loop on a device are not
+    /// seen: the device keeps its guesses to itself.
     pub fn with_rounds(mut self, hook: impl FnMut(&Round) + 'a) -> Self {
         self.round_hook = Some(Box::new(hook));
         self
@@ -235,6 +246,14 @@ impl<'a> TokenStream<'a> {
             return Ok(());
         };
         let start = Instant::now();
+        if let Some(mut device) = self.device.take() {
+            let (wanted, statistics) = (self.options.max_tokens, &mut self.statistics);
+            let chosen = device.next(self.session, &mut self.chooser, wanted, statistics);
+            self.device = Some(device);
+            self.ready.push_back(chosen?);
+            self.statistics.decode += start.elapsed();
+            return Ok(());
+        }
         match self.speculation.take() {
             Some(options) => {
                 let done = self.round(last, &options);
@@ -300,6 +319,12 @@ impl<'a> TokenStream<'a> {
     fn rewind(&mut self) {
         let kept = self.history().len();
         self.ready.clear();
+        if let Some(device) = &mut self.device
+            && let Err(error) = device.end(self.session, self.chooser.counts.tokens())
+        {
+            // The session says so when it is used again.
+            tracing::warn!(%error, "the device did not end the generation well");
+        }
         self.chooser.counts.truncate(kept);
         if kept > self.statistics.prompt_tokens {
             self.session.truncate(kept - 1);

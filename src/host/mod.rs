@@ -21,3 +21,4 @@ pub use executor::{Call, HostExecutor, Weight};
 pub use forward::Forward;
 pub use kernels::Isa;
 pub use kv::{KvRows, KvSequence};
+pub(crate) use rope::rotations;

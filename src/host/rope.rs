@@ -1,4 +1,23 @@
+use rayon::prelude::*;
+use std::ops::Range;
 use stheno_codegen::plan::{RopeDecl, Row};
+
+/// Cosine and sine of each pair at each position, [positions, pairs, 2].
+pub(crate) fn rotations(decl: &RopeDecl, positions: Range<u32>) -> Vec<f32> {
+    let rotate = |position: u32| {
+        let frequencies = decl.inv_freq_at(position).into_owned().into_iter();
+        frequencies.flat_map(move |inv_freq| rotation(decl, position, inv_freq))
+    };
+    positions.into_par_iter().flat_map_iter(rotate).collect()
+}
+
+fn rotation(decl: &RopeDecl, position: u32, inv_freq: f32) -> [f32; 2] {
+    let angle = f64::from(position as f32 * inv_freq);
+    [
+        angle.cos() as f32 * decl.attention_factor,
+        angle.sin() as f32 * decl.attention_factor,
+    ]
+}
 
 /// Cosines and sines of the rows of a call, [rows, pairs] each.
 ///
@@ -19,9 +38,9 @@ impl RopeTable {
         self.sin.clear();
         for row in rows {
             for inv_freq in decl.inv_freq_at(row.position).iter() {
-                let angle = f64::from(row.position as f32 * inv_freq);
-                self.cos.push(angle.cos() as f32 * decl.attention_factor);
-                self.sin.push(angle.sin() as f32 * decl.attention_factor);
+                let [cos, sin] = rotation(decl, row.position, *inv_freq);
+                self.cos.push(cos);
+                self.sin.push(sin);
             }
         }
     }

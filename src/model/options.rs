@@ -68,11 +68,12 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// Activations of that type with the KV cache that goes with them: f32 with f32, bf16 with bf16, q8 with f16.
+    /// Activations of that type with the KV cache that goes with them: f32 with f32, bf16 and mixed with bf16, q8 with
+    /// f16.
     pub fn new(activation: ActivationDtype) -> Self {
         let kv = match activation {
             ActivationDtype::F32 => Dtype::F32,
-            ActivationDtype::BF16 => Dtype::BF16,
+            ActivationDtype::BF16 | ActivationDtype::Mixed => Dtype::BF16,
             ActivationDtype::Q8 => Dtype::F16,
         };
         Precision { activation, kv }
@@ -81,7 +82,7 @@ impl Precision {
     /// Type of the buffers between ops; logits are f32 always.
     pub(crate) fn buffer(self) -> Dtype {
         match self.activation {
-            ActivationDtype::F32 | ActivationDtype::Q8 => Dtype::F32,
+            ActivationDtype::F32 | ActivationDtype::Mixed | ActivationDtype::Q8 => Dtype::F32,
             ActivationDtype::BF16 => Dtype::BF16,
         }
     }
@@ -91,7 +92,7 @@ impl Precision {
     pub(crate) fn input(self, k: u32) -> InputDtype {
         match self.activation {
             ActivationDtype::F32 => InputDtype::F32,
-            ActivationDtype::BF16 => InputDtype::BF16,
+            ActivationDtype::BF16 | ActivationDtype::Mixed => InputDtype::BF16,
             ActivationDtype::Q8 if k.is_multiple_of(InputDtype::Q8_GROUP as u32) => InputDtype::Q8,
             ActivationDtype::Q8 => InputDtype::F32,
         }
@@ -105,12 +106,14 @@ pub enum ActivationDtype {
     F32,
     /// Buffers and inputs of linear ops in bf16.
     BF16,
+    /// Buffers in f32, inputs of linear ops in bf16: what device programs compute.
+    Mixed,
     /// Buffers in f32, inputs of linear ops in 8 bits with a scale per group of 32.
     Q8,
 }
 
 impl ActivationDtype {
-    /// Reads `auto`, `f32`, `bf16` or `q8`; `auto` is `None`, the choice of whoever knows the weights.
+    /// Reads `auto`, `f32`, `bf16`, `mixed` or `q8`; `auto` is `None`, the choice of whoever knows the weights.
     ///
     /// # Errors
     /// If the text is none of them.
@@ -129,9 +132,10 @@ impl FromStr for ActivationDtype {
         match text {
             "f32" => Ok(ActivationDtype::F32),
             "bf16" => Ok(ActivationDtype::BF16),
+            "mixed" => Ok(ActivationDtype::Mixed),
             "q8" => Ok(ActivationDtype::Q8),
             _ => Err(Error::Invalid(format!(
-                "`{text}` is no activation dtype; there are auto, f32, bf16 and q8"
+                "`{text}` is no activation dtype; there are auto, f32, bf16, mixed and q8"
             ))),
         }
     }
@@ -142,6 +146,7 @@ impl fmt::Display for ActivationDtype {
         f.write_str(match self {
             ActivationDtype::F32 => "f32",
             ActivationDtype::BF16 => "bf16",
+            ActivationDtype::Mixed => "mixed",
             ActivationDtype::Q8 => "q8",
         })
     }
@@ -157,6 +162,7 @@ mod tests {
         for dtype in [
             ActivationDtype::F32,
             ActivationDtype::BF16,
+            ActivationDtype::Mixed,
             ActivationDtype::Q8,
         ] {
             let parsed = ActivationDtype::parse(&dtype.to_string()).unwrap();

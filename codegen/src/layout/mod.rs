@@ -33,7 +33,7 @@
 //! int4        steps 0, 1, 2, 3        x0 y0 x2 y2 x1 y1 x3 y3 | the same of steps 1, 2 and 3    nibbles
 //! ```
 //!
-//! Activations meet it as `[k32 block][token / 8][lane][16 bytes]` of bf16 or f16: one 16-byte read gives a lane b0, b1 of
+//! Activations meet it as `[k32 block][token / 8][lane][16 bytes]` of bf16: one 16-byte read gives a lane b0, b1 of
 //! step 0, then of step 1. Activations of columns k..padded k must be 0.
 //!
 //! # Blocks
@@ -60,25 +60,27 @@
 //! groups of 32 up to a fifth more bytes; not bf16, which would round the scales of nearly all checkpoints. What f16 lacks in
 //! range the mapping's exponent has: a whole matrix is scaled by a power of two.
 //!
-//! Codes are small integers (or E4M3), exact in bf16 and f16 alike, so that the type of the activations chooses that of the
-//! multiplication. `lop3` is `(a & b) | c`; subtractions are exact:
+//! Activations are bf16, whatever the weights are: one type of activations for all formats, whose range needs no scaling of
+//! rows, and which holds all codes exactly. Weights in f16 are multiplied exactly too, as a sum of two bf16: `hi`, the
+//! weight rounded to nearest even, and `lo = w - hi`. An f16 has 11 significant bits, of which `hi` has 8; what is left is a
+//! multiple of the last bit and at most four of it, so `lo` is a bf16. `lop3` is `(a & b) | c`; sums and differences are
+//! exact:
 //!
 //! ```text
 //! int4, word w of a step, i in 0..4 (register a_i):
-//!   bf16   (w >> 4 i) & 0x000f000f | 0x43004300 = 128 + q        minus 136 (no offset) or 128 (offset)
-//!   f16    even i: (w >> 4 i) & 0x000f000f | 0x64006400 = 1024 + q, minus 1032 or 1024
-//!          odd i: (w >> 4 (i-1)) & 0x00f000f0 | 0x64006400 = 1024 + 16 q, times 1/16 minus 72 or 64 (one fma)
+//!   (w >> 4 i) & 0x000f000f | 0x43004300 = 128 + q               minus 136 (no offset) or 128 (offset)
 //! int8, words w_0, w_1 of a step; a_0, a_2 = v(w_0), v(w_1); a_1, a_3 = v(w_0 >> 8), v(w_1 >> 8):
-//!   bf16   v(w) = (w & 0x007f007f | 0x43004300) - (w & 0x00800080 | 0x43004300)
-//!   f16    u = w ^ 0x80808080; bytes 0 and 2, or 1 and 3, of u below bytes 0x64 (prmt 0x5250, 0x5351), minus 1152
-//! fp8, words of a step: halves are a_0, a_1 and a_2, a_3; cvt.rn.f16x2.e4m3x2 where there is one (sm_89), else, for
-//!   each byte, f16 = sign | (byte & 0x7f) << 7, times 256 (exact); to bf16 by way of f32, exact
+//!   v(w) = (w & 0x007f007f | 0x43004300) - (w & 0x00800080 | 0x43004300)
+//! fp8, words of a step: halves are a_0, a_1 and a_2, a_3; cvt.rn.f16x2.e4m3x2 and by way of f32 where there is one
+//!   (sm_89), else, for each byte, bf16 = sign | (byte & 0x7f) << 4, times 2^120
+//! f16, a register of two weights: hi = cvt.rn.bf16x2(w), lo = cvt.rn.bf16x2(w - hi), by way of f32
 //! ```
 //!
 //! Sums are in f32. For each warp, output row and token, over the warp's slices in ascending order:
 //!
 //! ```text
-//! 16-bit formats:   for each k16 step ascending    acc = mma(w, x, acc)
+//! bf16:             for each k16 step ascending    acc = mma(w, x, acc)
+//! f16:              for each k16 step ascending    acc = mma(hi, x, acc), then acc = mma(lo, x, acc)
 //! coded formats:    for each fold ascending        part = 0; for each k16 step of it ascending: part = mma(code, x, part)
 //!                                                  acc = fma(scale, part, acc)
 //!                   with offset                    acc = fma(offset, sum, acc),   sum like part with code = 1
@@ -93,13 +95,13 @@
 //!
 //! # Order of rows
 //!
-//! [`RowOrder`] says which row of its matrix stands in row r of a tile. Rotated pairs (i, i + d/2) of a head and pairs of
-//! gate and up stand in rows g and g + 8, that is in one lane. q, k and v of one format lie one after the other in one
-//! stack, gate and up interleave in one; a part of another format begins a stack of its own.
+//! [`RowOrder`] says which row of its matrix stands in row r of a tile. Pairs of gate and up stand in rows g and g + 8 of
+//! one tile. q, k and v of one format lie one after the other in one stack, gate and up interleave in one; a part of another
+//! format begins a stack of its own. Heads keep their order: they rotate in attention, where whole heads are at hand for the
+//! norms of q and k that come first.
 //!
 //! ```text
 //! plain           0 .. 15 | 16 .. 31 | ...
-//! rope, d = 64    0 .. 7, 32 .. 39 | 8 .. 15, 40 .. 47 | 16 .. 23, 48 .. 55 | 24 .. 31, 56 .. 63 | next head
 //! gate and up     gate 0 .. 7, up 0 .. 7 | gate 8 .. 15, up 8 .. 15 | ...
 //! ```
 //!

@@ -1,5 +1,5 @@
 use super::{CHUNK, Cut, Formats, LayoutError, RowOrder, SLICE, TILE_ROWS, WeightFormat};
-use crate::plan::{Epilogue, Linear, Op, Plan, Segment, SegmentKind, WeightId, WeightShape};
+use crate::plan::{Epilogue, Linear, Op, Plan, Segment, WeightId, WeightShape};
 use std::ops::Range;
 
 /// One matrix of a [`Stack`].
@@ -198,7 +198,6 @@ pub(super) fn plain(weight: WeightId, n: u32, k: u32, format: WeightFormat) -> S
 pub(super) fn stacks(
     plan: &Plan,
     formats: &Formats,
-    kind: SegmentKind,
     linear: &Linear,
 ) -> Result<Vec<Stack>, LayoutError> {
     let mut stacks: Vec<Stack> = Vec::new();
@@ -209,10 +208,6 @@ pub(super) fn stacks(
         let order = match &linear.epilogue {
             Epilogue::Gated { .. } if i == 0 => RowOrder::Gate,
             Epilogue::Gated { .. } => RowOrder::Up,
-            Epilogue::Qkv(qkv) if i < 2 => {
-                let pairs = plan.rope(qkv.rope).inv_freq.len();
-                RowOrder::rope(plan.kv_of(kind).head_dim, pairs as u32)
-            }
             Epilogue::Qkv(_) | Epilogue::Store { .. } | Epilogue::Residual { .. } => {
                 RowOrder::Plain
             }

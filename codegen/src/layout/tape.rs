@@ -264,7 +264,7 @@ impl Builder<'_> {
     fn segment(&mut self, segment: &Segment) -> Result<SegmentTapes, LayoutError> {
         let mut phases = Vec::new();
         for (op, linear) in linears(segment) {
-            let stacks = stacks(self.plan, self.formats, segment.kind, linear)?;
+            let stacks = stacks(self.plan, self.formats, linear)?;
             let placements = self.intern(stacks, true)?;
             phases.push(Phase { op, placements });
         }

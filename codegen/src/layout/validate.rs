@@ -73,7 +73,7 @@ impl Layout {
             for (op, linear) in linears(segment) {
                 let phase = phases.next().filter(|phase| phase.op == op);
                 let phase = phase.ok_or_else(|| fail(op, "it has no phase".to_owned()))?;
-                let placed = self.check_parts(plan, formats, kind, linear, &phase.placements);
+                let placed = self.check_parts(plan, formats, linear, &phase.placements);
                 let placed = placed.map_err(|reason| fail(op, reason))?;
                 if let (
                     Epilogue::Residual {
@@ -226,7 +226,6 @@ impl Layout {
         &self,
         plan: &Plan,
         formats: &Formats,
-        kind: SegmentKind,
         linear: &Linear,
         ids: &[super::PlacementId],
     ) -> Result<Vec<&Placement>, String> {
@@ -258,10 +257,6 @@ impl Layout {
             let order = match &linear.epilogue {
                 Epilogue::Gated { .. } if i == 0 => RowOrder::Gate,
                 Epilogue::Gated { .. } => RowOrder::Up,
-                Epilogue::Qkv(qkv) if i < 2 => {
-                    let pairs = plan.rope(qkv.rope).inv_freq.len() as u32;
-                    RowOrder::rope(plan.kv_of(kind).head_dim, pairs)
-                }
                 _ => RowOrder::Plain,
             };
             if part.order != order {

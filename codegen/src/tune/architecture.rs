@@ -1,8 +1,10 @@
+use std::borrow::Cow;
+
 /// What the choices depend on of a GPU.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
     /// Name, for people.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Compute capability, major and minor.
     pub compute_capability: (u32, u32),
     /// Streaming multiprocessors.
@@ -21,78 +23,53 @@ pub struct Architecture {
 
 const KIB: u32 = 1024;
 
-const BASE: Architecture = Architecture {
-    name: "",
-    compute_capability: (0, 0),
-    sm_count: 0,
-    shared_memory_per_block: 0,
-    registers_per_sm: 65536,
-    max_threads_per_block: 1024,
-    bandwidth: 0.0,
-    unverified: &[],
-};
+/// An architecture with what all of them have in common.
+const fn known(
+    name: &'static str,
+    compute_capability: (u32, u32),
+    sm_count: u32,
+    shared_memory_per_block: u32,
+    bandwidth: f64,
+    unverified: &'static [&'static str],
+) -> Architecture {
+    Architecture {
+        name: Cow::Borrowed(name),
+        compute_capability,
+        sm_count,
+        shared_memory_per_block,
+        registers_per_sm: 65536,
+        max_threads_per_block: 1024,
+        bandwidth,
+        unverified,
+    }
+}
 
 impl Architecture {
     /// H100 SXM, 80 GB. The bandwidth is a measured copy rate rounded down.
-    pub const H100: Architecture = Architecture {
-        name: "H100 SXM",
-        compute_capability: (9, 0),
-        sm_count: 132,
-        shared_memory_per_block: 227 * KIB,
-        bandwidth: 3.0e12,
-        ..BASE
-    };
+    pub const H100: Architecture = known("H100 SXM", (9, 0), 132, 227 * KIB, 3.0e12, &[]);
 
     /// H200 SXM, 141 GB.
-    pub const H200: Architecture = Architecture {
-        name: "H200",
-        bandwidth: 4.3e12,
-        unverified: &["bandwidth"],
-        ..Self::H100
-    };
+    pub const H200: Architecture = known("H200", (9, 0), 132, 227 * KIB, 4.3e12, &["bandwidth"]);
 
     /// A100 SXM, 80 GB.
-    pub const A100: Architecture = Architecture {
-        name: "A100 80 GB",
-        compute_capability: (8, 0),
-        sm_count: 108,
-        shared_memory_per_block: 163 * KIB,
-        bandwidth: 1.75e12,
-        unverified: &["bandwidth"],
-        ..BASE
-    };
+    pub const A100: Architecture = known(
+        "A100 80 GB",
+        (8, 0),
+        108,
+        163 * KIB,
+        1.75e12,
+        &["bandwidth"],
+    );
 
     /// GeForce RTX 4090.
-    pub const RTX_4090: Architecture = Architecture {
-        name: "RTX 4090",
-        compute_capability: (8, 9),
-        sm_count: 128,
-        shared_memory_per_block: 99 * KIB,
-        bandwidth: 0.94e12,
-        ..BASE
-    };
+    pub const RTX_4090: Architecture = known("RTX 4090", (8, 9), 128, 99 * KIB, 0.94e12, &[]);
 
     /// GeForce RTX 5090.
-    pub const RTX_5090: Architecture = Architecture {
-        name: "RTX 5090",
-        compute_capability: (12, 0),
-        sm_count: 170,
-        shared_memory_per_block: 99 * KIB,
-        bandwidth: 1.67e12,
-        unverified: &["bandwidth"],
-        ..BASE
-    };
+    pub const RTX_5090: Architecture =
+        known("RTX 5090", (12, 0), 170, 99 * KIB, 1.67e12, &["bandwidth"]);
 
     /// B200 SXM.
-    pub const B200: Architecture = Architecture {
-        name: "B200",
-        compute_capability: (10, 0),
-        sm_count: 148,
-        shared_memory_per_block: 227 * KIB,
-        bandwidth: 7.2e12,
-        unverified: &["bandwidth"],
-        ..BASE
-    };
+    pub const B200: Architecture = known("B200", (10, 0), 148, 227 * KIB, 7.2e12, &["bandwidth"]);
 
     /// All that are named here.
     pub const KNOWN: [Architecture; 6] = [

@@ -13,7 +13,7 @@ pub enum TuneError {
     )]
     Architecture {
         /// The architecture.
-        name: &'static str,
+        name: String,
         /// Of its compute capability.
         major: u32,
         /// Of its compute capability.
@@ -25,7 +25,7 @@ pub enum TuneError {
         /// The rows asked for.
         max_rows: u32,
         /// The architecture.
-        name: &'static str,
+        name: String,
         /// What is missing.
         missing: String,
         /// The most rows that fit.

@@ -63,7 +63,10 @@ impl Facts {
                         }
                         facts.tiles = facts.tiles.max(tiles);
                     }
-                    Op::Embed { .. } | Op::Gather { .. } | Op::Copy { .. } => {}
+                    Op::Embed { output, .. } => {
+                        facts.residual = facts.residual.max(plan.buffer(*output).columns);
+                    }
+                    Op::Gather { .. } | Op::Copy { .. } => {}
                 }
             }
         }

@@ -3,17 +3,15 @@
 //! Shared memory of a block holds, in f32 where not said otherwise,
 //!
 //! ```text
-//! weight ring         stages x stage_bytes                  what producers keep full, never empty at an edge
-//! activation ring     1 or 2 x max_rows x 512 x 2 bytes     a chunk of K for all rows; K and V during attention
-//! partial sums        8 slices x 16 outputs x <= 32 rows    exchanged tile by tile when a tile group ends
-//! residual            owned tiles x 16 x max_rows           the rows of the residual that the block owns
-//! control             4096 bytes                            barriers, row table, ancestor masks, round state
+//! weight ring     stages x stage_bytes                 what the producer keeps full, never empty at an edge
+//! scratch         8 warps x slots x 64 x rows x 2      slices of activations; K and V during attention; buckets of a choice
+//! partial sums    16384 bytes                          8 slices x 16 outputs x rows, exchanged when a tile group ends
+//! residual        owned tiles x 16 x rows              the rows of the residual that the block owns
+//! control         4096 bytes                           barriers, the call, the phase
 //! ```
 //!
 //! K is always cut in chunks of 512 and slices of 64 and every output is summed over the slices in ascending order,
-//! whatever `max_rows` is, so that a choice made here changes speed and never bits. The accumulators of a consumer
-//! warp are `4 x (max_rows / 8)` registers a tile; beside them live one fragment of activations and, for formats with
-//! scales, the sums of the current group, of the same size each.
+//! whatever `max_rows` is, so that a choice made here changes speed and never bits.
 
 mod architecture;
 mod error;
@@ -24,5 +22,5 @@ mod reason;
 pub use architecture::Architecture;
 pub use error::TuneError;
 pub use facts::Facts;
-pub use program::{AttentionSplit, CONSUMER_WARPS, ProgramLayout, ROW_LAYOUTS, THREADS};
+pub use program::{CONSUMER_WARPS, ProgramLayout, ROW_LAYOUTS, ROW_TILES, THREADS};
 pub use reason::Reason;

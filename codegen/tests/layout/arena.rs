@@ -188,10 +188,7 @@ fn an_8b_is_cut_evenly() {
     assert_eq!(first_tiles(1), first_tiles(3));
     assert_eq!(
         layout.placement(target.phases[0].placements[0]).stack.parts[0].order,
-        RowOrder::Rope {
-            head_dim: 128,
-            pairs: 64
-        }
+        RowOrder::Plain
     );
     let residuals = plan.segments[1].ops.iter().filter(
         |op| matches!(op, Op::Linear(l) if matches!(l.epilogue, Epilogue::Residual { .. })),

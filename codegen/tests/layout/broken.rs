@@ -161,8 +161,11 @@ fn phases_that_are_not_the_ops() {
     assert!(reason.contains("lies nowhere"), "{reason}");
     let reason = phase(&|l| l.segments[TARGET].kind = SegmentKind::Draft);
     assert!(reason.contains("tapes of draft"), "{reason}");
-    // Rows of q in plain order: RoPE partners would be in different lanes.
-    let reason = phase(&|l| l.placements[0].stack.parts[0].order = RowOrder::Plain);
+    // Gate and up, each in the place of the other.
+    let reason = phase(&|l| {
+        let parts = &mut l.placements[2].stack.parts;
+        (parts[0].order, parts[1].order) = (RowOrder::Up, RowOrder::Gate);
+    });
     assert!(reason.contains("stand in order"), "{reason}");
 }
 

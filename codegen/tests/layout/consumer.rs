@@ -66,13 +66,13 @@ impl Activations {
     }
 }
 
-/// The registers of all lanes for the k16 step `step` of a block.
-fn weights(format: WeightFormat, block: &[u8], step: usize) -> [[[f32; 2]; 4]; 32] {
+/// The registers of all lanes for the k16 step `step` of a block, of the `term`-th number whose sum an element is.
+fn weights(format: WeightFormat, block: &[u8], step: usize, term: usize) -> [[[f32; 2]; 4]; 32] {
     let steps = format.atom_k() / 16;
     std::array::from_fn(|lane| {
         let bytes = &block[512 * (step / steps) + 16 * lane..];
         let word = |i: usize| u32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().unwrap());
-        decode(format, std::array::from_fn(word))[step % steps][0]
+        decode(format, std::array::from_fn(word))[step % steps][term]
     })
 }
 
@@ -91,7 +91,11 @@ fn slice(
         |step: usize, keep: fn(usize) -> bool| x.fragment((first / 16 + step) / 2, step % 2, keep);
     let Some(group) = format.group() else {
         for step in steps {
-            mma(&weights(format, block, step), &b(step, |_| true), acc);
+            let terms = if format == WeightFormat::F16 { 2 } else { 1 };
+            for term in 0..terms {
+                let a = weights(format, block, step, term);
+                mma(&a, &b(step, |_| true), acc);
+            }
         }
         return;
     };
@@ -99,7 +103,7 @@ fn slice(
     let mut fold = |steps: std::ops::Range<usize>, keep: fn(usize) -> bool, group: usize| {
         let (mut part, mut sum) = ([[0.0; 8]; 16], [[0.0; 8]; 16]);
         for step in steps {
-            mma(&weights(format, block, step), &b(step, keep), &mut part);
+            mma(&weights(format, block, step, 0), &b(step, keep), &mut part);
             mma(&[[[1.0; 2]; 4]; 32], &b(step, keep), &mut sum);
         }
         let read = |at: usize| f16::from_le_bytes([scales[at], scales[at + 1]]).to_f32();

@@ -20,70 +20,58 @@ fn minus(x: [f32; 2], y: [f32; 2]) -> [f32; 2] {
     difference
 }
 
-/// `prmt` of a word and bytes 0x64.
-fn below_0x64(u: u32, low: u32, high: u32) -> u32 {
-    (u >> (8 * low) & 0xff) | (u >> (8 * high) & 0xff) << 16 | 0x6400_6400
-}
-
+/// Registers a0..a3 of a k16 step.
 pub type Fragment = [[f32; 2]; 4];
 
-fn int4(w: u32, offset: bool) -> [Fragment; 2] {
+fn int4(w: u32, offset: bool) -> Fragment {
     let zero = if offset { 0.0 } else { 8.0 };
-    let bf16 = std::array::from_fn(|i| {
+    std::array::from_fn(|i| {
         minus(
             pair_bf16((w >> (4 * i)) & 0x000f_000f | 0x4300_4300),
             [128.0 + zero; 2],
         )
-    });
-    let f16 = std::array::from_fn(|i| match i % 2 {
-        0 => minus(
-            pair_f16((w >> (4 * i)) & 0x000f_000f | 0x6400_6400),
-            [1024.0 + zero; 2],
-        ),
-        _ => {
-            let x = pair_f16((w >> (4 * (i - 1))) & 0x00f0_00f0 | 0x6400_6400);
-            x.map(|x| x.mul_add(1.0 / 16.0, -64.0 - zero))
-        }
-    });
-    [bf16, f16]
+    })
 }
 
-fn int8(words: [u32; 2]) -> [Fragment; 2] {
+fn int8([w0, w1]: [u32; 2]) -> Fragment {
     let v = |w: u32| {
         let (low, base) = (w & 0x007f_007f | 0x4300_4300, w & 0x0080_0080 | 0x4300_4300);
         minus(pair_bf16(low), pair_bf16(base))
     };
-    let [w0, w1] = words;
-    let [u0, u1] = words.map(|w| w ^ 0x8080_8080);
-    let h = |u, low, high| minus(pair_f16(below_0x64(u, low, high)), [1152.0; 2]);
-    [
-        [v(w0), v(w0 >> 8), v(w1), v(w1 >> 8)],
-        [h(u0, 0, 2), h(u0, 1, 3), h(u1, 0, 2), h(u1, 1, 3)],
-    ]
+    [v(w0), v(w0 >> 8), v(w1), v(w1 >> 8)]
 }
 
-fn fp8(words: [u32; 2]) -> [Fragment; 1] {
+fn fp8([w0, w1]: [u32; 2]) -> Fragment {
     let half = |x: u32| {
         [x & 0xff, x >> 8 & 0xff].map(|byte| {
-            let bits = (byte & 0x80) << 8 | (byte & 0x7f) << 7;
-            f16::from_bits(bits as u16).to_f32() * 256.0
+            let bits = (byte & 0x80) << 8 | (byte & 0x7f) << 4;
+            bf16::from_bits(bits as u16).to_f32() * 2f32.powi(120)
         })
     };
-    let [w0, w1] = words;
-    [[half(w0), half(w0 >> 16), half(w1), half(w1 >> 16)]]
+    [half(w0), half(w0 >> 16), half(w1), half(w1 >> 16)]
 }
 
-/// The registers a0..a3 of each k16 step of an atom, decoded in every documented way.
+/// What bf16 holds of f16 numbers, and the rest.
+fn halves(w: [f32; 2]) -> [[f32; 2]; 2] {
+    let hi = w.map(|w| bf16::from_f32(w).to_f32());
+    [hi, minus(w, hi)]
+}
+
+/// The registers of each k16 step of an atom as documented: fragments whose sum is the elements.
 pub fn decode(format: WeightFormat, words: [u32; 4]) -> Vec<Vec<Fragment>> {
-    let steps = |pairs: fn([u32; 2]) -> Vec<Fragment>| {
-        vec![pairs([words[0], words[1]]), pairs([words[2], words[3]])]
+    let steps = |pairs: fn([u32; 2]) -> Fragment| {
+        let [a, b, c, d] = words;
+        vec![vec![pairs([a, b])], vec![pairs([c, d])]]
     };
     match format {
         WeightFormat::Bf16 => vec![vec![words.map(pair_bf16)]],
-        WeightFormat::F16 => vec![vec![words.map(pair_f16)]],
-        WeightFormat::Fp8E4M3 { .. } => steps(|words| fp8(words).to_vec()),
-        WeightFormat::Int8 { .. } => steps(|words| int8(words).to_vec()),
-        WeightFormat::Int4 { offset, .. } => words.map(|w| int4(w, offset).to_vec()).to_vec(),
+        WeightFormat::F16 => {
+            let both = words.map(|w| halves(pair_f16(w)));
+            vec![vec![both.map(|[hi, _]| hi), both.map(|[_, lo]| lo)]]
+        }
+        WeightFormat::Fp8E4M3 { .. } => steps(fp8),
+        WeightFormat::Int8 { .. } => steps(int8),
+        WeightFormat::Int4 { offset, .. } => words.map(|w| vec![int4(w, offset)]).to_vec(),
     }
 }
 
@@ -137,18 +125,19 @@ fn registers_hold_what_the_instruction_wants() {
                     |i: usize| u32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().unwrap());
                 let decoded = decode(format, std::array::from_fn(word));
                 assert_eq!(decoded.len(), format.atom_k() / 16);
-                for (i, ways) in decoded.iter().enumerate() {
+                for (i, terms) in decoded.iter().enumerate() {
                     let step = atom * decoded.len() + i;
                     let (g, t) = (lane / 4, lane % 4);
                     let j = step / 2 * 32 + 8 * t + 4 * (step % 2);
                     let expected = [(g, j), (g + 8, j), (g, j + 2), (g + 8, j + 2)]
                         .map(|(row, j)| [value(row, j), value(row, j + 1)]);
-                    for way in ways {
-                        assert_eq!(
-                            *way, expected,
-                            "{format}, atom {atom}, lane {lane}, step {i}"
-                        );
-                    }
+                    let sum: Fragment = std::array::from_fn(|a| {
+                        std::array::from_fn(|half| terms.iter().map(|term| term[a][half]).sum())
+                    });
+                    assert_eq!(
+                        sum, expected,
+                        "{format}, atom {atom}, lane {lane}, step {i}"
+                    );
                 }
             }
         }

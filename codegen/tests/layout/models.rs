@@ -114,7 +114,7 @@ pub fn plan(sizes: Sizes) -> Plan {
     }
     ops.push(model.head(head, residual, logits));
     for (kind, max_rows) in [(SegmentKind::Prefill, 128), (SegmentKind::Target, 64)] {
-        segments.push((kind, max_rows, Vec::new(), residual, ops.clone()));
+        segments.push((kind, max_rows, ops.clone()));
     }
     if sizes.draft {
         let hidden = model.buffer("draft.hidden", sizes.hidden);
@@ -124,19 +124,19 @@ pub fn plan(sizes: Sizes) -> Plan {
         }];
         model.layer("draft.", 0, hidden, &mut ops);
         ops.push(model.head(head, hidden, logits));
-        segments.push((SegmentKind::Draft, 8, Vec::new(), hidden, ops));
+        segments.push((SegmentKind::Draft, 8, ops));
         b.draft(DraftDecl {
             kind: "layer".to_owned(),
             kv: KvDecl { layers: 1, ..kv },
             vocab_size: sizes.vocab,
         });
     }
-    for (kind, max_rows, inputs, output, ops) in segments {
+    for (kind, max_rows, ops) in segments {
         b.segment(Segment {
             kind,
             max_rows,
-            inputs,
-            outputs: vec![output, logits],
+            inputs: Vec::new(),
+            outputs: vec![logits],
             ops,
         });
     }

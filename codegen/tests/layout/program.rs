@@ -97,6 +97,11 @@ fn what_is_chosen_fits() {
                     assert!(program.stages >= 2 && program.tile_group >= 1);
                     let accumulators = program.tile_group * rows / 2;
                     assert!(accumulators + 40 <= program.registers);
+                    let tiles = program.row_capacity() / 8;
+                    let slots = program.slots.into_iter().zip([1, 2, 4, 8]);
+                    for (slots, tiles) in slots.filter(|(_, n)| *n <= tiles) {
+                        assert!(slots * tiles * 8192 <= program.scratch_bytes);
+                    }
                     if sizes.layers == SMOLLM2_135M.layers {
                         let layout = Layout::new(&plan, &formats, program.cut()).unwrap();
                         layout.validate(&plan, &formats).unwrap();
@@ -108,7 +113,7 @@ fn what_is_chosen_fits() {
     assert!(chosen > 100, "{chosen}");
 }
 
-/// The two cases that are known to compile without spills.
+/// What compiles without spills, by the reports of the kernels.
 #[test]
 fn tile_groups_are_those_that_compile() {
     let facts = facts(LLAMA_8B, INT4, WeightFormat::Bf16);
@@ -116,7 +121,7 @@ fn tile_groups_are_those_that_compile() {
         let program = ProgramLayout::choose(&facts, &Architecture::H100, rows);
         program.unwrap().tile_group
     };
-    assert_eq!((group(16), group(32)), (14, 6));
+    assert_eq!((group(16), group(32)), (9, 4));
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn what_does_not_fit_is_refused_by_name() {
         TuneError::Rows { max_rows: 12 }
     );
     let turing = Architecture {
-        name: "T4",
+        name: "T4".into(),
         compute_capability: (7, 5),
         ..Architecture::A100
     };
@@ -153,21 +158,6 @@ fn what_does_not_fit_is_refused_by_name() {
         matches!(error, TuneError::DoesNotFit { fits: None, .. }),
         "{error}"
     );
-}
-
-/// Work items of attention: no more than SMs, no fewer than one segment each.
-#[test]
-fn attention_is_split_by_length() {
-    let facts = facts(LLAMA_8B, WeightFormat::Bf16, WeightFormat::Bf16);
-    let program = ProgramLayout::choose(&facts, &Architecture::H100, 16).unwrap();
-    let split = program.attention;
-    assert_eq!(
-        (split.kv_heads, split.row_tiles, split.positions),
-        (8, 4, 64)
-    );
-    // 8 heads on 132 SMs: 16 items a head.
-    let runs = [1, 128, 2048, 2049, 32768].map(|positions| split.segments_per_item(positions));
-    assert_eq!(runs, [1, 1, 1, 2, 16]);
 }
 
 fn number() -> impl Strategy<Value = u32> {
@@ -200,7 +190,7 @@ proptest! {
             match ProgramLayout::choose(&facts, &architecture, rows) {
                 Ok(program) => {
                     prop_assert!(program.shared_bytes <= architecture.shared_memory_per_block);
-                    prop_assert!(program.attention.segments_per_item(numbers[0]) >= 1);
+                    prop_assert!(program.stages >= 2);
                 }
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
             }

@@ -1,6 +1,7 @@
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use stheno::checkpoint::WeightDtype;
+use stheno::model::RandomFormat;
 
 /// Generates text with a language model, on this machine.
 ///
@@ -23,7 +24,7 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// Prints the perplexity of a text.
     Perplexity(PerplexityArgs),
-    /// Prints the plan of a model: every op of every segment.
+    /// Prints the plan of a model: every op of every segment; with --device cuda or virtual, the device program too.
     Plan(PlanArgs),
 }
 
@@ -33,15 +34,28 @@ pub struct ModelArgs {
     /// Hugging Face directory, GGUF file, or hub id (organisation/name)
     #[arg(short, long, env = "STHENO_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
+    /// A model of known sizes with random weights, instead of -m, on a device only: tiny, smollm2-135m, llama-3.2-1b,
+    /// llama-3.1-8b, qwen3-8b or llama-3.1-70b-slice
+    #[arg(long, value_name = "NAME")]
+    pub random: Option<String>,
+    /// Layers of a random model [default: all]
+    #[arg(long, value_name = "N", requires = "random")]
+    pub layers: Option<u32>,
+    /// Format of a random model's matrices: bf16, f16, fp8, int8 or int4 [default: bf16]
+    #[arg(long, value_name = "FORMAT", requires = "random")]
+    pub format: Option<RandomFormat>,
     /// Positions of the context [default: what the model was trained for]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
     /// Threads [default: as many as this process may run at a time]
     #[arg(short, long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Where to run: auto or host
+    /// Where to run: auto, host, cuda, cuda:N or virtual (a GPU imitated on the CPU)
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// Rows of one step that a device program is laid out for: more verify longer drafts at a time
+    #[arg(long, value_name = "N", value_parser = max_rows)]
+    pub max_rows: Option<u32>,
     /// Type of activations; auto is q8 for a quantized checkpoint, f32 for others
     #[arg(long, value_enum, default_value_t = ActivationArg::Auto)]
     pub activation_dtype: ActivationArg,
@@ -53,11 +67,20 @@ pub struct ModelArgs {
     pub verbose: u8,
 }
 
+/// What device programs are laid out for.
+fn max_rows(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rows @ (8 | 16 | 32 | 64)) => Ok(rows),
+        _ => Err("there are 8, 16, 32 and 64".to_owned()),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ActivationArg {
     Auto,
     F32,
     Bf16,
+    Mixed,
     Q8,
 }
 
@@ -268,6 +291,20 @@ pub struct OutputArgs {
     /// Writes a line of JSON for every round of speculation
     #[arg(long, value_name = "FILE.jsonl")]
     pub trace_rounds: Option<PathBuf>,
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// Where the time goes on a device.
+#[derive(Debug, Clone, Args)]
+pub struct ProfileArgs {
+    /// Writes when the device was in which phase, for Perfetto (ui.perfetto.dev), and a table to standard error; -v has a line
+    /// for each layer
+    #[arg(long, value_name = "FILE.json")]
+    pub profile: Option<PathBuf>,
+    /// Calls of the device that are recorded, the first ones
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "profile", value_parser = clap::value_parser!(u32).range(1..))]
+    pub profile_calls: u32,
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +327,8 @@ pub struct BenchArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     #[command(flatten)]
     pub questions: QuestionsArgs,
     #[command(flatten)]

@@ -1,12 +1,13 @@
 use crate::args::BenchArgs;
 use crate::failure::Usage;
 use crate::output::{print, print_json};
+use crate::profile::Profiling;
 use crate::{load, questions, speculation};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use stheno::engine::{Engine, Forward, Session, SessionOptions};
+use stheno::engine::{Engine, Forward, GenerateOptions, Session, SessionOptions};
 use stheno::plan::{Row, SegmentKind, SequenceIndex};
 
 /// Steps of one measurement of a number of rows.
@@ -16,16 +17,24 @@ const STEPS: usize = 16;
 /// chain after the prompt that is not committed. One round before them warms up caches and clocks.
 pub fn run(args: &BenchArgs) -> Result<u8> {
     if let Some(path) = &args.questions.questions {
+        if args.profile.profile.is_some() {
+            let advice =
+                "--profile with --questions; profile one answer, or the bench without them";
+            return Err(Usage(advice.to_owned()).into());
+        }
         return questions::run(args, path);
     }
     check_flags(args)?;
+    let profiling = Profiling::new(&args.profile, &args.model)?;
     let engine = load::engine(&args.model, None)?;
     check_room(args, &engine)?;
     let mut report = Report::default();
     measure(&engine, args, &mut Report::default())?;
+    profiling.start(&engine)?;
     for _ in 0..args.iterations {
         measure(&engine, args, &mut report)?;
     }
+    profiling.finish(&engine)?;
     if args.json {
         print_json(&json!({
             "prefill_tokens_per_second": report.prefill,
@@ -86,11 +95,14 @@ fn check_flags(args: &BenchArgs) -> Result<()> {
 /// Refuses what this model has no room for.
 fn check_room(args: &BenchArgs, engine: &Engine) -> Result<()> {
     let context = engine.context_length();
-    let target = engine.plan().segment(SegmentKind::Target);
-    let max_rows = target.map_or(0, |segment| segment.max_rows as usize);
+    let max_rows = engine.step_rows();
     let most = args.rows.iter().copied().max().unwrap_or(0);
     let fault = if most > max_rows {
-        format!("--rows {most}: a step of this plan has at most {max_rows} rows")
+        let advice = match engine.device_executor() {
+            Some(_) => "; --max-rows changes that",
+            None => "",
+        };
+        format!("--rows {most}: a step of this plan has at most {max_rows} rows{advice}")
     } else if args.prompt_len.saturating_add(args.gen_len.max(most)) > context {
         format!("prompt and answer do not fit the context of {context}; shorten them or raise -c")
     } else {
@@ -113,9 +125,17 @@ fn measure(engine: &Engine, args: &BenchArgs, report: &mut Report) -> Result<()>
     let mut session = engine.session(SessionOptions::default())?;
     let mut forward = Forward::default();
     let start = Instant::now();
-    for &token in answer {
-        step(engine, &session, &[token], &mut forward)?;
-        session.commit(&forward, &[0])?;
+    if engine.device_executor().is_some() {
+        // The loop of a device chooses its tokens itself.
+        let mut options = GenerateOptions::greedy(answer.len());
+        options.ignore_eos = true;
+        let stream = session.generate(vec![answer[0]], &options)?;
+        stream.into_iter().try_for_each(|token| token.map(|_| ()))?;
+    } else {
+        for &token in answer {
+            step(engine, &session, &[token], &mut forward)?;
+            session.commit(&forward, &[0])?;
+        }
     }
     report
         .decode

@@ -1,7 +1,8 @@
 use crate::output::print;
 use anyhow::Result;
 use std::path::PathBuf;
-use stheno::engine::default_threads;
+use stheno::device::{DeviceFacts, Survey};
+use stheno::engine::{Device, default_threads};
 
 /// `generate doctor`: what this machine offers and what will be used.
 pub fn run() -> Result<u8> {
@@ -23,7 +24,7 @@ pub fn run() -> Result<u8> {
     } else {
         "nothing is downloaded; build with `--features hub` for that"
     };
-    let lines = [
+    let mut lines = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         (
             "system",
@@ -38,20 +39,80 @@ pub fn run() -> Result<u8> {
         ),
         ("hub cache", hub),
         ("hub", download.to_owned()),
-        (
-            "driver, NVRTC",
-            "not looked for: this version has no CUDA executor".to_owned(),
-        ),
-        (
-            "device",
-            "host (the only executor of this version)".to_owned(),
-        ),
     ];
+    lines.extend(devices(&Survey::look()));
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in &lines {
+        // Some values are lists of several lines.
+        let value = value.replace('\n', &format!("\n{:width$}  ", ""));
         print(&format!("{name:width$}  {value}\n"))?;
     }
     Ok(0)
+}
+
+/// What there is of GPUs, and what comes of it.
+fn devices(found: &Survey) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    match &found.cuda {
+        Ok(cuda) => {
+            lines.push(("driver", format!("CUDA {}", release(cuda.version))));
+            for device in &cuda.devices {
+                let facts = facts(&device.facts);
+                lines.push(("gpu", format!("cuda:{} is {facts}", device.ordinal)));
+            }
+        }
+        Err(error) => lines.push(("driver", error.to_string())),
+    }
+    lines.push((
+        "NVRTC",
+        found.nvrtc().map_or_else(ToString::to_string, |nvrtc| {
+            let (major, minor) = nvrtc.version();
+            format!("{major}.{minor}, {}", nvrtc.path().display())
+        }),
+    ));
+    let path = |path: &PathBuf| path.display().to_string();
+    let virtual_driver = found.virtual_driver.as_ref();
+    lines.push((
+        "virtual gpu",
+        virtual_driver.map_or_else(ToString::to_string, path),
+    ));
+    let cache = found.cache.as_ref();
+    lines.push((
+        "kernel cache",
+        cache.map_or("nowhere (no home directory)".to_owned(), path),
+    ));
+    let (device, reason) = Device::choose(found);
+    lines.push(("device", format!("{device}: {reason}")));
+    lines
+}
+
+fn facts(facts: &DeviceFacts) -> String {
+    let (major, minor) = facts.compute_capability;
+    let imitated = if facts.is_virtual {
+        ", imitated on the CPU"
+    } else {
+        ""
+    };
+    let alone = if facts.cooperative_launch {
+        ""
+    } else {
+        ", no cooperative launches"
+    };
+    format!(
+        "{}{imitated}: compute capability {major}.{minor}, {} multiprocessors, {:.1} GiB, L2 {} MiB, {} KiB of shared \
+         memory a block, {} registers a multiprocessor{alone}",
+        facts.name,
+        facts.sm_count,
+        facts.memory_bytes as f64 / (1_u64 << 30) as f64,
+        facts.l2_bytes >> 20,
+        facts.shared_memory_per_block >> 10,
+        facts.registers_per_sm,
+    )
+}
+
+/// 12.8 for 12080.
+fn release(version: u32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
 fn join<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -14,6 +14,7 @@ mod messages;
 mod output;
 mod perplexity;
 mod plan;
+mod profile;
 mod questions;
 mod run;
 mod sampling;

@@ -3,6 +3,7 @@ use crate::colors::Colors;
 use crate::failure::{INTERRUPTED, Usage};
 use crate::interrupt::Interrupt;
 use crate::output::{Answer, print, print_json};
+use crate::profile::Profiling;
 use crate::trace::Trace;
 use crate::{chat, input, load, logits, sampling, speculation};
 use anyhow::Result;
@@ -21,14 +22,18 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     ];
     speculation::check(&args.draft, &args.speculation, &watching)?;
     let mut outlet = Outlet::new(&args.output)?;
+    let profiling = Profiling::new(&args.output.profile, &args.model)?;
     let interrupt = Interrupt::install()?;
     let engine = load::engine(&args.model, Some(&args.draft))?;
+    profiling.start(&engine)?;
     let options = options(args, &engine, &interrupt)?;
     let seed = (options.sampling.temperature > 0.0).then_some(options.sampling.seed);
     let mut session = engine.session(SessionOptions::default())?;
     if args.prompt.chat {
         let first = input.text();
-        return chat::run(&mut session, args, first, &options, &mut outlet, &interrupt);
+        let code = chat::run(&mut session, args, first, &options, &mut outlet, &interrupt)?;
+        profiling.finish(&engine)?;
+        return Ok(code);
     }
     let prompt = Prompt::Tokens(engine.tokenize(&input.prompt(&args.prompt)?)?);
     let scored = match (&args.output.dump_logits, &prompt) {
@@ -56,6 +61,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     if args.output.show_speculation || args.model.verbose > 0 {
         answer.report_speculation();
     }
+    profiling.finish(&engine)?;
     if args.output.json {
         print_json(&answer.to_json(&engine, args.output.logprobs.is_some()))?;
     } else if answer.text.is_none() {

@@ -81,15 +81,16 @@ fn check(format: BlockFormat, n: usize, blocks: usize, bytes: Vec<u8>) {
     let matrix = format.repack(&view, n, k, |row| n - 1 - row).unwrap();
     assert!(matrix.low().as_ptr().addr().is_multiple_of(64));
     assert!(matrix.high().is_empty() || matrix.high().as_ptr().addr().is_multiple_of(64));
-    let mut out = vec![0.0; k];
+    let (mut out, mut quanta) = (vec![0.0; k], vec![0xff; k]);
     for row in 0..n {
         matrix.dequantize_row(row, &mut out);
+        matrix.quanta_row(row, &mut quanta);
         for (i, x) in out.iter().enumerate() {
             let block = &bytes[((n - 1 - row) * blocks + i / elements) * size..][..size];
             let (scale, quantum, offset) = element(format, block, i % elements);
             assert_eq!(
-                matrix.quantum(row, i),
-                quantum,
+                (matrix.quantum(row, i), quanta[i]),
+                (quantum, quantum),
                 "{format:?} row {row} k {i}"
             );
             let expected = f32::from(quantum).mul_add(scale, offset);

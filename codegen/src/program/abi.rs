@@ -1,0 +1,437 @@
+//! The structures of `kernels/program.cuh` and `kernels/control.cuh`, field by field. Every size and the offsets that
+//! matter are checked against the compiled headers by `codegen/tests/program/abi.rs`.
+
+use bytemuck::{Pod, Zeroable};
+
+/// In place of an offset or an index: there is none.
+pub const NONE: u32 = u32::MAX;
+
+/// Rows of a call, at most.
+pub const ROW_LIMIT: usize = 64;
+
+/// Log-probabilities listed for a token, at most.
+pub const TOP_LIMIT: usize = 32;
+
+/// Token ids that end a generation, at most.
+pub const STOP_LIMIT: usize = 32;
+
+/// [`Generation::mode`]: the host wrote the call; it is run once and nothing is chosen.
+pub const MODE_CALL: u32 = 0;
+
+/// [`Generation::mode`]: what is known of the sequence is processed, then token after token is chosen.
+pub const MODE_GENERATE: u32 = 1;
+
+/// [`Generation::finish`]: no token could be chosen.
+pub const FINISH_NOTHING_LEFT: u32 = 4;
+
+/// Bit of [`Span::tiles`]: the block arrives at the op's edge.
+pub const SPAN_ARRIVES: u32 = 0x8000_0000;
+
+/// Words of a phase's own part.
+const PHASE_WORDS: usize = 42;
+
+/// Values of [`Phase::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum PhaseKind {
+    Embed,
+    Linear,
+    Attention,
+    Narrow,
+    Export,
+    Choose,
+    Next,
+}
+
+/// Bits of [`Phase::flags`].
+pub mod flags {
+    /// Works on the output rows; does nothing but arrive if the call has none.
+    pub const OUTPUT_ROWS: u32 = 1;
+    /// Every block arrives, also one without work.
+    pub const ALL_ARRIVE: u32 = 2;
+    /// The residual's rows are the output rows already.
+    pub const NARROWED: u32 = 4;
+}
+
+/// Which rows a buffer is read by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RowSet {
+    /// The rows of the call.
+    All,
+    /// Its output rows.
+    Output,
+    /// Written for all rows, read for the output rows.
+    Gathered,
+}
+
+/// Values of [`LinearPhase::epilogue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum EpilogueKind {
+    Logits,
+    Residual,
+    Gated,
+    Qkv,
+}
+
+/// One matrix of a stack.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Part {
+    pub first_tile: u32,
+    pub n: u32,
+    pub exponent: i32,
+    pub bias: u32,
+    pub column: u32,
+}
+
+/// See `struct LinearPhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct LinearPhase {
+    pub stack: u32,
+    pub span: u32,
+    pub k: u32,
+    pub input: u32,
+    pub input_rows: u32,
+    pub stats: u32,
+    pub stat_tiles: u32,
+    pub eps: f32,
+    pub inverse_n: f32,
+    pub epilogue: u32,
+    pub activation: u32,
+    pub output: u32,
+    pub output_columns: u32,
+    pub view: u32,
+    pub view_weight: u32,
+    pub view_stats: u32,
+    pub view_tiles: u32,
+    pub best: u32,
+    pub part_count: u32,
+    pub parts: [Part; 3],
+}
+
+/// See `struct EmbedPhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct EmbedPhase {
+    pub stack: u32,
+    pub span: u32,
+    pub is_f16: u32,
+    pub columns: u32,
+    pub tiles: u32,
+    pub table_tiles: u32,
+    pub exponent: i32,
+    pub table_stride: u32,
+    pub table: u64,
+    pub view: u32,
+    pub view_weight: u32,
+    pub view_stats: u32,
+    pub unused: u32,
+}
+
+/// See `struct AttentionPhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct AttentionPhase {
+    pub variant: u32,
+    pub kv: u32,
+    pub layer: u32,
+    pub kv_heads: u32,
+    pub group: u32,
+    pub head_dim: u32,
+    pub scale: f32,
+    pub window: u32,
+    pub qkv: u32,
+    pub qkv_columns: u32,
+    pub q_norm: u32,
+    pub k_norm: u32,
+    pub q_eps: f32,
+    pub k_eps: f32,
+    pub rope: u32,
+    pub rope_pairs: u32,
+    pub output: u32,
+    pub output_slices: u32,
+    pub partials: u32,
+    pub counters: u32,
+}
+
+/// See `struct NarrowPhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct NarrowPhase {
+    pub tiles: u32,
+}
+
+/// See `struct ExportPhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct ExportPhase {
+    pub tiles: u32,
+    pub columns: u32,
+    pub output: u32,
+}
+
+/// See `struct ChoosePhase`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct ChoosePhase {
+    pub logits: u32,
+    pub vocab_size: u32,
+    pub best: u32,
+    pub choices: u32,
+    pub top: u32,
+    pub candidates: u32,
+    pub adjusted: u32,
+}
+
+/// See `struct Phase`.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Phase {
+    pub kind: u32,
+    pub flags: u32,
+    pub edge_in: u32,
+    pub arrivals_in: u32,
+    pub edge_out: u32,
+    pub op: u32,
+    pub words: [u32; PHASE_WORDS],
+}
+
+impl Phase {
+    /// A phase whose own part is `part`, without flags and edges.
+    pub fn new<T: Pod>(kind: PhaseKind, op: u32, part: &T) -> Phase {
+        let mut words = [0; PHASE_WORDS];
+        let bytes = bytemuck::bytes_of(part);
+        bytemuck::cast_slice_mut::<u32, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Phase {
+            kind: kind as u32,
+            flags: 0,
+            edge_in: NONE,
+            arrivals_in: 0,
+            edge_out: NONE,
+            op,
+            words,
+        }
+    }
+
+    /// Its own part, which must be of the kind that the phase is.
+    pub fn part<T: Pod>(&self) -> T {
+        let bytes = bytemuck::cast_slice::<u32, u8>(&self.words);
+        bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
+    }
+}
+
+/// See `struct Span`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Span {
+    pub offset: u64,
+    pub first_tile: u32,
+    pub tiles: u32,
+}
+
+/// See `struct Segment`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Segment {
+    pub first_phase: u32,
+    pub phases: u32,
+    pub first_tape: u32,
+    pub unused: u32,
+}
+
+/// See `struct Stage`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Stage {
+    pub offset: u64,
+    pub bytes: u32,
+    pub phase: u32,
+}
+
+/// See `struct TapeRange`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct TapeRange {
+    pub first: u32,
+    pub count: u32,
+    pub before_outputs: u32,
+    pub unused: u32,
+}
+
+/// See `struct Call`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Call {
+    pub segment: u32,
+    pub run: u32,
+    pub rows: u32,
+    pub row_tiles: u32,
+    pub output_rows: u32,
+    pub output_tiles: u32,
+    pub length: u32,
+    pub chooses: u32,
+    pub tokens: [u32; ROW_LIMIT],
+    pub positions: [u32; ROW_LIMIT],
+    pub parents: [u32; ROW_LIMIT],
+    pub outputs: [u32; ROW_LIMIT],
+}
+
+/// See `struct Sampling`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Sampling {
+    pub seed: u64,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub repetition_penalty: f32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+    pub top_k: u32,
+    pub penalty_window: u32,
+    pub greedy: u32,
+    pub penalises: u32,
+    pub bias_count: u32,
+    pub masked: u32,
+    pub top_logprobs: u32,
+    pub prompt_length: u32,
+}
+
+/// See `struct Bias`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Bias {
+    pub token: u32,
+    pub add: f32,
+}
+
+/// See `struct Count`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Count {
+    pub all: u32,
+    pub output: u32,
+}
+
+/// See `struct Generation`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Generation {
+    pub mode: u32,
+    pub finish: u32,
+    pub length: u32,
+    pub known: u32,
+    pub begin: u32,
+    pub limit: u32,
+    pub stop_count: u32,
+    pub draft_tokens: u32,
+    pub stops: [u32; STOP_LIMIT],
+    pub runs: [u32; 8],
+}
+
+/// See `struct Control`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Control {
+    pub round: u32,
+    pub launch_round: u32,
+    pub pause_round: u32,
+    pub unused: u32,
+    pub generation: Generation,
+    pub sampling: Sampling,
+    pub call: Call,
+}
+
+/// See `struct TimerHead` of `kernels/timers.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct TimerHead {
+    pub capacity: u32,
+    pub phases: u32,
+    pub unused: [u32; 2],
+}
+
+/// See `struct TimedCall`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct TimedCall {
+    pub segment: u32,
+    pub rows: u32,
+    pub output_rows: u32,
+    pub length: u32,
+}
+
+/// See `struct Stamp`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Stamp {
+    pub begin: u64,
+    pub ready: u64,
+    pub end: u64,
+    pub stalled: u64,
+}
+
+/// See `struct KvPool`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct KvPool {
+    pub layer_bytes: u64,
+    pub table: u64,
+}
+
+/// See `struct Program`: the kernel's one parameter.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Program {
+    pub arena: u64,
+    pub constants: u64,
+    pub workspace: u64,
+    pub phases: u64,
+    pub segments: u64,
+    pub stages: u64,
+    pub tapes: u64,
+    pub spans: u64,
+    pub edges: u64,
+    pub control: u64,
+    pub history: u64,
+    pub counts: u64,
+    pub bias: u64,
+    pub mask: u64,
+    pub host: u64,
+    pub timers: u64,
+    pub kv: [KvPool; 2],
+    pub span_count: u32,
+    pub patience: u32,
+    pub phase_begin: u32,
+    pub phase_end: u32,
+    pub rounds: u32,
+    pub home: u32,
+}

@@ -1,0 +1,613 @@
+//! From the ops of a segment to phases.
+
+use super::abi::{
+    AttentionPhase, ChoosePhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE,
+    NarrowPhase, Part, Phase, PhaseKind, RowSet, TOP_LIMIT, flags,
+};
+use super::reason::Reason;
+use super::spans::SpanTable;
+use super::views::{Residuals, View};
+use super::{AttentionVariant, Constants, Output, ProgramError, Workspace};
+use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
+use crate::plan::{
+    Activation, BufferId, Dim, Dtype, Epilogue, Linear, Norm, Op, Plan, Segment, SegmentKind,
+    WeightId, WeightShape,
+};
+use crate::tune::ProgramLayout;
+use stheno_kernels::attention;
+
+/// What all segments add to.
+pub(super) struct Lowering<'a> {
+    pub plan: &'a Plan,
+    pub exponent: &'a dyn Fn(WeightId) -> i32,
+    pub layout: &'a Layout,
+    pub sizes: &'a ProgramLayout,
+    pub workspace: Workspace,
+    pub constants: Constants,
+    pub stacks: Vec<WeightFormat>,
+    pub variants: Vec<AttentionVariant>,
+    pub spans: SpanTable,
+    pub edges: u32,
+    pub outputs: Vec<Output>,
+}
+
+/// Of one segment while its ops are gone through.
+struct Walk<'p> {
+    segment: &'p Segment,
+    index: usize,
+    residuals: Residuals<'p>,
+    /// Buffers that hold other rows' values under another name: (output, input of the gather).
+    gathered: Vec<(BufferId, BufferId)>,
+    /// Arrivals at the edge that the last writer has, and its number.
+    edge: (u32, u32),
+    phases: Vec<Phase>,
+    /// Layer, qkv region, columns, and op of the last Qkv epilogue.
+    qkv: Option<(QkvSource, BufferId)>,
+}
+
+#[derive(Clone, Copy)]
+struct QkvSource {
+    offset: u32,
+    columns: u32,
+    rope: u32,
+    pairs: u32,
+    q_norm: (u32, f32),
+    k_norm: (u32, f32),
+}
+
+impl Lowering<'_> {
+    /// The phases of a segment.
+    pub fn segment(&mut self, index: usize) -> Result<Vec<Phase>, ProgramError> {
+        let segment = &self.plan.segments[index];
+        let mut walk = Walk {
+            segment,
+            index,
+            residuals: Residuals::new(self.plan, segment),
+            gathered: Vec::new(),
+            edge: (NONE, 0),
+            phases: Vec::new(),
+            qkv: None,
+        };
+        for (op, what) in segment.ops.iter().enumerate() {
+            let done = match what {
+                Op::Embed { table, output } => self.embed(&mut walk, op, *table, *output),
+                Op::Linear(linear) => self.linear(&mut walk, op, linear),
+                Op::Attention {
+                    q,
+                    output,
+                    layer,
+                    scale,
+                    window,
+                } => self.attention(&mut walk, op, *q, *output, (*layer, *scale, *window)),
+                Op::Gather { input, output } => self.gather(&mut walk, op, *input, *output),
+                Op::Copy { .. } => {
+                    Err("copies of hidden states for a draft head have no device form yet".into())
+                }
+            };
+            done.map_err(|reason| match reason {
+                Reason::Text(reason) => ProgramError::Op {
+                    segment: segment.kind,
+                    op,
+                    reason,
+                },
+                Reason::Error(error) => error,
+            })?;
+        }
+        self.end(&mut walk)?;
+        Ok(walk.phases)
+    }
+
+    fn row_capacity(&self) -> u64 {
+        self.sizes.row_capacity().into()
+    }
+
+    fn new_edge(&mut self) -> u32 {
+        self.edges += 1;
+        self.edges - 1
+    }
+
+    /// Buffer of activations in B order.
+    fn activations(&mut self, name: &str, columns: u32) -> Result<u32, ProgramError> {
+        let columns = u64::from(columns).next_multiple_of(SLICE as u64);
+        let bytes = columns * self.row_capacity() * 2;
+        self.workspace.place(name, bytes)
+    }
+
+    fn view(&mut self, view: &View) -> Result<(u32, u32, u32), ProgramError> {
+        if !view.is_read {
+            return Ok((NONE, NONE, NONE));
+        }
+        let offset = self.activations("residual view", view.columns)?;
+        let Some(norm) = view.norm else {
+            return Ok((offset, NONE, NONE));
+        };
+        let weight = self.constants.vector(self.plan, norm.weight)?;
+        Ok((offset, weight, self.stats(view.columns)?))
+    }
+
+    fn stats(&mut self, columns: u32) -> Result<u32, ProgramError> {
+        let tiles = u64::from(columns.div_ceil(TILE_ROWS as u32));
+        self.workspace
+            .place("residual squares", 4 * tiles * self.row_capacity())
+    }
+
+    fn stack(&mut self, format: WeightFormat) -> u32 {
+        let known = self.stacks.iter().position(|other| *other == format);
+        known.unwrap_or_else(|| {
+            self.stacks.push(format);
+            self.stacks.len() - 1
+        }) as u32
+    }
+
+    fn embed(
+        &mut self,
+        walk: &mut Walk<'_>,
+        op: usize,
+        table: WeightId,
+        output: BufferId,
+    ) -> Result<(), Reason> {
+        let columns = self.plan.buffer(output).columns;
+        walk.residuals.begin(output)?;
+        let (view, view_weight, view_stats) = self.view(&walk.residuals.view_after(op, output)?)?;
+        let found = self.layout.tables.iter().find(|t| t.weight == table);
+        let found = *found.ok_or("its table has no place")?;
+        let mut phase = EmbedPhase {
+            stack: NONE,
+            span: NONE,
+            is_f16: 0,
+            columns,
+            tiles: columns.div_ceil(TILE_ROWS as u32),
+            table_tiles: 0,
+            exponent: (self.exponent)(table),
+            table_stride: 0,
+            table: 0,
+            view,
+            view_weight,
+            view_stats,
+            unused: 0,
+        };
+        match found.place {
+            TablePlace::Rows {
+                format,
+                offset,
+                stride,
+            } => {
+                phase.is_f16 = u32::from(format == WeightFormat::F16);
+                phase.table = offset;
+                phase.table_stride = u32::try_from(stride).map_err(|_| "its rows are too long")?;
+            }
+            TablePlace::Tiles(id) => {
+                let stack = &self.layout.placements[id.index()].stack;
+                phase.table_tiles = stack.tiles();
+                phase.stack = self.stack(stack.format);
+                phase.span = self.spans.column(self.layout, id, false);
+            }
+        }
+        let edge = self.new_edge();
+        let mut phase = Phase::new(PhaseKind::Embed, op as u32, &phase);
+        phase.edge_out = edge;
+        walk.phases.push(phase);
+        let tiles = columns.div_ceil(TILE_ROWS as u32);
+        walk.edge = (edge, tiles.min(self.sizes.architecture.sm_count));
+        Ok(())
+    }
+
+    fn linear(&mut self, walk: &mut Walk<'_>, op: usize, linear: &Linear) -> Result<(), Reason> {
+        let phases = &self.layout.segments[walk.index].phases;
+        let placed = phases.iter().find(|phase| phase.op == op);
+        let placements = placed
+            .ok_or("its weights have no place")?
+            .placements
+            .clone();
+        let (input, input_rows) = self.input(walk, linear)?;
+        let over_output = self.is_over_outputs(linear.epilogue.output());
+        let (stats, stat_tiles, eps, inverse_n) = match linear.norm {
+            None => (NONE, 0, 0.0, 0.0),
+            Some(norm) => {
+                let columns = self.plan.buffer(linear.input).columns;
+                let tiles = columns.div_ceil(TILE_ROWS as u32);
+                (self.stats(columns)?, tiles, norm.eps, 1.0 / columns as f32)
+            }
+        };
+        let mut phase = LinearPhase {
+            stack: 0,
+            span: 0,
+            k: 0,
+            input,
+            input_rows: input_rows as u32,
+            stats,
+            stat_tiles,
+            eps,
+            inverse_n,
+            epilogue: 0,
+            activation: 0,
+            output: NONE,
+            output_columns: 0,
+            view: NONE,
+            view_weight: NONE,
+            view_stats: NONE,
+            view_tiles: 0,
+            best: NONE,
+            part_count: 0,
+            parts: [Part {
+                first_tile: 0,
+                n: 0,
+                exponent: 0,
+                bias: NONE,
+                column: 0,
+            }; 3],
+        };
+        let all_arrive = self.epilogue(walk, op, linear, &mut phase)?;
+        let edge = self.new_edge();
+        let arrivals = self.spans.arrivals(self.layout, &placements);
+        let last = placements.len() - 1;
+        for (i, id) in placements.iter().enumerate() {
+            let stack = &self.layout.placements[id.index()].stack;
+            let mut part = phase;
+            part.stack = self.stack(stack.format);
+            part.k = stack.padded_k() as u32;
+            part.span = match i == last {
+                true => self.spans.arriving(self.layout, &placements),
+                false => self.spans.column(self.layout, *id, false),
+            };
+            if stack.parts.len() > part.parts.len() {
+                return Err("it has more than three matrices".into());
+            }
+            part.part_count = stack.parts.len() as u32;
+            for (slot, matrix) in part.parts.iter_mut().zip(&stack.parts) {
+                let weights = linear.parts.iter().map(|part| part.weight);
+                let place = weights.clone().position(|weight| weight == matrix.weight);
+                let place = place.ok_or("its stack holds another op's matrix")?;
+                let before = linear.parts[..place].iter();
+                let column = match linear.epilogue {
+                    Epilogue::Qkv(_) => before.map(|part| self.rows_of(part.weight)).sum(),
+                    _ => 0,
+                };
+                let bias = match linear.parts[place].bias {
+                    Some(bias) => self.constants.vector(self.plan, bias)?,
+                    None => NONE,
+                };
+                *slot = Part {
+                    first_tile: matrix.first_tile,
+                    n: matrix.n,
+                    exponent: (self.exponent)(matrix.weight),
+                    bias,
+                    column,
+                };
+            }
+            let mut phase = Phase::new(PhaseKind::Linear, op as u32, &part);
+            if over_output {
+                phase.flags |= flags::OUTPUT_ROWS;
+            }
+            // Every stack waits: a block may have tiles of the last one only.
+            (phase.edge_in, phase.arrivals_in) = walk.edge;
+            if i == last {
+                phase.edge_out = edge;
+                if all_arrive {
+                    phase.flags |= flags::ALL_ARRIVE;
+                }
+            }
+            walk.phases.push(phase);
+        }
+        let grid = self.sizes.architecture.sm_count;
+        walk.edge = (edge, if all_arrive { grid } else { arrivals });
+        Ok(())
+    }
+
+    fn rows_of(&self, weight: WeightId) -> u32 {
+        match self.plan.weight(weight).shape {
+            WeightShape::Matrix { n, .. } | WeightShape::Vector { n } => n,
+        }
+    }
+
+    fn is_over_outputs(&self, buffer: BufferId) -> bool {
+        self.plan.buffer(buffer).rows == Dim::OutputRows
+    }
+
+    /// Where a linear op reads, and by which rows.
+    fn input(&mut self, walk: &Walk<'_>, linear: &Linear) -> Result<(u32, RowSet), Reason> {
+        let decl = self.plan.buffer(linear.input);
+        if let Some(view) = walk.residuals.reading(linear.input) {
+            let offset = self.activations("residual view", decl.columns)?;
+            if view.norm != linear.norm {
+                return Err("its norm is not the one its input was prepared for".into());
+            }
+            return Ok((offset, view.rows));
+        }
+        if linear.norm.is_some() {
+            return Err("its norm is over something else than a residual".into());
+        }
+        let alias = walk.gathered.iter().find(|(to, _)| *to == linear.input);
+        if let Some((_, from)) = alias {
+            let name = self.plan.buffer(*from).name.clone();
+            let offset = self.activations(&name, decl.columns)?;
+            return Ok((offset, RowSet::Gathered));
+        }
+        let rows = match decl.rows {
+            Dim::Rows => RowSet::All,
+            Dim::OutputRows => RowSet::Output,
+        };
+        Ok((self.activations(&decl.name, decl.columns)?, rows))
+    }
+
+    /// Fills in what becomes of the products; says whether every block has to arrive.
+    fn epilogue(
+        &mut self,
+        walk: &mut Walk<'_>,
+        op: usize,
+        linear: &Linear,
+        phase: &mut LinearPhase,
+    ) -> Result<bool, Reason> {
+        match &linear.epilogue {
+            Epilogue::Store { output } => {
+                let decl = self.plan.buffer(*output);
+                if decl.dtype != Dtype::F32 || !walk.segment.outputs.contains(output) {
+                    return Err("it stores what is neither logits nor a residual".into());
+                }
+                phase.epilogue = EpilogueKind::Logits as u32;
+                phase.output_columns = decl.columns;
+                let row = 4 * u64::from(decl.columns);
+                phase.output = self
+                    .workspace
+                    .place(&*decl.name, row * self.row_capacity())?;
+                self.add_output(*output, phase.output);
+                let grid = u64::from(self.sizes.architecture.sm_count);
+                let bytes = 8 * grid * self.row_capacity();
+                phase.best = self.workspace.place("best", bytes)?;
+                Ok(true)
+            }
+            Epilogue::Residual {
+                residual,
+                activation,
+            } => {
+                walk.residuals.write(*residual)?;
+                phase.epilogue = EpilogueKind::Residual as u32;
+                phase.activation = activation.map_or(0, activation_of);
+                let view = walk.residuals.view_after(op, *residual)?;
+                phase.view_tiles = view.columns.div_ceil(TILE_ROWS as u32);
+                (phase.view, phase.view_weight, phase.view_stats) = self.view(&view)?;
+                Ok(false)
+            }
+            Epilogue::Gated { activation, output } => {
+                let decl = self.plan.buffer(*output);
+                phase.epilogue = EpilogueKind::Gated as u32;
+                phase.activation = activation_of(*activation);
+                phase.output = self.activations(&decl.name, decl.columns)?;
+                Ok(false)
+            }
+            Epilogue::Qkv(qkv) => {
+                let columns = linear
+                    .parts
+                    .iter()
+                    .map(|part| self.rows_of(part.weight))
+                    .sum();
+                let bytes = 4 * u64::from(columns) * self.row_capacity();
+                phase.epilogue = EpilogueKind::Qkv as u32;
+                phase.output = self.workspace.place("qkv", bytes)?;
+                phase.output_columns = columns;
+                let mut norm = |norm: Option<Norm>| -> Result<(u32, f32), ProgramError> {
+                    match norm {
+                        Some(norm) => {
+                            Ok((self.constants.vector(self.plan, norm.weight)?, norm.eps))
+                        }
+                        None => Ok((NONE, 0.0)),
+                    }
+                };
+                let source = QkvSource {
+                    offset: phase.output,
+                    columns,
+                    q_norm: norm(qkv.q_norm)?,
+                    k_norm: norm(qkv.k_norm)?,
+                    rope: self.constants.rope(self.plan, qkv.rope)?,
+                    pairs: self.plan.rope(qkv.rope).inv_freq.len() as u32,
+                };
+                walk.qkv = Some((source, qkv.q));
+                Ok(false)
+            }
+        }
+    }
+
+    fn attention(
+        &mut self,
+        walk: &mut Walk<'_>,
+        op: usize,
+        q: BufferId,
+        output: BufferId,
+        (layer, scale, window): (u32, f32, Option<u32>),
+    ) -> Result<(), Reason> {
+        let Some((source, _)) = walk.qkv.filter(|(_, buffer)| *buffer == q) else {
+            return Err("its queries are not those of the projection before it".into());
+        };
+        let kv = self.plan.kv_of(walk.segment.kind);
+        if kv.dtype == Dtype::F32 {
+            return Err("it keeps K and V in f32, a device keeps them in bf16 or f16".into());
+        }
+        if !kv.head_dim.is_multiple_of(16) || kv.head_dim > 256 {
+            let head_dim = kv.head_dim;
+            return Err(
+                format!("heads of {head_dim}, a device takes multiples of 16 up to 256").into(),
+            );
+        }
+        let variant = AttentionVariant::of(&kv);
+        let known = self.variants.iter().position(|other| *other == variant);
+        let variant = known.unwrap_or_else(|| {
+            self.variants.push(variant);
+            self.variants.len() - 1
+        }) as u32;
+        let decl = self.plan.buffer(output);
+        let group = decl.columns / (kv.head_dim * kv.num_key_value_heads);
+        let (kv_heads, rows) = (kv.num_key_value_heads, self.sizes.row_capacity());
+        let (heads, context) = (kv_heads * group, self.plan.context_length);
+        let partials = attention::partial_bytes(rows, heads, kv.head_dim, context);
+        let counters = attention::counter_bytes(rows, heads, kv_heads);
+        let phase = AttentionPhase {
+            variant,
+            kv: u32::from(walk.segment.kind.is_draft()),
+            layer,
+            kv_heads: kv.num_key_value_heads,
+            group,
+            head_dim: kv.head_dim,
+            scale,
+            window: window.unwrap_or(0),
+            qkv: source.offset,
+            qkv_columns: source.columns,
+            q_norm: source.q_norm.0,
+            k_norm: source.k_norm.0,
+            q_eps: source.q_norm.1,
+            k_eps: source.k_norm.1,
+            rope: source.rope,
+            rope_pairs: source.pairs,
+            output: self.activations(&decl.name, decl.columns)?,
+            output_slices: decl.columns.div_ceil(SLICE as u32),
+            partials: self
+                .workspace
+                .place(draft_name("attention parts", walk.segment), partials)?,
+            counters: self
+                .workspace
+                .place(draft_name("attention counters", walk.segment), counters)?,
+        };
+        let edge = self.new_edge();
+        let mut phase = Phase::new(PhaseKind::Attention, op as u32, &phase);
+        (phase.edge_in, phase.arrivals_in) = walk.edge;
+        phase.edge_out = edge;
+        walk.edge = (edge, kv.num_key_value_heads);
+        walk.phases.push(phase);
+        Ok(())
+    }
+
+    fn gather(
+        &mut self,
+        walk: &mut Walk<'_>,
+        op: usize,
+        input: BufferId,
+        output: BufferId,
+    ) -> Result<(), Reason> {
+        if !walk.residuals.is_current(input) {
+            walk.gathered.push((output, input));
+            return Ok(());
+        }
+        let decl = self.plan.buffer(output);
+        let tiles = decl.columns.div_ceil(TILE_ROWS as u32);
+        let mut phase = if walk.residuals.is_written_after(op, output) {
+            walk.residuals.narrow(op, input, output)?;
+            Phase::new(PhaseKind::Narrow, op as u32, &NarrowPhase { tiles })
+        } else {
+            walk.residuals.alias(input, output);
+            if !walk.segment.outputs.contains(&output) {
+                return Ok(());
+            }
+            let bytes = 4 * u64::from(decl.columns) * self.row_capacity();
+            let offset = self.workspace.place(&*decl.name, bytes)?;
+            self.add_output(output, offset);
+            let phase = ExportPhase {
+                tiles,
+                columns: decl.columns,
+                output: offset,
+            };
+            Phase::new(PhaseKind::Export, op as u32, &phase)
+        };
+        phase.flags |= flags::OUTPUT_ROWS;
+        walk.phases.push(phase);
+        Ok(())
+    }
+
+    /// Residuals that are outputs, the choice of tokens, and the end of the call.
+    fn end(&mut self, walk: &mut Walk<'_>) -> Result<(), ProgramError> {
+        let op = walk.segment.ops.len() as u32;
+        for &output in &walk.segment.outputs {
+            if self.outputs.iter().any(|known| known.buffer == output) {
+                continue;
+            }
+            let decl = self.plan.buffer(output);
+            let segment = walk.segment.kind;
+            if !walk.residuals.is_current(output) || decl.rows != Dim::OutputRows {
+                let reason = format!("output `{}` has no device form yet", decl.name);
+                let op = walk.segment.ops.len();
+                return Err(ProgramError::Op {
+                    segment,
+                    op,
+                    reason,
+                });
+            }
+        }
+        for &output in &walk.segment.outputs {
+            let decl = self.plan.buffer(output);
+            if !walk.residuals.is_narrowed(output) {
+                continue;
+            }
+            let bytes = 4 * u64::from(decl.columns) * self.row_capacity();
+            let offset = self.workspace.place(&*decl.name, bytes)?;
+            self.add_output(output, offset);
+            let phase = ExportPhase {
+                tiles: decl.columns.div_ceil(TILE_ROWS as u32),
+                columns: decl.columns,
+                output: offset,
+            };
+            // The residual's rows are the output rows already.
+            let mut phase = Phase::new(PhaseKind::Export, op, &phase);
+            phase.flags |= flags::OUTPUT_ROWS | flags::NARROWED;
+            walk.phases.push(phase);
+        }
+        let logits = self.outputs.iter().find(|output| output.name == "logits");
+        let Some(logits) = logits else {
+            let kind = walk.segment.kind;
+            return Err(ProgramError::Plan(format!("{kind} has no logits")));
+        };
+        let (logits, vocab_size) = (logits.offset, logits.columns);
+        let grid = self.sizes.architecture.sm_count;
+        let rows = u64::from(self.sizes.max_rows);
+        let choose = ChoosePhase {
+            logits,
+            vocab_size,
+            best: self.workspace.place("best", 0)?,
+            choices: self.workspace.place("choices", 16 * rows)?,
+            top: self.workspace.place("top", 8 * TOP_LIMIT as u64 * rows)?,
+            candidates: self
+                .workspace
+                .place("candidates", 8 * u64::from(vocab_size) * rows)?,
+            adjusted: self.workspace.place(
+                "adjusted logits",
+                16 * u64::from(vocab_size.div_ceil(4)) * rows,
+            )?,
+        };
+        let edge = self.new_edge();
+        let mut phase = Phase::new(PhaseKind::Choose, op, &choose);
+        (phase.edge_in, phase.arrivals_in) = walk.edge;
+        phase.edge_out = edge;
+        phase.flags |= flags::OUTPUT_ROWS | flags::ALL_ARRIVE;
+        walk.phases.push(phase);
+        let mut phase = Phase::new(PhaseKind::Next, op, &choose);
+        (phase.edge_in, phase.arrivals_in) = (edge, grid);
+        walk.phases.push(phase);
+        Ok(())
+    }
+
+    fn add_output(&mut self, buffer: BufferId, offset: u32) {
+        let decl = self.plan.buffer(buffer);
+        if self.outputs.iter().all(|output| output.buffer != buffer) {
+            self.outputs.push(Output {
+                buffer,
+                name: decl.name.clone(),
+                offset,
+                columns: decl.columns,
+            });
+        }
+    }
+}
+
+/// Target and draft have regions of their own: their heads differ.
+fn draft_name(name: &str, segment: &Segment) -> String {
+    match segment.kind {
+        SegmentKind::Prefill | SegmentKind::Target => name.to_owned(),
+        SegmentKind::DraftPrefill | SegmentKind::Extend | SegmentKind::Draft => {
+            format!("draft {name}")
+        }
+    }
+}
+
+fn activation_of(activation: Activation) -> u32 {
+    match activation {
+        Activation::Silu => 1,
+        Activation::GeluTanh => 2,
+    }
+}

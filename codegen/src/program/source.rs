@@ -1,0 +1,139 @@
+//! The CUDA that is compiled for a program: constants, and calls of the headers with them. Pure.
+
+use crate::layout::{Group, WeightFormat};
+use crate::plan::{Dtype, KvDecl};
+use crate::tune::{ProgramLayout, ROW_TILES};
+use std::fmt::Write as _;
+
+/// An instantiation of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionVariant {
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Type of K and V: [`Dtype::BF16`] or [`Dtype::F16`].
+    pub kv: Dtype,
+}
+
+impl AttentionVariant {
+    pub(super) fn of(kv: &KvDecl) -> Self {
+        AttentionVariant {
+            head_dim: kv.head_dim,
+            kv: kv.dtype,
+        }
+    }
+}
+
+/// What the text depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ingredients<'a> {
+    pub layout: &'a ProgramLayout,
+    /// What phases call a stack is an index of it.
+    pub stacks: &'a [WeightFormat],
+    /// What attention phases call a variant is an index of it.
+    pub variants: &'a [AttentionVariant],
+    pub prefill_segment: u32,
+    pub target_segment: u32,
+}
+
+/// Name of the kernel.
+pub const KERNEL: &str = "decode";
+
+/// The header `sizes.cuh`.
+pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
+    let layout = ingredients.layout;
+    let mut text = String::from("// Written by codegen.\n#pragma once\n");
+    let mut define = |name: &str, value: u32| {
+        let _ = writeln!(text, "#define {name} {value}u");
+    };
+    define("ROW_CAPACITY", layout.row_capacity());
+    define("PREFILL_ROWS", layout.prefill_rows);
+    define("VERIFY_ROWS", layout.max_rows);
+    define("SEGMENT_PREFILL", ingredients.prefill_segment);
+    define("SEGMENT_TARGET", ingredients.target_segment);
+    define("ROW_TILE_SET", layout.row_tile_set());
+    define("STAGES", layout.stages);
+    define("STAGE_BYTES", layout.stage_bytes);
+    define("TILE_GROUP", layout.tile_group);
+    for (i, tiles) in ROW_TILES.into_iter().enumerate() {
+        define(&format!("GROUP_{tiles}"), layout.groups[i]);
+        define(&format!("SLOTS_{tiles}"), layout.slots[i]);
+    }
+    define("SCRATCH_BYTES", layout.scratch_bytes);
+    define("PARTIAL_BYTES", layout.partial_bytes);
+    define("RESIDUAL_BYTES", layout.residual_bytes);
+    text
+}
+
+/// The source that is compiled.
+pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
+    let mut text = String::from(HEAD);
+    let mut cases = |signature: &str, chosen_by: &str, calls: Vec<String>, result: &str| {
+        let _ = writeln!(text, "\n{signature} {{\n    switch ({chosen_by}) {{");
+        for (index, call) in calls.iter().enumerate() {
+            let _ = match result {
+                "" => writeln!(text, "        case {index}: {call}; break;"),
+                _ => writeln!(text, "        case {index}: return {call};"),
+            };
+        }
+        let _ = writeln!(text, "    }}{result}\n}}");
+    };
+    let stacks = || ingredients.stacks.iter().copied().map(format_name);
+    cases(
+        "DEVICE_CALL void run_stack(const Program& program, Shared& shared, const Span& span, u32 index)",
+        "shared.phase.linear.stack",
+        stacks()
+            .map(|format| format!("linear<{format}>(program, shared, span, index)"))
+            .collect(),
+        "",
+    );
+    cases(
+        "DEVICE_CALL void run_embed(const Program& program, Shared& shared, u32 index)",
+        "shared.phase.embed.stack",
+        stacks()
+            .map(|format| format!("embed_tiles<{format}>(program, shared)"))
+            .collect(),
+        "\n    if (shared.phase.embed.stack == NONE) embed_rows(program, shared);",
+    );
+    cases(
+        "DEVICE_CALL void run_attention(const Program& program, Shared& shared, u32 index)",
+        "shared.phase.attention.variant",
+        ingredients
+            .variants
+            .iter()
+            .map(|variant| {
+                let kv = match variant.kv {
+                    Dtype::F16 => "KvF16",
+                    Dtype::BF16 | Dtype::F32 => "KvBf16",
+                };
+                format!(
+                    "attention<{}, {kv}>(program, shared, index)",
+                    variant.head_dim
+                )
+            })
+            .collect(),
+        "",
+    );
+    text.push_str("\n#include \"decode.cuh\"\n");
+    text
+}
+
+const HEAD: &str = "// Written by codegen.
+#include \"attention.cuh\"
+#include \"embed.cuh\"
+#include \"formats.cuh\"
+#include \"linear.cuh\"
+#include \"program.cuh\"
+#include \"ring.cuh\"
+";
+
+/// The type of a format in `formats.cuh`.
+fn format_name(format: WeightFormat) -> String {
+    let group = |group: Group| group.elements().unwrap_or(0);
+    match format {
+        WeightFormat::Bf16 => "Bf16".to_owned(),
+        WeightFormat::F16 => "F16".to_owned(),
+        WeightFormat::Fp8E4M3 { group: g } => format!("Fp8<{}>", group(g)),
+        WeightFormat::Int8 { group: g, offset } => format!("Int8<{}, {offset}>", group(g)),
+        WeightFormat::Int4 { group: g, offset } => format!("Int4<{}, {offset}>", group(g)),
+    }
+}

@@ -1,0 +1,156 @@
+use super::DeviceProgram;
+use super::abi::{
+    AttentionPhase, ChoosePhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE, Phase,
+    PhaseKind, RowSet, SPAN_ARRIVES, flags,
+};
+use crate::layout::{CHUNK, TILE_ROWS};
+use std::ops::{Add, AddAssign};
+
+/// What the bytes of a call depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallShape {
+    /// Rows of the call.
+    pub rows: u32,
+    /// Of these, rows with outputs.
+    pub output_rows: u32,
+    /// Positions before the call.
+    pub length: u32,
+}
+
+/// Bytes that all blocks together move in a phase, by where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Weights, scales and padding, each read once.
+    pub weights: u64,
+    /// Rows of the embedding table.
+    pub table: u64,
+    /// K and V that rows see, each read once, and those that are appended.
+    pub kv: u64,
+    /// Buffers of the call, read (again by every block and every pass over its tiles) and written. They stay in L2.
+    pub activations: u64,
+}
+
+impl Traffic {
+    /// What comes from memory: all but the activations.
+    pub fn memory(&self) -> u64 {
+        self.weights + self.table + self.kv
+    }
+}
+
+impl Add for Traffic {
+    type Output = Traffic;
+
+    fn add(self, other: Traffic) -> Traffic {
+        Traffic {
+            weights: self.weights + other.weights,
+            table: self.table + other.table,
+            kv: self.kv + other.kv,
+            activations: self.activations + other.activations,
+        }
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        *self = *self + other;
+    }
+}
+
+impl DeviceProgram {
+    /// What a phase moves in a call of that shape. Partial results of attention that is split over blocks, and what a choice
+    /// reads more than once, are not counted.
+    pub fn traffic(&self, phase: &Phase, call: CallShape) -> Traffic {
+        let is = |kind: PhaseKind| phase.kind == kind as u32;
+        let mut traffic = Traffic::default();
+        if phase.flags & flags::OUTPUT_ROWS != 0 && call.output_rows == 0 {
+            return traffic;
+        }
+        let (rows, output_rows) = (u64::from(call.rows), u64::from(call.output_rows));
+        if is(PhaseKind::Linear) {
+            return self.linear_traffic(&phase.part(), call);
+        }
+        if is(PhaseKind::Embed) {
+            let embed: EmbedPhase = phase.part();
+            let columns = u64::from(embed.columns);
+            let format = self.stacks.get(embed.stack as usize);
+            let bits = format.map_or(16, |format| format.bits() as u64);
+            traffic.table = rows * columns * bits / 8;
+            traffic.activations = view_bytes(rows, columns, embed.view, embed.view_stats);
+        } else if is(PhaseKind::Attention) {
+            let attention: AttentionPhase = phase.part();
+            let heads = u64::from(attention.kv_heads) * u64::from(attention.head_dim);
+            // Positions that any of the rows, which are a chain, sees.
+            let all = u64::from(call.length) + rows;
+            let seen = match attention.window {
+                0 => all,
+                window => all.min(u64::from(window) + rows - 1),
+            };
+            traffic.kv = (seen + rows) * heads * 2 * 2;
+            let columns = u64::from(attention.qkv_columns);
+            traffic.activations = rows * (4 * columns + 2 * heads * u64::from(attention.group));
+        } else if is(PhaseKind::Export) {
+            let export: ExportPhase = phase.part();
+            traffic.activations = 4 * output_rows * u64::from(export.columns);
+        } else if is(PhaseKind::Choose) {
+            let choose: ChoosePhase = phase.part();
+            traffic.activations = 4 * output_rows * u64::from(choose.vocab_size);
+        }
+        traffic
+    }
+
+    fn linear_traffic(&self, linear: &LinearPhase, call: CallShape) -> Traffic {
+        let mut traffic = Traffic::default();
+        let Some(format) = self.stacks.get(linear.stack as usize) else {
+            return traffic;
+        };
+        let all = linear.input_rows == RowSet::All as u32;
+        let rows = if all { call.rows } else { call.output_rows };
+        let row_tiles = self.sizes.row_tiles(rows.max(1));
+        let widths = self.sizes.groups;
+        let width = widths[(row_tiles.trailing_zeros() as usize).min(widths.len() - 1)];
+        let k = linear.k as usize;
+        let tail = match k % CHUNK {
+            0 => 0,
+            tail => format.block_bytes(tail) as u64,
+        };
+        let tile_bytes = (k / CHUNK * format.block_bytes(CHUNK)) as u64 + tail;
+        let rows = u64::from(rows);
+        let input = 2 * k as u64 * 8 * u64::from(row_tiles);
+        let stats = match linear.stats {
+            NONE => 0,
+            _ => 4 * rows * u64::from(linear.stat_tiles),
+        };
+        let span_count = self.span_count.max(1) as usize;
+        for spans in self.spans.chunks(span_count) {
+            let tiles = spans.get(linear.span as usize).map_or(0, |span| span.tiles);
+            let tiles = tiles & !SPAN_ARRIVES;
+            if tiles == 0 {
+                continue;
+            }
+            let group = self.sizes.tile_group.max(1);
+            let passes_of = |tiles: u32| u64::from(tiles.div_ceil(width.clamp(1, group)));
+            let passes = u64::from(tiles / group) * passes_of(group) + passes_of(tiles % group);
+            traffic.weights += u64::from(tiles) * tile_bytes;
+            traffic.activations += passes * input + stats;
+        }
+        let parts = linear.parts.iter().take(linear.part_count as usize);
+        let columns: u64 = parts.map(|part| u64::from(part.n)).sum();
+        traffic.activations += if linear.epilogue == EpilogueKind::Residual as u32 {
+            view_bytes(rows, columns, linear.view, linear.view_stats)
+        } else if linear.epilogue == EpilogueKind::Gated as u32 {
+            2 * rows * columns / 2
+        } else {
+            4 * rows * columns
+        };
+        traffic
+    }
+}
+
+/// What a writer of the residual leaves for its reader.
+fn view_bytes(rows: u64, columns: u64, view: u32, stats: u32) -> u64 {
+    if view == NONE {
+        return 0;
+    }
+    let tiles = columns.div_ceil(TILE_ROWS as u64);
+    rows * (2 * columns + if stats == NONE { 0 } else { 4 * tiles })
+}

@@ -1,0 +1,35 @@
+//! Device programs: what plans become, the source, and programs that are broken on purpose.
+
+#[path = "../layout/models.rs"]
+#[allow(dead_code)]
+mod models;
+
+mod broken;
+mod built;
+mod compiled;
+mod counted;
+mod stages;
+
+use models::Sizes;
+use stheno_codegen::layout::{Formats, Layout, WeightFormat};
+use stheno_codegen::program::DeviceProgram;
+use stheno_codegen::tune::{Architecture, Facts, ProgramLayout};
+
+/// The program of a model on an H100 of that many SMs.
+fn program(
+    sizes: Sizes,
+    format: impl Fn(&str) -> WeightFormat,
+    sm_count: u32,
+    max_rows: u32,
+) -> DeviceProgram {
+    let plan = models::plan(sizes);
+    let formats = Formats::new(&plan, |id| Some(format(&plan.weight(id).name)));
+    let architecture = Architecture {
+        sm_count,
+        ..Architecture::H100
+    };
+    let facts = Facts::new(&plan, &formats);
+    let layout = ProgramLayout::choose(&facts, &architecture, max_rows).unwrap();
+    let placed = Layout::new(&plan, &formats, layout.cut()).unwrap();
+    DeviceProgram::new(&plan, &placed, &layout, &|_| 0).unwrap()
+}

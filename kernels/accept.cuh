@@ -1,0 +1,149 @@
+// The end of a call: which tokens it gave, and what the next call works on. Thread 0 of block 0 decides; the others help to
+// count tokens.
+#pragma once
+#include "control.cuh"
+#include "counts.cuh"
+#include "ngram.cuh"
+#include "token_ring.cuh"
+
+// The fewest row tiles that products are compiled for and that hold the rows.
+DEVICE u32 row_tiles_of(u32 rows) {
+    for (u32 tiles = 1; tiles < 8; tiles *= 2)
+        if (ROW_TILE_SET & tiles && rows <= 8 * tiles) return tiles;
+    return 8;
+}
+
+// Other blocks wrote it.
+DEVICE Choice read_choice(u64 choices, u32 row) {
+    const uint4 words = load_l2_vector(choices + (u64)row * sizeof(Choice));
+    return {words.x, words.y, float_of(words.z), words.w};
+}
+
+// Whether the row after output row `row` is a guess that the token is.
+DEVICE bool is_guessed(const Call& call, u32 row, u32 token) {
+    const u32 next = call.outputs[row] + 1;
+    return next < call.rows && call.tokens[next] == token;
+}
+
+// The tokens that a call chose, before it is said what they mean.
+struct Given {
+    u32 count;
+    u32 finish;
+};
+
+// Takes choices along the chain of rows while each row's token is what the row before it chose; ends at a stop id or limit.
+DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices, const Generation& generation) {
+    u32* const history = (u32*)program.history;
+    Given given = {0, FINISH_NONE};
+    for (u32 row = 0; row < call.output_rows; row++) {
+        const Choice choice = read_choice(choices, row);
+        if (choice.status != CHOICE_MADE) {
+            given.finish = FINISH_NOTHING_LEFT;
+            break;
+        }
+        history[generation.known + given.count] = choice.token;
+        given.count++;
+        for (u32 stop = 0; stop < generation.stop_count; stop++)
+            if (generation.stops[stop] == choice.token) given.finish = FINISH_STOP;
+        if (given.finish == FINISH_NONE && generation.known + given.count >= generation.limit) given.finish = FINISH_LENGTH;
+        if (given.finish != FINISH_NONE || !is_guessed(call, row, choice.token)) break;
+    }
+    return given;
+}
+
+DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u64 top, const Control& control, u32 count) {
+    const Generation& generation = control.generation;
+    const u32 capacity = load_acquire_system(HOST_WORD(program, capacity));
+    const u32 first = generation.known - generation.begin;
+    for (u32 i = 0; i < count; i++) {
+        const Choice choice = read_choice(choices, i);
+        // Of a step all rows but the first are guesses; of a prompt's chunk none.
+        const u32 guesses = call.segment == SEGMENT_TARGET ? call.rows - 1 : 0;
+        const u32 draft = guesses << 1 | is_guessed(call, i, choice.token);
+        ring_put(program, first + i, {choice.token, draft, choice.logprob, control.round});
+        if (control.sampling.top_logprobs == NONE) continue;
+        const u64 list = ring_top(program.host, capacity, first + i);
+        for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
+            const u64 from = top + (u64)(i * TOP_LIMIT + j) * sizeof(TopLogprob);
+            store_relaxed_system(list + 8 * j, load_l2(from));
+            store_relaxed_system(list + 8 * j + 4, load_l2(from + 4));
+        }
+    }
+}
+
+// Writes the next call: a chunk of what is known but not processed, or a step after all of it.
+DEVICE void write_call(const Program& program, Control& control, u32 guesses) {
+    Generation& generation = control.generation;
+    Call& call = control.call;
+    if (generation.finish != FINISH_NONE) {
+        call.segment = NONE;
+        return;
+    }
+    const u32* const history = (const u32*)program.history;
+    const u32 left = generation.known - generation.length;
+    const bool is_prompt = left > 1;
+    call.segment = is_prompt ? SEGMENT_PREFILL : SEGMENT_TARGET;
+    call.rows = is_prompt ? smaller(left, PREFILL_ROWS) : 1 + guesses;
+    call.row_tiles = row_tiles_of(call.rows);
+    call.output_rows = is_prompt ? (call.rows == left ? 1 : 0) : call.rows;
+    call.output_tiles = row_tiles_of(larger(call.output_rows, 1u));
+    call.length = generation.length;
+    call.chooses = 1;
+    call.run = ++generation.runs[call.segment];
+    for (u32 row = 0; row < call.rows; row++) {
+        const u32 position = generation.length + row;
+        call.tokens[row] = history[position];
+        call.positions[row] = position;
+        call.parents[row] = row == 0 ? NONE : row - 1;
+        call.outputs[row] = is_prompt ? call.rows - 1 : row;
+    }
+}
+
+// By all consumers of block 0, after every block has arrived.
+DEVICE_CALL void finish_call(const Program& program, Shared& shared, const ChoosePhase& phase, u32 calls_left) {
+    Control& control = control_of(program);
+    Generation& generation = control.generation;
+    const Call& call = shared.call;
+    const u64 choices = program.workspace + phase.choices, top = program.workspace + phase.top;
+    if (threadIdx.x == 0) {
+        Given given = {0, FINISH_NONE};
+        if (generation.mode == MODE_CALL) {
+            given.finish = FINISH_CALL;
+        } else if (call.output_rows > 0) {
+            given = walk_choices(program, call, choices, generation);
+            show_tokens(program, call, choices, top, control, given.count);
+        }
+        shared.words[0] = given.count;
+        shared.words[1] = given.finish;
+    }
+    // Thread 0's decision and what it wrote to the history, to all that count tokens.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const u32 count = shared.words[0];
+    if (control.sampling.penalises && count > 0)
+        count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
+    u32 guesses = 0;
+    if (generation.draft_tokens > 0 && shared.words[1] == FINISH_NONE)
+        guesses = guess_tokens(program, shared, generation.known + count,
+                               smaller(generation.draft_tokens, generation.limit - generation.known - count - 1));
+    // Orders the others' reads of the control block before thread 0 changes it.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (threadIdx.x != 0) return;
+    const bool is_prompt = call.segment == SEGMENT_PREFILL;
+    if (generation.mode == MODE_GENERATE) {
+        generation.length = call.length + (is_prompt ? call.rows : count);
+        generation.known += count;
+    }
+    generation.finish = shared.words[1];
+    if (generation.finish == FINISH_NONE && load_acquire_system(HOST_WORD(program, cancel)) != 0)
+        generation.finish = FINISH_CANCELLED;
+    write_call(program, control, guesses);
+    const u32 round = control.round;
+    if (calls_left == 1 || generation.finish != FINISH_NONE) {
+        control.pause_round = round;
+        control.launch_round = round;
+    }
+    if (generation.mode == MODE_GENERATE)
+        ring_release(program, generation.known - generation.begin, generation.length, generation.finish);
+    // The call and the state, to every block that acquires the round.
+    store_release(program.control, round + 1);
+}

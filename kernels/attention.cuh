@@ -1,0 +1,275 @@
+// The attention phase: softmax of scaled scores over the positions that a row sees, times V, after norm and rotation of
+// Q and K; K and V of the rows are appended to the pool.
+//
+// Bits of a row of the output depend on the row, on what it sees and on absolute positions only, not on other rows of
+// the call, the grid, the room in shared memory or the order of blocks:
+//   - scores are sums of mma over head_dim, ascending, times the scale;
+//   - within a segment of 128 positions, units of 64 follow with a running largest score; weights are rounded to the
+//     type of K and V, and their sums are sums of mma as well, where what a row does not see has weight zero;
+//   - segments merge in super-segments of 1024, those in spans of 8192, those at last, always in ascending order.
+//
+// Workspace: counters u32 [1 + row blocks][kv heads], zero between phases; partials see attention_merge.cuh. How large
+// they are is said in stheno-kernels' attention module. Rows of the output from call.rows on are left as they are;
+// columns after the last head become 0.
+#pragma once
+#include "attention_merge.cuh"
+#include "attention_score.cuh"
+#include "edges.cuh"
+
+// Row tiles of a block at most: what fits in registers, and in shared memory beside a stream of K and V.
+template <u32 HEAD_DIM> DEVICE constexpr u32 attention_tiles() {
+    if (HEAD_DIM <= 64 && AttentionRoom<HEAD_DIM, 4>::IS_ENOUGH) return 4;
+    if (HEAD_DIM <= 128 && AttentionRoom<HEAD_DIM, 3>::IS_ENOUGH) return 3;
+    return HEAD_DIM <= 192 && AttentionRoom<HEAD_DIM, 2>::IS_ENOUGH ? 2 : 1;
+}
+
+template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
+    typedef AttentionRoom<HEAD_DIM, TILES> Room;
+    typedef UnitWork<HEAD_DIM, KvType, TILES> Work;
+    typedef typename Work::Total Total;
+    static_assert(HEAD_DIM % 16 == 0 && HEAD_DIM <= 256 && Room::IS_ENOUGH, "attention");
+
+    const Program& program;
+    Shared& shared;
+    const Split& split;
+    u32 head;
+    u32 row_block, first_row, last_row;  // query rows first_row to last_row - 1
+    u32 part;
+
+    METHOD AttentionItem(const Program& of_program, Shared& of_shared, const Split& of_split, u32 item)
+        : program(of_program), shared(of_shared), split(of_split) {
+        head = item % phase().kv_heads;
+        row_block = item / phase().kv_heads % split.row_blocks;
+        part = item / phase().kv_heads / split.row_blocks;
+        first_row = row_block * split.tiles * TILE_ROWS;
+        last_row = smaller(first_row + split.tiles * TILE_ROWS, split.rows);
+    }
+
+    METHOD void run() {
+        const u32 first_piece = part * split.run;
+        const u32 end_piece = smaller(first_piece + split.run, split.count);
+        const u32 shift = split.shift - UNIT_SHIFT;
+        const u32 first_unit = larger((split.first + first_piece) << shift, split.begin >> UNIT_SHIFT);
+        const u32 end_unit = smaller((split.first + end_piece) << shift, ((split.end - 1) >> UNIT_SHIFT) + 1);
+        KeyStream<HEAD_DIM, KvType, TILES> keys;
+        keys.open(program, shared, split, head, first_unit, end_unit);
+        load_queries();
+        // Each row once: by the items of the head in turn.
+        const u32 items = split.parts * split.row_blocks;
+        append<HEAD_DIM, KvType>(program, shared, head, part * split.row_blocks + row_block, items);
+
+        Work work;
+        work.tiles = TILES == 1 ? 1 : divide_up(last_row - first_row, TILE_ROWS);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const u32 row = first_row + Work::row(tile, half);
+                const bool exists = row < last_row;
+                work.last.set(tile, half, exists ? (int)shared.call.positions[row / phase().group] : -1);
+            }
+        Total segment, super;
+        segment.clear();
+        super.clear();
+#pragma unroll 1
+        for (u32 unit = first_unit; unit < end_unit; unit++) {
+            const u32 number = unit * 2 * Room::PORTIONS;
+#pragma unroll 1
+            for (u32 i = 0; i < Room::PORTIONS; i++) work.score(keys.next(program, shared, split, number + i), i);
+            work.weigh(segment, phase(), unit);
+#pragma unroll 1
+            for (u32 i = 0; i < Room::PORTIONS; i++)
+                work.add(segment, keys.next(program, shared, split, number + Room::PORTIONS + i), i);
+
+            const u32 end = (unit + 1) << UNIT_SHIFT;
+            const bool is_last = unit + 1 == end_unit;
+            if (!is_last && end % (1u << SEGMENT_SHIFT) != 0) continue;
+            const u32 piece = (unit >> (split.shift - UNIT_SHIFT)) - split.first;
+            bool is_whole = true;  // the piece
+            if (split.shift > SEGMENT_SHIFT) {
+                super.merge(segment, work.tiles);
+                segment.clear();
+                if (!is_last && end % (1u << SUPER_SHIFT) != 0) continue;
+                segment = super;
+                super.clear();
+                if (split.shift > SUPER_SHIFT) {
+                    const u32 first = larger((split.first + piece) << (SPAN_SHIFT - UNIT_SHIFT), first_unit);
+                    if (unit >> (SUPER_SHIFT - UNIT_SHIFT) != first >> (SUPER_SHIFT - UNIT_SHIFT)) join(segment, piece);
+                    is_whole = is_last || end % (1u << SPAN_SHIFT) == 0;
+                }
+            }
+            if (is_whole && split.count == 1) {
+                write_output(segment);
+            } else {
+                write_partial(segment, piece);
+            }
+            segment.clear();
+        }
+        finish();
+    }
+
+  private:
+    METHOD const AttentionPhase& phase() const { return shared.phase.attention; }
+
+    // Rounded to shared memory; visible after the stream's next barrier. A warp does a row.
+    METHOD void load_queries() {
+        const AttentionPhase& phase = shared.phase.attention;
+        const u32 rows = divide_up(last_row - first_row, TILE_ROWS) * TILE_ROWS;
+#pragma unroll 1
+        for (u32 i = threadIdx.x / 32; i < rows; i += CONSUMER_WARPS) {
+            u8* to = shared_region(Room::QUERIES_AT) + i * Room::PITCH;
+            const u32 query_row = first_row + i;
+            if (query_row < last_row) {
+                const u32 row = query_row / phase.group;
+                const u32 column = (head * phase.group + query_row % phase.group) * HEAD_DIM;
+                const u64 from = program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + column) * 4;
+                Head<HEAD_DIM> query;
+                load_head(query, from);
+                if (phase.q_norm != NONE) norm_head(query, program.constants + phase.q_norm, phase.q_eps);
+                rotate_head(query, rotation_address(program, shared, row), phase.rope_pairs);
+                store_head<KvType>(to, query);
+            } else if (threadIdx.x % 32 < HEAD_DIM / 8) {
+                *(uint4*)(to + threadIdx.x % 32 * 16) = make_uint4(0, 0, 0, 0);
+            }
+        }
+    }
+
+    METHOD void write_output(const Total& total) {
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const u32 row = first_row + Work::row(tile, half);
+                const float factor = normaliser(total.weight.get(tile, half));
+                if (row >= last_row) continue;
+#pragma unroll
+                for (u32 column = 0; column < Work::COLUMNS; column++) {
+                    if (!Work::has_column(column)) continue;
+                    const float* pair = total.output[tile][column] + 2 * half;
+                    store_word(output_address<HEAD_DIM>(program, shared, head, row, channel(column)),
+                               pack_bf16(__fmul_rn(pair[0], factor), __fmul_rn(pair[1], factor)));
+                }
+            }
+    }
+
+    // Puts before the sums those that the span has so far. They wait in its partial result, which takes no registers
+    // and is read and written once in 1024 positions.
+    METHOD void join(Total& total, u32 piece) {
+        Total before;
+        before.clear();
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const u32 row = first_row + Work::row(tile, half);
+                if (row >= last_row) continue;
+                const u64 from = partial_address<HEAD_DIM>(program, phase(), split, head, piece, row);
+#pragma unroll
+                for (u32 column = 0; column < Work::COLUMNS; column++) {
+                    if (!Work::has_column(column)) continue;
+                    before.output[tile][column][2 * half] = load_l2_float(from + channel(column) * 4);
+                    before.output[tile][column][2 * half + 1] = load_l2_float(from + channel(column) * 4 + 4);
+                }
+                before.weight.set(tile, half, load_l2_float(from + HEAD_DIM * 4));
+                before.largest.set(tile, half, load_l2_float(from + HEAD_DIM * 4 + 4));
+            }
+        // The first warp overwrites what all warps have read of a row's weight and largest score.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        before.merge(total, divide_up(last_row - first_row, TILE_ROWS));
+        total = before;
+    }
+
+    METHOD void write_partial(const Total& total, u32 piece) {
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const u32 row = first_row + Work::row(tile, half);
+                const float weight = total.weight.get(tile, half), largest = total.largest.get(tile, half);
+                if (row >= last_row) continue;
+                const u64 to = partial_address<HEAD_DIM>(program, phase(), split, head, piece, row);
+#pragma unroll
+                for (u32 column = 0; column < Work::COLUMNS; column++) {
+                    if (!Work::has_column(column)) continue;
+                    const float* pair = total.output[tile][column] + 2 * half;
+                    *(float2*)(to + channel(column) * 4) = make_float2(pair[0], pair[1]);
+                }
+                if (threadIdx.x % 32 % 4 == 0 && threadIdx.x < 32)
+                    *(float4*)(to + HEAD_DIM * 4) =
+                        make_float4(weight, largest, 0.0f, 0.0f);
+            }
+    }
+
+    // First of the lane's two channels in a column.
+    static METHOD u32 channel(u32 column) {
+        return (Work::warp() + column * CONSUMER_WARPS) * 8 + Work::lane() % 4 * 2;
+    }
+
+    // Columns after the last head, of rows whose last query head is in the row block.
+    METHOD void clear_padding() {
+        const u32 columns = phase().kv_heads * phase().group * HEAD_DIM;
+        const u32 pieces = (phase().output_slices * SLICE - columns) / 8;
+        if (head + 1 != phase().kv_heads || pieces == 0) return;
+#pragma unroll 1
+        for (u32 task = threadIdx.x; task < (last_row - first_row) * pieces; task += CONSUMER_THREADS) {
+            const u32 row = first_row + task / pieces;
+            if (row % phase().group + 1 != phase().group) continue;
+            const u64 to = output_address<HEAD_DIM>(program, shared, head, row, HEAD_DIM + task % pieces * 8);
+            *(uint4*)to = make_uint4(0, 0, 0, 0);
+        }
+    }
+
+    // Counts the item; the last of the row block and head makes the output, if it is not there yet, and the last of the
+    // head arrives at the edge.
+    METHOD void finish() {
+        const u64 of_head = program.workspace + phase().counters + head * 4;
+        const u64 of_block = of_head + (u64)(1 + row_block) * phase().kv_heads * 4;
+        if (split.count == 1) {
+            clear_padding();
+        } else {
+            // Orders all writes of the block before thread 0's release.
+            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+            if (threadIdx.x == 0) shared.words[0] = count(of_block, split.parts);
+            // Orders thread 0's acquire, and its word, before the reads of the others.
+            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+            if (!shared.words[0]) return;
+            merge_partials<HEAD_DIM>(program, shared, split, head, first_row, last_row);
+            clear_padding();
+        }
+        // As above: the block's writes before the release.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        if (threadIdx.x == 0 && count(of_head, split.row_blocks) && shared.phase.edge_out != NONE)
+            red_release(program.edges + (u64)shared.phase.edge_out * EDGE_STRIDE, 1);
+    }
+
+    // Whether this is the last of `wanted` to count; the counter is 0 again then, before the edge says that the phase
+    // is over.
+    METHOD bool count(u64 counter, u32 wanted) {
+        if (wanted == 1) return true;
+        if (add_acq_rel(counter, 1) + 1 != wanted) return false;
+        store_word(counter, 0);
+        return true;
+    }
+};
+
+template <u32 HEAD_DIM, typename KvType, u32 TILES>
+DEVICE void attention_items(const Program& program, Shared& shared, const Split& split) {
+#pragma unroll 1
+    for (u32 item = blockIdx.x; item < split.items; item += gridDim.x)
+        AttentionItem<HEAD_DIM, KvType, TILES>(program, shared, split, item).run();
+}
+
+// By all consumers of a block after they have waited for the phase's edge; KvType is KvBf16 or KvF16. Arrives by
+// itself: the edge gets kv_heads arrivals in a run.
+template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared, u32) {
+    // In shared memory, as it is the same for all threads and registers are scarce.
+    Split& split = *(Split*)(shared_region(0) + AttentionRoom<HEAD_DIM, 1>::SPLIT_AT);
+    if (threadIdx.x == 0) split = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());
+    // Orders thread 0's stores before the reads of the others.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (split.rows <= TILE_ROWS) {
+        attention_items<HEAD_DIM, KvType, 1>(program, shared, split);
+    } else {
+        attention_items<HEAD_DIM, KvType, attention_tiles<HEAD_DIM>()>(program, shared, split);
+    }
+}

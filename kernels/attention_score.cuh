@@ -1,0 +1,155 @@
+// One unit of 64 keys: scores, weights, weights times V.
+//
+// The eight warps share a unit by keys for the scores (eight each) and by channels for the products with V (columns of
+// eight, warp w has columns w, w + 8...). In between, largest scores and weights pass through shared memory.
+#pragma once
+#include "attention_keys.cuh"
+#include "attention_sums.cuh"
+#include "kv_types.cuh"
+#include "matrices.cuh"
+
+template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
+    typedef AttentionRoom<HEAD_DIM, TILES> Room;
+    static constexpr u32 COLUMNS = (HEAD_DIM / 8 + CONSUMER_WARPS - 1) / CONSUMER_WARPS;  // of a warp at most
+    typedef Sums<TILES, COLUMNS> Total;
+
+    u32 tiles;                // of the row block
+    PerRow<TILES, int> last;  // position that a row sees; -1: it sees nothing
+    float scores[TILES][4];   // of the lane's rows with keys 2 (lane % 4) and the next of the warp's eight
+
+    static METHOD u32 warp() { return threadIdx.x / 32; }
+    static METHOD u32 lane() { return threadIdx.x % 32; }
+    static METHOD bool has_column(u32 column) {
+        return HEAD_DIM % 64 == 0 || warp() + column * CONSUMER_WARPS < HEAD_DIM / 8;
+    }
+    // Where a lane begins to load fragments of 16 rows and 16 elements of a matrix in shared memory.
+    static METHOD u32 rows_at(u32 at, u32 pitch) {
+        return shared_address(shared_region(0)) + at + lane() % 16 * pitch + lane() / 16 * 16;
+    }
+
+    // Scores of a portion of K, if the warp's keys are in it.
+    METHOD void score(u32 portion_at, u32 portion) {
+        constexpr u32 WARPS = Room::PORTION / 8;
+        if (warp() / WARPS != portion) return;
+        const u32 keys = portion_at + (warp() % WARPS * 8 + lane() % 8) * Room::PITCH + lane() / 8 * 16;
+        const u32 queries = rows_at(Room::QUERIES_AT, Room::PITCH);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++)
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) scores[tile][i] = 0.0f;
+#pragma unroll
+        for (u32 step = 0; step + 1 < HEAD_DIM / 16; step += 2) {
+            u32 k[4];
+            load_matrices(k, keys + step * 32);
+            multiply(queries, step, k[0], k[1]);
+            multiply(queries, step + 1, k[2], k[3]);
+        }
+        if (HEAD_DIM % 32 != 0) {
+            u32 k[2];
+            load_matrices(k, keys + (HEAD_DIM / 16 - 1) * 32);
+            multiply(queries, HEAD_DIM / 16 - 1, k[0], k[1]);
+        }
+    }
+
+    // Weights of unit `unit` into shared memory, where they are when the next portion is; `total` is what the segment
+    // has so far, and gets ready for the unit.
+    METHOD void weigh(Total& total, const AttentionPhase& phase, u32 unit) {
+        const u32 t = lane() % 4;
+        const u32 position = (unit << UNIT_SHIFT) + warp() * 8 + 2 * t;
+        float* largest = (float*)(shared_region(0) + Room::LARGEST_AT);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++) {
+            if (tile >= tiles) break;
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const int last_seen = last.get(tile, half);
+                float* pair = scores[tile] + 2 * half;
+                pair[0] = sees(last_seen, phase.window, position) ? __fmul_rn(pair[0], phase.scale) : SEES_NOTHING;
+                pair[1] = sees(last_seen, phase.window, position + 1) ? __fmul_rn(pair[1], phase.scale) : SEES_NOTHING;
+                float top = larger(pair[0], pair[1]);
+                top = larger(top, __shfl_xor_sync(ALL_LANES, top, 1));
+                top = larger(top, __shfl_xor_sync(ALL_LANES, top, 2));
+                if (t == 0) largest[row(tile, half) * CONSUMER_WARPS + warp()] = top;
+            }
+        }
+        // Orders the warps' largest scores before their reads.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++) {
+            if (tile >= tiles) break;
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                const float4* tops = (const float4*)(largest + row(tile, half) * CONSUMER_WARPS);
+                const float4 a = tops[0], b = tops[1];
+                const float top = larger(larger(larger(a.x, a.y), larger(a.z, a.w)),
+                                         larger(larger(b.x, b.y), larger(b.z, b.w)));
+                const float before = total.largest.get(tile, half), weight = total.weight.get(tile, half);
+                const float now = larger(before, top);
+                // Rows that see nothing of the unit keep what they have.
+                if (top > before) {
+                    const float factor = exact_exp(__fsub_rn(before, top));
+                    total.largest.set(tile, half, top);
+                    total.weight.set(tile, half, __fmul_rn(weight, factor));
+#pragma unroll
+                    for (u32 column = 0; column < COLUMNS; column++)
+#pragma unroll
+                        for (u32 i = 2 * half; i < 2 * half + 2; i++)
+                            total.output[tile][column][i] = __fmul_rn(total.output[tile][column][i], factor);
+                }
+                const float* pair = scores[tile] + 2 * half;
+                const float low = pair[0] == SEES_NOTHING ? 0.0f : exact_exp(__fsub_rn(pair[0], now));
+                const float high = pair[1] == SEES_NOTHING ? 0.0f : exact_exp(__fsub_rn(pair[1], now));
+                u8* to = shared_region(Room::WEIGHTS_AT) + row(tile, half) * Room::WEIGHT_PITCH + warp() * 16 + t * 4;
+                *(u32*)to = KvType::pack(low, high);
+            }
+        }
+    }
+
+    // Weights times a portion of V, and the sum of weights, as they were rounded: weights times ones.
+    METHOD void add(Total& total, u32 portion_at, u32 portion) {
+        constexpr u32 STEPS = Room::PORTION >= 32 ? 2 : 1;  // of 16 keys at a time
+        const u32 weights = rows_at(Room::WEIGHTS_AT, Room::WEIGHT_PITCH) + portion * Room::PORTION * 2;
+        const u32 values = portion_at + lane() % (16 * STEPS) * Room::PITCH + warp() * 16;
+#pragma unroll
+        for (u32 key = 0; key < Room::PORTION; key += 16 * STEPS) {
+            u32 v[COLUMNS][2 * STEPS];
+#pragma unroll
+            for (u32 column = 0; column < COLUMNS; column++)
+                if (has_column(column))
+                    load_transposed(v[column], values + key * Room::PITCH + column * CONSUMER_WARPS * 16);
+#pragma unroll
+            for (u32 tile = 0; tile < TILES; tile++) {
+                if (tile >= tiles) break;
+                const float low = total.weight.get(tile, 0), high = total.weight.get(tile, 1);
+                float sums[4] = {low, low, high, high};
+#pragma unroll
+                for (u32 step = 0; step < STEPS; step++) {
+                    u32 p[4];
+                    load_matrices(p, weights + tile * TILE_ROWS * Room::WEIGHT_PITCH + (key + 16 * step) * 2);
+                    KvType::multiply(sums, p, KvType::ONES, KvType::ONES);
+#pragma unroll
+                    for (u32 column = 0; column < COLUMNS; column++)
+                        if (has_column(column))
+                            KvType::multiply(total.output[tile][column], p, v[column][2 * step],
+                                             v[column][2 * step + 1]);
+                }
+                total.weight.set(tile, 0, sums[0]);
+                total.weight.set(tile, 1, sums[2]);
+            }
+        }
+    }
+
+    // The row in its block of one of the lane's two rows of a tile.
+    static METHOD u32 row(u32 tile, u32 half) { return tile * TILE_ROWS + half * 8 + lane() / 4; }
+
+  private:
+    METHOD void multiply(u32 queries, u32 step, u32 k0, u32 k1) {
+#pragma unroll
+        for (u32 tile = 0; tile < TILES; tile++) {
+            if (tile >= tiles) break;
+            u32 q[4];
+            load_matrices(q, queries + tile * TILE_ROWS * Room::PITCH + step * 32);
+            KvType::multiply(scores[tile], q, k0, k1);
+        }
+    }
+};

@@ -1,0 +1,77 @@
+// How the work of an attention phase is divided. What is computed does not depend on it.
+//
+// Keys partition by absolute position: units of 64, segments of 128 (a page), super-segments of 1024, spans of 8192.
+// Each level merges what the level below has, in ascending order, and the spans merge last. An item computes whole
+// segments, super-segments or spans, one or more that follow each other, for a block of query rows and a KV head; if
+// there is more than one of them in all, their sums are partial results that the last item of the row block and head
+// merges.
+#pragma once
+#include "program.cuh"
+
+#define UNIT_SHIFT 6u
+#define SEGMENT_SHIFT 7u
+#define SUPER_SHIFT 10u
+#define SPAN_SHIFT 13u
+
+// Partial results of a query head, over all rows, while they are not of spans. With them the workspace is bounded by
+// max(PARTIAL_LIMIT, rows * spans) for each query head; stheno-kernels' attention module says in how many bytes.
+#define PARTIAL_LIMIT 256u
+// Segments or super-segments of an item at most: more of them cost more to merge than whole ones of the next level.
+#define RUN_LIMIT 6u
+
+// Level pieces are numbered by absolute position, position >> shift.
+struct Split {
+    u32 rows;          // query rows of a KV head: row of the call * group + query head of the group
+    u32 tiles;         // of 16 query rows in a row block
+    u32 row_blocks;
+    u32 begin, end;    // positions that any row sees
+    u32 shift;         // of the pieces
+    u32 first, count;  // pieces
+    u32 run;           // pieces of an item
+    u32 parts;         // items of a row block and head
+    u32 items;
+};
+
+DEVICE u32 piece_count(u32 begin, u32 end, u32 shift) { return ((end - 1) >> shift) - (begin >> shift) + 1; }
+
+// Row blocks are of `max_tiles` tiles of rows at most.
+DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_tiles) {
+    Split split;
+    split.rows = call.rows * phase.group;
+    const u32 tiles = divide_up(split.rows, TILE_ROWS);
+    split.tiles = divide_up(tiles, divide_up(tiles, max_tiles));
+    split.row_blocks = divide_up(tiles, split.tiles);
+    u32 lowest = NONE, highest = 0;
+    for (u32 row = 0; row < call.rows; row++) {
+        lowest = smaller(lowest, call.positions[row]);
+        highest = larger(highest, call.positions[row]);
+    }
+    split.begin = phase.window && lowest >= phase.window ? lowest - phase.window + 1 : 0;
+    split.end = highest + 1;
+
+    const u32 parts = larger(gridDim.x / (split.row_blocks * phase.kv_heads), 1u);
+    split.shift = SPAN_SHIFT;
+    // Two segments take less time in one item than a merge.
+    if (parts > 1 && piece_count(split.begin, split.end, SEGMENT_SHIFT) > 2) {
+        for (u32 shift = SUPER_SHIFT; shift >= SEGMENT_SHIFT; shift -= SUPER_SHIFT - SEGMENT_SHIFT) {
+            const u32 count = piece_count(split.begin, split.end, shift);
+            if (count * call.rows <= PARTIAL_LIMIT && divide_up(count, parts) <= RUN_LIMIT) split.shift = shift;
+        }
+    }
+    split.first = split.begin >> split.shift;
+    split.count = piece_count(split.begin, split.end, split.shift);
+    split.run = divide_up(split.count, parts);
+    split.parts = divide_up(split.count, split.run);
+    split.items = split.parts * split.row_blocks * phase.kv_heads;
+    return split;
+}
+
+// Whether a row that sees up to position `last` (-1: nothing), and a window if there is one, sees a position. Ancestor
+// masks of trees belong here.
+DEVICE bool sees(int last, u32 window, u32 position) {
+    const int distance = last - (int)position;
+    return distance >= 0 && (window == 0 || distance < (int)window);
+}
+
+// The row of the call at a position from call.length on.
+DEVICE u32 row_at(const Call& call, u32 position) { return position - call.length; }

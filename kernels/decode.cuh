@@ -1,0 +1,220 @@
+// The persistent kernel. One block per SM; its warps run the phases of call after call. Codegen writes, before it includes
+// this, what depends on the model:
+//   run_stack     LINEAR of the stack that the phase names
+//   run_attention ATTENTION of the variant that the phase names
+//   run_embed     EMBED from the table that the phase names
+#pragma once
+#include "accept.cuh"
+#include "choose.cuh"
+#include "control.cuh"
+#include "edges.cuh"
+#include "linear.cuh"
+#include "program.cuh"
+#include "residual.cuh"
+#include "ring.cuh"
+#include "timers.cuh"
+
+#define PHASE_VECTORS (sizeof(Phase) / 16)
+#define CALL_VECTORS (sizeof(Call) / 16)
+static_assert(sizeof(Call) % 16 == 0, "Call is copied in vectors");
+
+// Whether a call of the same segment is to be expected next. A step follows a step until the generation ends; what follows a
+// chunk of the prompt depends on how much is left. The row tiles of steps may differ (drafts of another length): weights are
+// fetched in the same way for all of them, since a step's tile groups are whole.
+DEVICE bool repeats(const Call& call) { return call.segment == SEGMENT_TARGET && call.chooses; }
+
+DEVICE Segment segment_of(const Program& program, u32 segment) {
+    const uint4 words = load_constant_vector(program.segments + segment * sizeof(Segment));
+    return {words.x, words.y, words.z, words.w};
+}
+
+DEVICE Span span_of(const Program& program, u32 span) {
+    const uint4 words = load_constant_vector(program.spans + ((u64)blockIdx.x * program.span_count + span) * sizeof(Span));
+    return {(u64)words.y << 32 | words.x, words.z, words.w};
+}
+
+// The block's stages of a call; in stepped mode those of the launch's phases.
+DEVICE Tape tape_of(const Program& program, const Call& call, const Segment& segment) {
+    const bool is_wide = group_width(call.row_tiles) < TILE_GROUP;
+    const u32 kind = !is_wide ? TAPE_WHOLE : group_width(call.output_tiles) < TILE_GROUP ? TAPE_WIDE : TAPE_WIDE_ROWS;
+    const u64 range = program.tapes + ((u64)(segment.first_tape + kind) * gridDim.x + blockIdx.x) * sizeof(TapeRange);
+    const uint4 words = load_constant_vector(range);
+    Tape tape = {program.stages + (u64)words.x * sizeof(Stage), call.output_rows > 0 ? words.y : words.z, repeats(call)};
+    if (program.phase_end != NONE) {
+        const u64 all = tape.stages;
+        const u32 count = tape.count;
+        u32 begin = 0;
+        const auto phase = [&](u32 item) { return load_constant(all + (u64)item * sizeof(Stage) + 12); };
+        while (begin < count && phase(begin) < program.phase_begin) begin++;
+        u32 end = begin;
+        while (end < count && phase(end) < program.phase_end) end++;
+        tape = {all + (u64)begin * sizeof(Stage), end - begin, false};
+    }
+    return tape;
+}
+
+// By all consumers: waits for call number shared.round, copies it and begins to fetch its weights. False: there is none.
+DEVICE bool read_call(const Program& program, Shared& shared) {
+    if (threadIdx.x == 0) wait_counter(program, program.control, shared.round + 1, NONE, WAIT_ROUND);
+    // Orders thread 0's acquire before the reads of the others, and all reads of the last call before it is overwritten.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const u64 control = program.control;
+    if (threadIdx.x < CALL_VECTORS)
+        ((uint4*)&shared.call)[threadIdx.x] = load_l2_vector(control + __builtin_offsetof(Control, call) + threadIdx.x * 16);
+    // The word of an earlier launch names an earlier call, or the first of this one.
+    if (threadIdx.x == 0 && shared.calls > 1 && load_l2(control + __builtin_offsetof(Control, pause_round)) == shared.round)
+        shared.call.segment = NONE;
+    // The call, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const Call& call = shared.call;
+    // Stages ahead are those of a step.
+    if (call.segment != SEGMENT_TARGET) drop_ahead(program, shared);
+    if (call.segment == NONE) return false;
+    const Segment segment = segment_of(program, call.segment);
+    if (threadIdx.x == 0) {
+        shared.segment = segment;
+        shared.index = program.phase_begin;
+    }
+    // Makes the segment known to all as well.
+    begin_tape(program, shared, tape_of(program, call, segment));
+    return true;
+}
+
+// Copies the block's residual to or from its home between launches of part of a call.
+DEVICE void move_residual(const Program& program, bool save) {
+    uint4* const residual = (uint4*)shared_region(RESIDUAL_AT);
+    uint4* const home = (uint4*)(program.workspace + program.home + (u64)blockIdx.x * RESIDUAL_BYTES);
+    // All writes of the residual before it is read, and the other way round.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    for (u32 i = threadIdx.x; i < RESIDUAL_BYTES / 16; i += CONSUMER_THREADS) {
+        if (save) home[i] = residual[i];
+        else residual[i] = home[i];
+    }
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+}
+
+DEVICE void run_choose(const Program& program, Shared& shared, bool is_idle, u32 index) {
+    const Phase& phase = shared.phase;
+    const Call& call = shared.call;
+    if (!is_idle && call.chooses && blockIdx.x < call.output_rows) {
+        wait_edge(program, phase, call.run, index);
+        const Sampling& sampling = control_of(program).sampling;
+        for (u32 row = blockIdx.x; row < call.output_rows; row += gridDim.x) {
+            choose(program, shared, sampling, row);
+            // The shared memory of one row's choice, before the next uses it.
+            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        }
+    }
+    arrive_edge(program, phase);
+}
+
+// Runs the phase in shared.phase, of any kind but those that end a call.
+DEVICE void run_phase(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    const Call& call = shared.call;
+    const u32 index = shared.index;
+    const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && call.output_rows == 0;
+    switch (phase.kind) {
+        case PHASE_LINEAR: {
+            Span span = span_of(program, phase.linear.span);
+            const bool arrives = span.tiles & SPAN_ARRIVES || phase.flags & FLAG_ALL_ARRIVE;
+            span.tiles &= ~SPAN_ARRIVES;
+            if (!is_idle && span.tiles > 0) {
+                wait_edge(program, phase, call.run, index);
+                run_stack(program, shared, span, index);
+            } else if (!is_idle) {
+                linear_idle(program, shared);
+            }
+            if (arrives) arrive_edge(program, phase);
+            break;
+        }
+        case PHASE_EMBED:
+            if (owns_residual(phase.embed.tiles)) {
+                run_embed(program, shared, index);
+                arrive_edge(program, phase);
+            }
+            break;
+        case PHASE_ATTENTION:
+            wait_edge(program, phase, call.run, index);
+            run_attention(program, shared, index);
+            break;
+        case PHASE_NARROW:
+            if (!is_idle) narrow_residual(shared);
+            break;
+        case PHASE_EXPORT:
+            if (!is_idle) export_residual(program, shared);
+            break;
+    }
+}
+
+// Chooses tokens, or ends the call. These are calls of functions, over which nothing should be alive in registers.
+DEVICE void end_call(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    if (phase.kind == PHASE_CHOOSE) {
+        run_choose(program, shared, phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0, shared.index);
+    } else if (blockIdx.x == 0 && program.phase_end == NONE) {
+        // A call in parts is the host's, and none follows it: what other blocks read as they start must not change.
+        wait_edge(program, phase, shared.call.run, shared.index);
+        finish_call(program, shared, phase.choose, program.rounds - shared.calls + 1);
+    }
+}
+
+// A thread's piece of a phase of the call's segment.
+DEVICE uint4 load_phase(const Program& program, const Shared& shared, u32 index) {
+    if (threadIdx.x >= PHASE_VECTORS || index >= shared.segment.phases) return make_uint4(0, 0, 0, 0);
+    return load_constant_vector(program.phases + (u64)(shared.segment.first_phase + index) * sizeof(Phase) + threadIdx.x * 16);
+}
+
+// All phases of a call that this launch runs.
+DEVICE void run_call(const Program& program, Shared& shared) {
+    // The next phase is on its way while one runs.
+    uint4 next = load_phase(program, shared, shared.index);
+    while (shared.index < smaller(shared.segment.phases, program.phase_end)) {
+        if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.phase)[threadIdx.x] = next;
+        // The phase, to all.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        time_begin(program, shared, shared.index);
+        if (shared.phase.kind == PHASE_CHOOSE || shared.phase.kind == PHASE_NEXT) {
+            end_call(program, shared);
+            next = load_phase(program, shared, shared.index + 1);
+        } else {
+            next = load_phase(program, shared, shared.index + 1);
+            run_phase(program, shared);
+        }
+        time_end(program, shared, shared.index);
+        // All reads of the phase and its index, before the next ones overwrite them.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        if (threadIdx.x == 0) shared.index++;
+        // The index, to all.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    }
+}
+
+// Grid: one block per SM, launched cooperatively; THREADS threads; SHARED_AT + sizeof(Shared) bytes of dynamic shared memory.
+KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program program) {
+    Shared& shared = *(Shared*)shared_region(SHARED_AT);
+    if (threadIdx.x == 0) {
+        ring_init(shared);
+        shared.round = load_l2(program.control + __builtin_offsetof(Control, launch_round));
+        shared.calls = 1;
+    }
+    // All of it goes to its home at the end, also rows that the call does not have.
+    if (program.phase_end != NONE)
+        for (u32 i = threadIdx.x; i < RESIDUAL_BYTES / 16; i += THREADS)
+            ((uint4*)shared_region(RESIDUAL_AT))[i] = make_uint4(0, 0, 0, 0);
+    // The initialised barriers and counters, to all.
+    __syncthreads();
+    while (read_call(program, shared)) {
+        time_call(program, shared, shared.round);
+        if (program.phase_begin > 0) move_residual(program, false);
+        run_call(program, shared);
+        if (program.phase_end != NONE) {
+            move_residual(program, true);
+            return;
+        }
+        if (threadIdx.x == 0) {
+            shared.round++;
+            shared.calls++;
+        }
+    }
+}

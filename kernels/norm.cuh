@@ -1,0 +1,23 @@
+// Root-mean-square norms are applied after the product: y is multiplied by one number a row. The sums of squares that it
+// needs lie in the workspace, one for each tile of 16 channels.
+#pragma once
+#include "program.cuh"
+
+// shared.row_scales[row] = 1 / sqrt(mean square + eps) for the rows that the phase reads; one warp a row, so that the order
+// of the sum does not depend on how many there are. The others see it after a barrier.
+DEVICE void row_scales(const Program& program, Shared& shared) {
+    const LinearPhase& phase = shared.phase.linear;
+    const u32 rows = phase.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+    const u32 lane = threadIdx.x % 32;
+    for (u32 row = threadIdx.x / 32; row < rows; row += CONSUMER_WARPS) {
+        const u32 source = phase.input_rows == ROWS_GATHERED ? shared.call.outputs[row] : row;
+        const u64 stats = program.workspace + phase.stats + (u64)source * phase.stat_tiles * 4;
+        float sum = 0.0f;
+        for (u32 tile = lane; tile < phase.stat_tiles; tile += 32) sum = __fadd_rn(sum, load_l2_float(stats + tile * 4));
+#pragma unroll
+        for (u32 distance = 16; distance > 0; distance /= 2)
+            sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
+        const float mean = __fadd_rn(__fmul_rn(sum, phase.inverse_n), phase.eps);
+        if (lane == 0) shared.row_scales[row] = __fdiv_rn(1.0f, __fsqrt_rn(mean));
+    }
+}

@@ -1,0 +1,46 @@
+//! Every header stands alone.
+
+mod support;
+
+use stheno_jit::Target;
+use support::Source;
+
+/// Sizes of some program.
+pub const SIZES: [(&str, u32); 20] = [
+    ("SEGMENT_PREFILL", 0),
+    ("SEGMENT_TARGET", 1),
+    ("PREFILL_ROWS", 64),
+    ("VERIFY_ROWS", 16),
+    ("ROW_CAPACITY", 64),
+    ("ROW_TILE_SET", 15),
+    ("STAGES", 4),
+    ("STAGE_BYTES", 16384),
+    ("TILE_GROUP", 8),
+    ("GROUP_1", 8),
+    ("GROUP_2", 8),
+    ("GROUP_4", 8),
+    ("GROUP_8", 3),
+    ("SLOTS_1", 2),
+    ("SLOTS_2", 2),
+    ("SLOTS_4", 2),
+    ("SLOTS_8", 1),
+    ("SCRATCH_BYTES", 65536),
+    ("PARTIAL_BYTES", 16384),
+    ("RESIDUAL_BYTES", 8192),
+];
+
+#[test]
+fn each_compiles_by_itself_for_the_oldest_and_the_newest_architecture() {
+    // What decode.cuh calls, codegen writes before it includes it.
+    let headers = stheno_kernels::HEADERS.iter();
+    for (name, _) in headers.filter(|(name, _)| *name != "decode.cuh") {
+        let source = Source {
+            name: "alone.cu",
+            text: format!("#include \"{name}\"\nKERNEL nothing() {{}}\n"),
+            sizes: SIZES.to_vec(),
+        };
+        for number in [80, 120] {
+            assert!(source.compile(Target::Virtual(number)).ptx.is_some());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+// What the host sees of a generation while it runs: memory of its own that is mapped for the kernel. There is an entry for
+// every token that a generation can have, so nothing is ever overwritten and nobody waits for the host.
+#pragma once
+#include "control.cuh"
+#include "edges.cuh"
+#include "program.cuh"
+#include "sync.cuh"
+
+struct HostToken {
+    u32 token;
+    u32 draft;     // bit 0: it had been guessed; the others: how many tokens were guessed in its call
+    float logprob;
+    u32 round;     // calls of this generation so far
+};
+
+struct HostRing {
+    Fault fault;
+    u32 cancel;    // set by the host
+    u32 finish;    // Finish, released after the last tail
+    u32 tail;      // tokens of this generation: released after their entries
+    u32 length;    // positions whose K and V are valid
+    u32 capacity;  // entries, written by the host
+    u32 unused[19];
+    // HostToken [capacity], then TopLogprob [capacity][TOP_LIMIT] if log-probabilities are asked for.
+};
+static_assert(sizeof(HostRing) == 128, "HostRing");
+
+DEVICE u64 ring_entry(u64 host, u32 index) { return host + sizeof(HostRing) + (u64)index * sizeof(HostToken); }
+
+DEVICE u64 ring_top(u64 host, u32 capacity, u32 index) {
+    return ring_entry(host, capacity) + (u64)index * (TOP_LIMIT * sizeof(TopLogprob));
+}
+
+#define HOST_WORD(program, field) ((program).host + __builtin_offsetof(HostRing, field))
+
+DEVICE void ring_put(const Program& program, u32 index, const HostToken& entry) {
+    const u64 at = ring_entry(program.host, index);
+    store_relaxed_system(at, entry.token);
+    store_relaxed_system(at + 4, entry.draft);
+    store_relaxed_system(at + 8, bits_of(entry.logprob));
+    store_relaxed_system(at + 12, entry.round);
+}
+
+// The host that has read the tail sees every entry before it and the length. Finish comes last: who has read it sees the
+// last tail.
+DEVICE void ring_release(const Program& program, u32 tail, u32 length, u32 finish) {
+    store_relaxed_system(HOST_WORD(program, length), length);
+    store_release_system(HOST_WORD(program, tail), tail);
+    if (finish != FINISH_NONE) store_release_system(HOST_WORD(program, finish), finish);
+}

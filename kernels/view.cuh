@@ -1,0 +1,39 @@
+// What the next op reads of the residual: bf16(residual * weight) in B order, and the sums of squares of its norm.
+#pragma once
+#include "program.cuh"
+
+// Byte, in a buffer in B order, of column k of a row; `row_tiles` are those of the buffer.
+DEVICE u32 b_order(u32 k, u32 row, u32 row_tiles) {
+    return (k / 32 * row_tiles + row / 8) * 512 + (4 * (row % 8) + k % 32 / 8) * 16 + 2 * (k % 8);
+}
+
+struct View {
+    u32 buffer;     // workspace, or NONE
+    u32 weight;     // constants: f32 [channel], or NONE for 1
+    u32 stats;      // workspace: f32 [row][tiles], or NONE
+    u32 tiles;      // of the residual
+    u32 row_tiles;  // of the buffer
+};
+
+// Writes one channel of the view; the 16 channels of a tile and row are in 16 lanes that follow each other, and the whole
+// warp calls. `live`: there is such a row and channel; others count as 0 and are not written.
+DEVICE void write_view(const Program& program, const View& view, u32 tile, u32 r, u32 row, float residual, bool live) {
+    const u32 channel = tile * TILE_ROWS + r;
+    residual = live ? residual : 0.0f;
+    if (view.buffer != NONE) {
+        float value = residual;
+        if (live && view.weight != NONE)
+            value = __fmul_rn(value, load_constant_float(program.constants + view.weight + channel * 4));
+        const float next = __shfl_down_sync(ALL_LANES, value, 1);
+        if (live && r % 2 == 0)
+            store_word(program.workspace + view.buffer + b_order(channel, row, view.row_tiles), pack_bf16(value, next));
+    }
+    if (view.stats != NONE) {
+        // Each lane adds the same two sums at each step, so all have the same bits.
+        float sum = __fmul_rn(residual, residual);
+#pragma unroll
+        for (u32 distance = 8; distance > 0; distance /= 2)
+            sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
+        if (live && r == 0) store_float(program.workspace + view.stats + ((u64)row * view.tiles + tile) * 4, sum);
+    }
+}

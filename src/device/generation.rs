@@ -1,0 +1,326 @@
+//! The decode loop on the device: started by the host, watched through a ring of tokens, ended by a word.
+
+use super::state::{State, host_words, stops};
+use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
+use crate::plan::SegmentKind;
+use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
+use crate::{Error, Result};
+use bytemuck::Zeroable;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use stheno_codegen::program::abi::{self, Control, Count, NONE, TOP_LIMIT};
+
+/// Calls of one launch. A launch is the least that another session waits for, and the most that goes on after a cancel that
+/// the kernel does not see.
+const ROUNDS: u32 = 128;
+
+/// Launches queued: one runs, one waits, so that the device never does.
+const QUEUED: usize = 2;
+
+/// How long the host looks at the ring without rest.
+const SPIN: Duration = Duration::from_micros(200);
+
+/// How long it then rests between looks.
+const REST: Duration = Duration::from_micros(50);
+
+/// Time between questions to the driver whether a launch is over. What is queued lasts for much longer.
+const ASK: Duration = Duration::from_millis(1);
+
+/// What is generated.
+#[derive(Debug, Clone)]
+pub(crate) struct GenerationInput<'a> {
+    /// All tokens known: those whose K and V are committed, and one more at least.
+    pub tokens: &'a [u32],
+    /// How many of them are prompt.
+    pub prompt: usize,
+    /// Tokens known at which it ends.
+    pub limit: usize,
+    pub sampling: &'a SamplingParams,
+    pub counts: &'a TokenCounts,
+    pub stop_ids: &'a [u32],
+    /// Log-probabilities: of the chosen token and of that many others.
+    pub logprobs: Option<usize>,
+    /// Tokens guessed ahead by lookup in the sequence itself.
+    pub draft_tokens: u32,
+}
+
+/// A token out of the ring.
+#[derive(Debug)]
+pub(crate) struct Generated {
+    pub token: u32,
+    pub logprobs: Option<Logprobs>,
+    /// Whether a draft had guessed it.
+    pub accepted: bool,
+    /// Tokens that were guessed ahead in the call that gave it.
+    pub guesses: u32,
+    /// Calls so far.
+    pub round: u32,
+}
+
+/// A generation under way. Ends it when dropped.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    executor: Arc<DeviceExecutor>,
+    state: State,
+    launches: VecDeque<Event>,
+    read: usize,
+    logprobs: Option<usize>,
+    capacity: usize,
+    ended: bool,
+    asked: Instant,
+}
+
+impl Generation {
+    /// Whether the device can choose tokens that way.
+    pub fn can(stop_ids: &[u32], logprobs: Option<usize>) -> bool {
+        stops(stop_ids).is_some() && logprobs.is_none_or(|n| n <= TOP_LIMIT)
+    }
+
+    /// Queues the first launches. `kv` gets the pages that the whole generation may need.
+    pub fn start(
+        executor: &Arc<DeviceExecutor>,
+        kv: &mut DeviceKv,
+        input: &GenerationInput<'_>,
+    ) -> Result<Generation> {
+        let capacity = input.limit.saturating_sub(input.tokens.len()).max(1);
+        let (plan, program) = (executor.plan(), executor.program());
+        let context = executor.context();
+        kv.reserve(context, input.limit.min(plan.context_length as usize))?;
+        let entry = host_words::ENTRY + input.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
+        // Entries of tokens are of four words; lists of log-probabilities follow them all.
+        let mut state = State::new(
+            context,
+            plan,
+            program,
+            (capacity * entry).div_ceil(host_words::ENTRY),
+        )?;
+        let words = state.host.words32();
+        words[host_words::CAPACITY].store(capacity as u32, Ordering::Release);
+        words[host_words::LENGTH].store(kv.len() as u32, Ordering::Release);
+        state.history.write(0, bytemuck::cast_slice(input.tokens))?;
+        let bias: Vec<abi::Bias> = (input.sampling.logit_bias.iter())
+            .map(|&(token, add)| abi::Bias { token, add })
+            .collect();
+        let filled = |bytes: &[u8], what: &str| -> Result<DeviceBuffer, DeviceError> {
+            let buffer = DeviceBuffer::zeroed(context, bytes.len() as u64, what)?;
+            buffer.write(0, bytes)?;
+            Ok(buffer)
+        };
+        if !bias.is_empty() {
+            state.bias = filled(bytemuck::cast_slice(&bias), "the bias of logits")?;
+        }
+        if input.sampling.has_penalties() {
+            let mut counts = vec![Count { all: 0, output: 0 }; plan.vocab_size as usize];
+            for &token in input.tokens {
+                let count = input.counts.count(token);
+                if let Some(place) = counts.get_mut(token as usize) {
+                    *place = Count {
+                        all: count.all,
+                        output: count.output,
+                    };
+                }
+            }
+            state.counts = filled(bytemuck::cast_slice(&counts), "token counts")?;
+        }
+        state.begin(&control(executor, kv, input)?, kv)?;
+        let mut generation = Generation {
+            executor: Arc::clone(executor),
+            state,
+            launches: VecDeque::new(),
+            read: 0,
+            logprobs: input.logprobs,
+            capacity,
+            ended: false,
+            asked: Instant::now(),
+        };
+        generation.queue()?;
+        Ok(generation)
+    }
+
+    fn word(&self, index: usize) -> u32 {
+        self.state.host.words32()[index].load(Ordering::Acquire)
+    }
+
+    fn queue(&mut self) -> Result<(), DeviceError> {
+        while self.launches.len() < QUEUED && !self.ended {
+            let turn = self.executor.turn();
+            self.executor.launch(&self.state, ROUNDS, 0..NONE)?;
+            drop(turn);
+            let event = Event::new(self.executor.context())?;
+            event.record()?;
+            self.launches.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// The next token; `None` at the end. Waits for the device.
+    pub fn next(&mut self) -> Result<Option<Generated>> {
+        let start = Instant::now();
+        loop {
+            let tail = self.word(host_words::TAIL) as usize;
+            if self.read < tail {
+                return Ok(Some(self.take()));
+            }
+            if self.word(host_words::FINISH) != 0 && tail == self.word(host_words::TAIL) as usize {
+                self.ended = true;
+                return Ok(None);
+            }
+            if self.asked.elapsed() > ASK {
+                self.asked = Instant::now();
+                self.advance()?;
+            }
+            if start.elapsed() > SPIN {
+                std::thread::sleep(REST);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn explain(&self, error: DeviceError) -> Error {
+        let executor = &self.executor;
+        (self.state).explain(executor.plan(), executor.program(), error)
+    }
+
+    /// Queues a launch for each that is over, and finds out if one failed.
+    fn advance(&mut self) -> Result<()> {
+        while let Some(first) = self.launches.front() {
+            let done = first.is_done();
+            if !done.map_err(|error| self.explain(error))? {
+                break;
+            }
+            self.launches.pop_front();
+        }
+        Ok(self.queue()?)
+    }
+
+    fn take(&mut self) -> Generated {
+        let words = self.state.host.words32();
+        let word = |index: usize| words[index].load(Ordering::Acquire);
+        let at = host_words::ENTRIES + self.read * host_words::ENTRY;
+        let token = word(at);
+        let logprobs = self.logprobs.map(|n| {
+            let lists = host_words::ENTRIES + self.capacity * host_words::ENTRY;
+            let list = lists + self.read * 2 * TOP_LIMIT;
+            let entry = |i: usize| TokenLogprob {
+                token: word(list + 2 * i),
+                logprob: f32::from_bits(word(list + 2 * i + 1)),
+            };
+            Logprobs {
+                chosen: TokenLogprob {
+                    token,
+                    logprob: f32::from_bits(word(at + 2)),
+                },
+                top: (0..n).map(entry).collect(),
+            }
+        });
+        self.read += 1;
+        Generated {
+            token,
+            logprobs,
+            accepted: word(at + 1) & 1 != 0,
+            guesses: word(at + 1) >> 1,
+            round: word(at + 3),
+        }
+    }
+
+    /// Whether it ended because no token could be chosen.
+    pub fn found_nothing(&self) -> bool {
+        self.word(host_words::FINISH) == abi::FINISH_NOTHING_LEFT
+    }
+
+    /// Ends it, waits until the device has stopped, and says of `kv` what is committed.
+    pub fn end(&mut self, kv: &mut DeviceKv) -> Result<()> {
+        self.stop()?;
+        kv.advance(self.word(host_words::LENGTH) as usize);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.ended = true;
+        self.state.host.words32()[host_words::CANCEL].store(1, Ordering::Release);
+        if let Some(last) = self.launches.pop_back() {
+            self.launches.clear();
+            let waited = last.synchronize();
+            waited.map_err(|error| self.explain(error))?;
+            self.executor.collect()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        // What failed is told by the next call of the device.
+        let _ = self.stop();
+    }
+}
+
+fn control(
+    executor: &DeviceExecutor,
+    kv: &DeviceKv,
+    input: &GenerationInput<'_>,
+) -> Result<Control> {
+    let params = input.sampling;
+    let (stop_count, stops) = stops(input.stop_ids)
+        .ok_or_else(|| Error::Unsupported(format!("{} stop ids", input.stop_ids.len())))?;
+    let mut control = Control::zeroed();
+    control.round = 1;
+    control.pause_round = NONE;
+    control.generation.mode = abi::MODE_GENERATE;
+    control.generation.length = kv.len() as u32;
+    control.generation.known = input.tokens.len() as u32;
+    control.generation.begin = input.tokens.len() as u32;
+    control.generation.limit = input.limit as u32;
+    control.generation.stop_count = stop_count;
+    control.generation.stops = stops;
+    control.generation.draft_tokens = input.draft_tokens;
+    control.sampling = sampling_of(params, input.logprobs, input.prompt);
+    let left = &input.tokens[kv.len().min(input.tokens.len())..];
+    let kind = match left.len() {
+        0 => {
+            return Err(Error::Invalid(
+                "a generation needs a token whose K and V are not committed".into(),
+            ));
+        }
+        1 => SegmentKind::Target,
+        _ => SegmentKind::Prefill,
+    };
+    let rows = left.len().min(executor.rows_of(kind));
+    let is_last = rows == left.len();
+    control.call = executor.chain(kind, kv.len(), &left[..rows], |row| {
+        is_last && row + 1 == rows
+    })?;
+    control.call.chooses = 1;
+    if let Some(runs) = (control.generation.runs).get_mut(control.call.segment as usize) {
+        *runs = 1;
+    }
+    Ok(control)
+}
+
+/// How tokens are chosen, as the kernel takes it.
+pub(super) fn sampling_of(
+    params: &SamplingParams,
+    logprobs: Option<usize>,
+    prompt: usize,
+) -> abi::Sampling {
+    abi::Sampling {
+        seed: params.seed,
+        temperature: params.temperature,
+        top_p: params.top_p,
+        min_p: params.min_p,
+        repetition_penalty: params.repetition_penalty,
+        presence_penalty: params.presence_penalty,
+        frequency_penalty: params.frequency_penalty,
+        top_k: u32::try_from(params.top_k).unwrap_or(0),
+        penalty_window: u32::try_from(params.penalty_last_n).unwrap_or(NONE),
+        greedy: u32::from(params.is_greedy()),
+        penalises: u32::from(params.has_penalties()),
+        bias_count: params.logit_bias.len() as u32,
+        masked: 0,
+        top_logprobs: logprobs.map_or(NONE, |n| n as u32),
+        prompt_length: prompt as u32,
+    }
+}

@@ -1,0 +1,116 @@
+use super::{Context, DeviceBuffer, DeviceError};
+use std::sync::Arc;
+use stheno_codegen::plan::{KV_PAGE, KvDecl};
+
+/// K and V of one sequence in device memory, in copy-on-write pages of 128 positions: a clone is a fork that shares them.
+///
+/// A page holds all layers: `[layer][K, V][kv head][position 128][head_dim]`. Memory is taken page by page as a sequence grows.
+#[derive(Debug, Clone)]
+pub struct DeviceKv {
+    decl: KvDecl,
+    pages: Vec<Arc<DeviceBuffer>>,
+    len: usize,
+}
+
+impl DeviceKv {
+    /// An empty sequence.
+    pub fn new(decl: KvDecl) -> Self {
+        DeviceKv {
+            decl,
+            pages: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Committed positions.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is committed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies K and V of the committed positions to the host, `[layer][K, V][kv head][position][head_dim]` in the type of the
+    /// cache. Waits for the device.
+    ///
+    /// # Errors
+    /// A kernel failed before.
+    pub fn read(&self) -> Result<Vec<u8>, DeviceError> {
+        let row = self.decl.head_dim as usize * self.decl.dtype.size();
+        let planes = 2 * self.decl.layers as usize * self.decl.num_key_value_heads as usize;
+        let mut bytes = vec![0; planes * self.len * row];
+        if bytes.is_empty() {
+            return Ok(bytes);
+        }
+        let mut copy = vec![0; planes * KV_PAGE * row];
+        for (first, page) in (0..self.len).step_by(KV_PAGE).zip(&self.pages) {
+            page.read(0, &mut copy)?;
+            let count = (self.len - first).min(KV_PAGE) * row;
+            let of_page = copy.chunks_exact(KV_PAGE * row);
+            for (to, from) in bytes.chunks_exact_mut(self.len * row).zip(of_page) {
+                to[first * row..][..count].copy_from_slice(&from[..count]);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Forgets every position from `len` on. Pages are kept for what comes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.pages.truncate(self.len.div_ceil(KV_PAGE));
+    }
+
+    /// Bytes of one layer of a page.
+    pub(super) fn layer_bytes(decl: &KvDecl) -> u64 {
+        let elements = 2 * u64::from(decl.num_key_value_heads) * u64::from(decl.head_dim);
+        elements * KV_PAGE as u64 * decl.dtype.size() as u64
+    }
+
+    /// Bytes of a page.
+    pub(super) fn page_bytes(decl: &KvDecl) -> u64 {
+        Self::layer_bytes(decl) * u64::from(decl.layers)
+    }
+
+    /// Makes the positions from the committed ones to `end` this sequence's own to write: takes missing pages, and copies
+    /// one that a fork shares.
+    ///
+    /// # Errors
+    /// Device memory does not suffice; the sequence is then as before.
+    pub(super) fn reserve(&mut self, context: &Context, end: usize) -> Result<(), DeviceError> {
+        let bytes = Self::page_bytes(&self.decl);
+        let mut new = Vec::new();
+        for index in self.len / KV_PAGE..end.div_ceil(KV_PAGE) {
+            let kept = match self.pages.get(index) {
+                Some(page) if Arc::strong_count(page) == 1 => continue,
+                // Only the first page can hold committed positions.
+                Some(page) if index * KV_PAGE < self.len => Some(Arc::clone(page)),
+                _ => None,
+            };
+            let page = DeviceBuffer::zeroed(context, bytes, "a page of the KV cache")?;
+            if let Some(kept) = kept {
+                page.copy_async(0, &kept, 0..bytes)?;
+            }
+            new.push((index, Arc::new(page)));
+        }
+        for (index, page) in new {
+            match self.pages.get_mut(index) {
+                Some(place) => *place = page,
+                None => self.pages.push(page),
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses of the pages.
+    pub(super) fn table(&self) -> Vec<u64> {
+        self.pages.iter().map(|page| page.address()).collect()
+    }
+
+    /// Says that the positions up to `len`, which a kernel has written, are committed.
+    pub(super) fn advance(&mut self, len: usize) {
+        debug_assert!(len <= self.pages.len() * KV_PAGE);
+        self.len = len;
+    }
+}

@@ -1,0 +1,124 @@
+//! What one user of a program has on the device: the control block, counters, history, and the memory that the host sees.
+
+use super::{Context, DeviceBuffer, DeviceError, DeviceKv, MappedBuffer};
+use crate::plan::{KV_PAGE, Plan};
+use crate::{Error, Result};
+use bytemuck::Zeroable;
+use std::sync::atomic::Ordering;
+use stheno_codegen::program::DeviceProgram;
+use stheno_codegen::program::abi::{self, Call, Control, NONE, STOP_LIMIT};
+
+/// Bytes from edge to edge.
+const EDGE_STRIDE: u64 = 128;
+
+/// Words of `HostRing` (kernels/token_ring.cuh), of 32 bits.
+pub(super) mod host_words {
+    /// 1 once the fault is written: then block, phase, wait, seen, wanted, segment.
+    pub const FAULT: usize = 0;
+    /// Set by the host.
+    pub const CANCEL: usize = 8;
+    /// Why the generation ended.
+    pub const FINISH: usize = 9;
+    /// Tokens written.
+    pub const TAIL: usize = 10;
+    /// Positions whose K and V are valid.
+    pub const LENGTH: usize = 11;
+    /// Entries that there are.
+    pub const CAPACITY: usize = 12;
+    /// First entry.
+    pub const ENTRIES: usize = 32;
+    /// Words of an entry.
+    pub const ENTRY: usize = 4;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct State {
+    pub control: DeviceBuffer,
+    pub edges: DeviceBuffer,
+    pub history: DeviceBuffer,
+    pub counts: DeviceBuffer,
+    pub bias: DeviceBuffer,
+    pub pages: DeviceBuffer,
+    pub host: MappedBuffer,
+}
+
+impl State {
+    /// For a generation of up to `capacity` tokens; 0 for calls that generate nothing.
+    pub fn new(
+        context: &Context,
+        plan: &Plan,
+        program: &DeviceProgram,
+        capacity: usize,
+    ) -> Result<State, DeviceError> {
+        let zeroed = |bytes: u64, what: &str| DeviceBuffer::zeroed(context, bytes, what);
+        let positions = u64::from(plan.context_length);
+        let pages = positions.div_ceil(KV_PAGE as u64) + 1;
+        let generates = u64::from(capacity > 0);
+        let words = host_words::ENTRIES + capacity * host_words::ENTRY;
+        Ok(State {
+            control: zeroed(size_of::<Control>() as u64, "the control block")?,
+            edges: zeroed(EDGE_STRIDE * u64::from(program.edges), "the edges")?,
+            history: zeroed(
+                generates * 4 * (positions + abi::ROW_LIMIT as u64 + 1),
+                "the history of tokens",
+            )?,
+            counts: zeroed(0, "token counts")?,
+            bias: zeroed(0, "the bias of logits")?,
+            pages: zeroed(8 * pages, "the table of pages")?,
+            host: MappedBuffer::zeroed(context, words.div_ceil(2), "the ring of tokens")?,
+        })
+    }
+
+    /// Prepares one call that chooses nothing.
+    pub fn begin_call(&self, call: Call, kv: &DeviceKv) -> Result<(), DeviceError> {
+        let mut control = Control::zeroed();
+        control.round = 1;
+        control.sampling.top_logprobs = NONE;
+        control.call = call;
+        self.begin(&control, kv)
+    }
+
+    /// Puts the control block and the table of pages in place; counters begin anew.
+    pub fn begin(&self, control: &Control, kv: &DeviceKv) -> Result<(), DeviceError> {
+        self.edges.fill_async(0..self.edges.len(), 0)?;
+        self.pages.write(0, bytemuck::cast_slice(&kv.table()))?;
+        self.control.write(0, bytemuck::bytes_of(control))
+    }
+
+    /// Says of a failure which wait the kernel gave up, if it was that.
+    pub fn explain(&self, plan: &Plan, program: &DeviceProgram, error: DeviceError) -> Error {
+        let words = self.host.words32();
+        let word = |index: usize| words[host_words::FAULT + index].load(Ordering::Acquire);
+        if word(0) == 0 {
+            return Error::Device(error);
+        }
+        let (block, phase, wait, seen, wanted) = (word(1), word(2), word(3), word(4), word(5));
+        let (segment, index) = (word(6) as usize, phase as usize);
+        let awaited = || program.awaited(segment, index);
+        let what = match wait {
+            1 => awaited().unwrap_or_else(|| "an edge".to_owned()),
+            2 => "a stage of weights to arrive".to_owned(),
+            3 => "a stage of weights to be free".to_owned(),
+            _ => "the next call".to_owned(),
+        };
+        let place = match phase {
+            NONE => "between calls".to_owned(),
+            _ => program.place(plan, segment, index),
+        };
+        Error::Device(DeviceError::Stuck {
+            block,
+            place,
+            what,
+            seen,
+            wanted,
+        })
+    }
+}
+
+/// Stop ids as the kernel takes them; `None` if they are too many.
+pub(super) fn stops(ids: &[u32]) -> Option<(u32, [u32; STOP_LIMIT])> {
+    let mut stops = [NONE; STOP_LIMIT];
+    stops.get_mut(..ids.len())?.copy_from_slice(ids);
+    Some((ids.len() as u32, stops))
+}

@@ -1,0 +1,145 @@
+//! One call, phase by phase: what a profiler or a benchmark of single ops launches.
+
+use super::generation::sampling_of;
+use super::state::State;
+use super::{Context, DeviceError, DeviceExecutor, DeviceKv};
+use crate::plan::{Op, SegmentKind};
+use crate::speculation::sampling::SamplingParams;
+use crate::{Error, Result};
+use bytemuck::Zeroable;
+use std::ops::Range;
+use std::sync::Arc;
+use stheno_codegen::program::abi::{self, Call, Control, NONE, Phase, TOP_LIMIT};
+
+/// The call that a [`Stepper`] runs.
+#[derive(Debug, Clone)]
+pub struct StepInput<'a> {
+    /// Which segment.
+    pub segment: SegmentKind,
+    /// Positions before the call; K and V of them are zeros.
+    pub start: usize,
+    /// The rows' tokens, a chain.
+    pub tokens: &'a [u32],
+    /// Whether every row has an output, as in a verification; otherwise the last one only.
+    pub all_outputs: bool,
+}
+
+/// Runs the phases of one call in launches of their own. The bits are those of a whole call: what blocks keep in shared memory
+/// rests in device memory between launches.
+///
+/// Phases must be launched in order before any is launched again; a phase that is repeated reads and multiplies the same.
+#[derive(Debug)]
+pub struct Stepper {
+    executor: Arc<DeviceExecutor>,
+    state: State,
+    kv: DeviceKv,
+    control: Control,
+    segment: usize,
+}
+
+impl Stepper {
+    /// Prepares a call.
+    ///
+    /// # Errors
+    /// Too many rows, a token that is not in the vocabulary, positions beyond the context, or too little device memory.
+    pub fn new(executor: &Arc<DeviceExecutor>, input: &StepInput<'_>) -> Result<Stepper> {
+        let context = executor.context();
+        let rows = input.tokens.len();
+        let mut call: Call = executor.chain(input.segment, input.start, input.tokens, |row| {
+            input.all_outputs || row + 1 == rows
+        })?;
+        call.chooses = 1;
+        let mut kv = DeviceKv::new(executor.plan().kv);
+        kv.reserve(context, input.start + rows)?;
+        kv.advance(input.start);
+        let segment = call.segment as usize;
+        let mut control = Control::zeroed();
+        control.round = 1;
+        control.call = call;
+        control.sampling = sampling(&SamplingParams::greedy(), None)?;
+        let stepper = Stepper {
+            executor: Arc::clone(executor),
+            state: State::new(context, executor.plan(), executor.program(), 0)?,
+            kv,
+            control,
+            segment,
+        };
+        stepper.begin()?;
+        Ok(stepper)
+    }
+
+    /// The phases of the call.
+    pub fn phases(&self) -> &[Phase] {
+        self.executor.program().phases_of(self.segment)
+    }
+
+    /// The op that a phase is made of; `None` for what ends every call: choices, exports and the next call.
+    pub fn op(&self, phase: usize) -> Option<&Op> {
+        let segment = self.executor.plan().segments.get(self.segment)?;
+        segment.ops.get(self.phases().get(phase)?.op as usize)
+    }
+
+    /// Goes back to before the first phase.
+    ///
+    /// # Errors
+    /// The device failed before.
+    pub fn begin(&self) -> Result<(), DeviceError> {
+        self.state.begin(&self.control, &self.kv)
+    }
+
+    /// How the phases that choose tokens choose, from the next launch on; greedily if it was not said.
+    ///
+    /// # Errors
+    /// Penalties, biases, or more log-probabilities than the device lists; or the device failed before.
+    pub fn choose_by(&mut self, params: &SamplingParams, logprobs: Option<usize>) -> Result<()> {
+        self.control.sampling = sampling(params, logprobs)?;
+        Ok(self
+            .state
+            .control
+            .write(0, bytemuck::bytes_of(&self.control))?)
+    }
+
+    /// Queues a launch of some phases.
+    ///
+    /// # Errors
+    /// The device failed before.
+    pub fn launch(&self, phases: Range<usize>) -> Result<(), DeviceError> {
+        self.executor
+            .launch(&self.state, 1, phases.start as u32..phases.end as u32)
+    }
+
+    /// Queues a launch of the whole call; [`Stepper::begin`] comes before each.
+    ///
+    /// # Errors
+    /// The device failed before.
+    pub fn launch_whole(&self) -> Result<(), DeviceError> {
+        self.executor.launch(&self.state, 1, 0..NONE)
+    }
+
+    /// Waits until all that was queued is done.
+    ///
+    /// # Errors
+    /// A kernel failed; the error says which wait it gave up, if it was that.
+    pub fn synchronize(&self) -> Result<()> {
+        let waited = self.context().synchronize();
+        waited.map_err(|error| {
+            self.state
+                .explain(self.executor.plan(), self.executor.program(), error)
+        })
+    }
+
+    /// Where it runs.
+    pub fn context(&self) -> &Context {
+        self.executor.context()
+    }
+}
+
+fn sampling(params: &SamplingParams, logprobs: Option<usize>) -> Result<abi::Sampling> {
+    let listed = logprobs.is_none_or(|n| n <= TOP_LIMIT);
+    if params.has_penalties() || !params.logit_bias.is_empty() || !listed {
+        return Err(Error::Unsupported(
+            "penalties, biases and long lists of log-probabilities in a single step".into(),
+        ));
+    }
+    Ok(sampling_of(params, logprobs, 0))
+}

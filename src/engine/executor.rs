@@ -1,0 +1,162 @@
+use super::Forward;
+use crate::device::{DeviceExecutor, DeviceForward, DeviceKv};
+use crate::host::{self, HostExecutor, KvSequence};
+use crate::plan::{KvDecl, Plan, Row, SegmentKind};
+use crate::{Error, Result};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What runs the plan of an engine.
+#[derive(Debug)]
+pub(super) enum Executor {
+    /// The CPU; calls take turns.
+    Host(Box<Mutex<HostExecutor>>),
+    /// A device, real or virtual; it takes turns itself.
+    Device(Arc<DeviceExecutor>),
+}
+
+/// K and V of a session, where its executor has them.
+#[derive(Debug)]
+pub(super) enum SessionKv {
+    Host(KvSequence),
+    /// A call writes into free slots of the sequence, so it needs it alone.
+    Device(Mutex<DeviceKv>),
+}
+
+/// What a call left, where its executor left it.
+#[derive(Debug)]
+pub(super) enum Computed {
+    Host(host::Forward),
+    Device(DeviceForward),
+}
+
+impl Default for Computed {
+    fn default() -> Self {
+        Computed::Host(host::Forward::default())
+    }
+}
+
+impl Computed {
+    /// The output of that name, [rows or output rows, columns].
+    pub fn output(&self, name: &str) -> Option<&[f32]> {
+        match self {
+            Computed::Host(forward) => forward.output(name),
+            Computed::Device(forward) => forward.output(name),
+        }
+    }
+}
+
+impl SessionKv {
+    pub fn new(executor: &Executor, decl: KvDecl) -> Self {
+        match executor {
+            Executor::Host(_) => SessionKv::Host(KvSequence::new(decl)),
+            Executor::Device(_) => SessionKv::Device(Mutex::new(DeviceKv::new(decl))),
+        }
+    }
+
+    /// A fork; pages are shared until one of the two changes them.
+    pub fn fork(&self) -> Self {
+        match self {
+            SessionKv::Host(kv) => SessionKv::Host(kv.clone()),
+            SessionKv::Device(kv) => SessionKv::Device(Mutex::new(lock(kv).clone())),
+        }
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        match self {
+            SessionKv::Host(kv) => kv.truncate(len),
+            SessionKv::Device(kv) => lock(kv).truncate(len),
+        }
+    }
+
+    /// The sequence of a session on the host.
+    ///
+    /// # Errors
+    /// It is on a device; `what` says what cannot be done there.
+    pub fn host(&self, what: &str) -> Result<&KvSequence> {
+        match self {
+            SessionKv::Host(kv) => Ok(kv),
+            SessionKv::Device(_) => Err(Error::Unsupported(format!(
+                "{what} on a device in this version; use the device host"
+            ))),
+        }
+    }
+}
+
+/// A lock whose holder panicked guards nothing that matters: what a sequence holds is told by its length, which changes
+/// last.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Executor {
+    /// Runs rows over the committed content of sequences; the result is in `out`.
+    pub fn forward(
+        &self,
+        segment: SegmentKind,
+        rows: &[Row],
+        sequences: &[&SessionKv],
+        out: &mut Forward,
+    ) -> Result<()> {
+        match self {
+            Executor::Host(executor) => {
+                let sequences: Result<Vec<_>> = sequences
+                    .iter()
+                    .map(|kv| kv.host("sessions of a host engine are not"))
+                    .collect();
+                if !matches!(out.inner, Computed::Host(_)) {
+                    out.inner = Computed::default();
+                }
+                let Computed::Host(inner) = &mut out.inner else {
+                    return Ok(());
+                };
+                // A panic in another thread's call leaves no state that matters: every call writes its buffers anew.
+                lock(executor).forward(segment, rows, &sequences?, inner)
+            }
+            Executor::Device(executor) => {
+                let [SessionKv::Device(kv)] = sequences else {
+                    return Err(Error::Unsupported(format!(
+                        "a call over {} sessions: a device runs one at a time in this version",
+                        sequences.len()
+                    )));
+                };
+                let mut forward = match std::mem::take(&mut out.inner) {
+                    Computed::Device(forward) => forward,
+                    Computed::Host(_) => DeviceForward::default(),
+                };
+                let done = executor.forward(segment, rows, &mut lock(kv), &mut forward);
+                out.inner = Computed::Device(forward);
+                done
+            }
+        }
+    }
+
+    /// Appends the rows `path` of a call to the sequence.
+    pub fn commit(&self, kv: &mut SessionKv, forward: &Forward, path: &[u32]) -> Result<()> {
+        match (self, kv, &forward.inner) {
+            (Executor::Host(_), SessionKv::Host(kv), Computed::Host(forward)) => {
+                kv.commit(forward.kv(), path)
+            }
+            (Executor::Device(executor), SessionKv::Device(kv), Computed::Device(forward)) => {
+                // The rows of a call on a device are a chain.
+                if path.iter().zip(0..).any(|(row, i)| *row != i) {
+                    return Err(Error::Invalid(format!(
+                        "{path:?} is no path: each row is the parent of the next"
+                    )));
+                }
+                executor.commit(&mut lock(kv), forward, path.len())
+            }
+            _ => Err(Error::Invalid(
+                "the call was made by another engine".to_owned(),
+            )),
+        }
+    }
+
+    /// Rows of one call of a segment of the plan, at most.
+    pub fn rows_of(&self, plan: &Plan, segment: SegmentKind) -> usize {
+        let planned = plan.segment(segment).map_or(1, |s| s.max_rows as usize);
+        match self {
+            Executor::Host(_) => planned,
+            Executor::Device(executor) => planned.min(executor.rows_of(segment)),
+        }
+    }
+}

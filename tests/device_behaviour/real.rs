@@ -1,0 +1,132 @@
+//! SmolLM2 from its GGUF file: greedy tokens against the host on the same plan. In a process of its own, with 8
+//! multiprocessors and bounds checks.
+
+use crate::{engine_at, session};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use stheno::engine::{Device, Engine, GenerateOptions, Prompt};
+use stheno::plan::{Row, SequenceIndex};
+
+const MODEL: &str = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+const PROMPTS: usize = 3;
+const COUNT: usize = 24;
+
+/// Largest difference of logits to the host's, over the spread of a row: activations round to bf16 in another order.
+const BOUND: f32 = 0.03;
+
+fn logits(engine: &Engine, tokens: &[u32], from: usize) -> Vec<Vec<f32>> {
+    let mut session = session(engine);
+    session.append(&tokens[..from]).unwrap();
+    let mut found = Vec::new();
+    // As wide as a step on the device.
+    for chunk in tokens[from..].chunks(8) {
+        let mut rows = Row::chain(SequenceIndex(0), session.tokens().len() as u32, chunk);
+        rows.iter_mut().for_each(|row| row.output = true);
+        let forward = engine.forward(&rows, &[&session]).unwrap();
+        let each = forward.logits().chunks(engine.vocab_size());
+        found.extend(each.map(<[f32]>::to_vec));
+        let path: Vec<u32> = (0..chunk.len() as u32).collect();
+        session.commit(&forward, &path).unwrap();
+    }
+    found
+}
+
+/// The two largest and the smallest, and the place of the largest.
+fn extremes(logits: &[f32]) -> (f32, f32, f32, u32) {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    let last = order[order.len() - 1];
+    (
+        logits[order[0]],
+        logits[order[1]],
+        logits[last],
+        order[0] as u32,
+    )
+}
+
+#[test]
+#[ignore = "started by `smollm2_decodes_as_on_the_host`"]
+fn smollm2_in_a_process() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = root.join(MODEL);
+    assert!(
+        model.exists(),
+        "{MODEL} is missing: run scripts/fetch-model.sh"
+    );
+    let reference = root.join("tests/fixtures/real/smollm2_greedy.json");
+    let reference: Value = serde_json::from_slice(&std::fs::read(reference).unwrap()).unwrap();
+    let path = model.to_str().unwrap();
+    let change = |builder: crate::Builder| builder.context_length(256);
+    let device = engine_at(path, Device::Virtual, change);
+    let host = engine_at(path, Device::Host, change);
+    println!("{:?}", device.device_executor().unwrap().report());
+    let (mut steps, mut time, mut decided) = (0, Duration::ZERO, 0);
+    for prompt in &reference["prompts"].as_array().unwrap()[..PROMPTS] {
+        let prompt: Vec<u32> = serde_json::from_value(prompt["prompt_ids"].clone()).unwrap();
+        let mut options = GenerateOptions::greedy(COUNT);
+        options.ignore_eos = true;
+        let mut session = session(&device);
+        let mut stream = session
+            .generate(Prompt::Tokens(prompt.clone()), &options)
+            .unwrap();
+        let tokens: Vec<u32> = stream.by_ref().map(|token| token.unwrap().id).collect();
+        let statistics = stream.statistics();
+        steps += statistics.decode_steps;
+        time += statistics.decode;
+        drop(stream);
+        assert_eq!(tokens.len(), COUNT);
+        let all = [&prompt[..], &tokens[..COUNT - 1]].concat();
+        let from = prompt.len() - 1;
+        let expected = logits(&host, &all, from);
+        let found = logits(&device, &all, from);
+        for (i, (expected, found)) in expected.iter().zip(&found).enumerate() {
+            let (best, second, least, token) = extremes(expected);
+            let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
+            let difference = differences.fold(0.0, f32::max);
+            let bound = BOUND * (best - least);
+            assert!(
+                difference <= bound,
+                "token {i}: {difference}, {bound} allowed"
+            );
+            assert_eq!(
+                tokens[i],
+                extremes(found).3,
+                "token {i}: the loop and a call differ"
+            );
+            if best - second > 2.0 * bound {
+                assert_eq!(tokens[i], token, "token {i}");
+                decided += 1;
+            }
+        }
+    }
+    assert!(
+        decided >= PROMPTS * COUNT / 4,
+        "only {decided} margins say anything"
+    );
+    let each = time.as_secs_f64() / steps as f64;
+    println!(
+        "{steps} steps of {each:.2} s; {decided} of {} tokens decided",
+        PROMPTS * COUNT
+    );
+}
+
+#[test]
+#[ignore = "minutes: run in release with --include-ignored"]
+fn smollm2_decodes_as_on_the_host() {
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "real::smollm2_in_a_process",
+        ])
+        .env("VIRTUAL_GPU_SMS", "8")
+        .env("VIRTUAL_GPU_CHECKS", "bounds")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
+    println!("{said}");
+    assert!(run.status.success());
+}

@@ -1,0 +1,182 @@
+//! Sessions on a device: forks, rewinding, several at a time, and what is refused.
+
+use crate::{assert_holds_its_tokens, generate, ids, next_logits, session, shared, tokens};
+use stheno::Error;
+use stheno::engine::{GenerateOptions, Prompt};
+use stheno::plan::{Row, SegmentKind, SequenceIndex};
+
+fn greedy(count: usize) -> GenerateOptions {
+    let mut options = GenerateOptions::greedy(count);
+    options.ignore_eos = true;
+    options
+}
+
+/// They share a page that neither has filled.
+#[test]
+fn forks_do_not_disturb_each_other() {
+    let mut trunk = session(shared());
+    trunk.append(&tokens(100, 51)).unwrap();
+    let mut one = trunk.fork();
+    let mut two = trunk.fork();
+    one.append(&tokens(40, 52)).unwrap();
+    trunk.append(&tokens(3, 53)).unwrap();
+    two.append(&tokens(30, 54)).unwrap();
+    let three = one.fork();
+    one.truncate(101);
+    one.append(&tokens(5, 55)).unwrap();
+    generate(
+        &mut two,
+        &[&tokens(100, 51)[..], &tokens(9, 56)].concat(),
+        &greedy(12),
+    );
+    for (session, length) in [(&trunk, 103), (&one, 106), (&two, 120), (&three, 140)] {
+        assert_eq!(session.tokens().len(), length);
+        assert_holds_its_tokens(session);
+    }
+}
+
+#[test]
+fn truncation_and_shared_prefixes() {
+    let mut session = session(shared());
+    session.append(&tokens(140, 57)).unwrap();
+    for length in [139, 129, 128, 127, 1] {
+        session.truncate(length);
+        assert_eq!(session.tokens().len(), length);
+        assert_holds_its_tokens(&session);
+    }
+    session.append(&tokens(60, 58)).unwrap();
+    let prompt = [&session.tokens()[..50], &tokens(20, 59)].concat();
+    let stream = session
+        .generate(Prompt::Tokens(prompt.clone()), &greedy(5))
+        .unwrap();
+    assert_eq!(stream.statistics().reused_tokens, 50);
+    let warm: Vec<u32> = stream.map(|token| token.unwrap().id).collect();
+    let cold = generate(&mut crate::session(shared()), &prompt, &greedy(5));
+    assert_eq!(warm, ids(&cold));
+    assert_holds_its_tokens(&session);
+}
+
+#[test]
+fn sessions_take_turns() {
+    let (mut one, mut two) = (session(shared()), session(shared()));
+    for (a, b) in tokens(12, 60).into_iter().zip(tokens(12, 61)) {
+        one.append(&[a]).unwrap();
+        two.append(&[b, a]).unwrap();
+    }
+    assert_holds_its_tokens(&one);
+    assert_holds_its_tokens(&two);
+    assert_ne!(next_logits(&one, 1), next_logits(&two, 1));
+}
+
+/// Streams of two sessions are alive together, in one thread token by token and in two threads, beside calls from a third.
+#[test]
+fn streams_live_side_by_side() {
+    let prompts = [tokens(17, 62), tokens(33, 63)];
+    let expected = prompts
+        .each_ref()
+        .map(|prompt| ids(&generate(&mut session(shared()), prompt, &greedy(60))));
+    let [mut one, mut two] = [session(shared()), session(shared())];
+    let open = |prompt: &Vec<u32>| Prompt::Tokens(prompt.clone());
+    let first = one.generate(open(&prompts[0]), &greedy(60)).unwrap();
+    let second = two.generate(open(&prompts[1]), &greedy(60)).unwrap();
+    for (i, (a, b)) in first.zip(second).enumerate() {
+        let pair = [a.unwrap().id, b.unwrap().id];
+        assert_eq!(pair, [expected[0][i], expected[1][i]], "token {i}");
+    }
+    let calls = tokens(8, 64);
+    let mut alone = session(shared());
+    let logits: Vec<Vec<u32>> = (calls.iter())
+        .map(|token| crate::bits(alone.append(&[*token]).unwrap()))
+        .collect();
+    std::thread::scope(|scope| {
+        for (prompt, expected) in prompts.iter().zip(&expected) {
+            scope.spawn(move || {
+                for _ in 0..2 {
+                    let found = generate(&mut session(shared()), prompt, &greedy(60));
+                    assert_eq!(ids(&found), *expected);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..4 {
+                let mut session = session(shared());
+                for (token, expected) in calls.iter().zip(&logits) {
+                    let found = crate::bits(session.append(&[*token]).unwrap());
+                    assert!(found == *expected, "a call beside streams");
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let engine = shared();
+    let mut full = session(engine);
+    full.append(&tokens(198, 65)).unwrap();
+    let overflow = |error: Error, needed: usize| match error {
+        Error::ContextOverflow {
+            needed: found,
+            context_length,
+        } => assert_eq!((found, context_length), (needed, 200)),
+        other => panic!("{other}"),
+    };
+    overflow(full.append(&[1, 2, 3]).unwrap_err(), 201);
+    let rows = Row::chain(SequenceIndex(0), 198, &[1, 2, 3]);
+    overflow(engine.forward(&rows, &[&full]).unwrap_err(), 201);
+    let prompt = Prompt::Tokens(tokens(201, 66));
+    overflow(
+        full.generate(prompt, &greedy(1)).map(drop).unwrap_err(),
+        201,
+    );
+    full.append(&[1, 2]).unwrap();
+
+    let empty = session(engine);
+    let many = Row::chain(SequenceIndex(0), 0, &tokens(65, 67));
+    let error = engine.forward(&many, &[&empty]).unwrap_err().to_string();
+    assert!(
+        error.contains("65 rows") && error.contains("1 to 64"),
+        "{error}"
+    );
+    let nine = Row::chain(SequenceIndex(0), 0, &tokens(9, 68));
+    let mut forward = stheno::engine::Forward::default();
+    let error = engine
+        .forward_into(SegmentKind::Target, &nine, &[&empty], &mut forward)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("9 rows") && error.contains("1 to 8"),
+        "{error}"
+    );
+    let error = engine
+        .forward(&Row::chain(SequenceIndex(0), 0, &[260]), &[&empty])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("token 260"), "{error}");
+}
+
+#[test]
+fn what_a_device_cannot_do_yet_is_refused() {
+    let engine = shared();
+    let (mut one, two) = (session(engine), session(engine));
+    one.append(&[1, 2]).unwrap();
+    let mut tree = Row::chain(SequenceIndex(0), 2, &[3, 4, 5]);
+    (tree[2].parent, tree[2].position) = (Some(0), 3);
+    let error = engine.forward(&tree, &[&one]).unwrap_err().to_string();
+    assert!(
+        error.contains("row 2") && error.contains("one chain"),
+        "{error}"
+    );
+    let rows = Row::chain(SequenceIndex(0), 2, &[3]);
+    let error = engine.forward(&rows, &[&one, &two]).unwrap_err();
+    assert!(error.to_string().contains("2 sessions"), "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("session");
+    for error in [one.save(&path), one.load(&path)] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("on a device"), "{error}");
+    }
+    assert!(!path.exists());
+    assert_holds_its_tokens(&one);
+}

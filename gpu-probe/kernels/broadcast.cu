@@ -1,5 +1,5 @@
 // All SMs read the same bytes out of L2, as all blocks read a layer's activations.
-#include "prelude.cuh"
+#include "probe.cuh"
 
 struct BroadcastArguments {
     u64 from;

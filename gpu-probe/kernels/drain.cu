@@ -1,7 +1,7 @@
 // How fast consumers eat stages that are in shared memory already: wait, read, decode, multiply, give back. Weights lie in
 // the order that stheno-codegen's layout documents, chunks of 512 columns, groups of 128 without offset for int4, whole
 // rows for fp8; activations are bf16.
-#include "mbarrier.cuh"
+#include "probe.cuh"
 #include "mma.cuh"
 
 #define BF16 0

@@ -2,7 +2,7 @@
 // EDGE_THREADS threads of a block. Buffers alternate, so that a block that is ahead overwrites nothing unread: who writes
 // for edge e + 2 has passed edge e + 1, at which all arrived after they had read for edge e.
 #pragma once
-#include "sync.cuh"
+#include "counters.cuh"
 
 #define EDGE_THREADS 256u
 // Words with their flags that a block contributes: 132 blocks give the 4096 bf16 activations of one token.
@@ -33,7 +33,7 @@ DEVICE u32 edge_counter(const EdgeArguments& edge, u32 epoch, u32 thread, u32 id
     if (payload)
         ((u32*)buffer)[blockIdx.x * EDGE_THREADS + thread] = edge_word(epoch, blockIdx.x, thread);
     barrier(id, EDGE_THREADS);
-    if (thread == 0) red_release(edge.counters + blockIdx.x % edge.spread * 256);
+    if (thread == 0) red_release(edge.counters + blockIdx.x % edge.spread * 256, 1);
     if (thread < edge.spread) {
         const u32 arrivals = (blocks - thread + edge.spread - 1) / edge.spread;
         wait_counter(edge.counters + thread * 256, arrivals * epoch, edge.fault);

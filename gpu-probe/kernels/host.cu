@@ -1,5 +1,5 @@
 // A word through memory of the host and back.
-#include "prelude.cuh"
+#include "probe.cuh"
 
 struct HostArguments {
     u64 ring;    // mapped host memory: u32 tail, at byte 128 u32 reply, from byte 256 `slots` tokens of u32

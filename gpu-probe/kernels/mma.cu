@@ -1,5 +1,6 @@
 // The rate of tensor cores through mma.sync, with registers as the only operands.
 #include "mma.cuh"
+#include "probe.cuh"
 
 #define CHAINS 8
 

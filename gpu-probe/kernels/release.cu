@@ -1,5 +1,5 @@
 // What it costs one thread to release the stores of its block.
-#include "sync.cuh"
+#include "counters.cuh"
 
 struct ReleaseArguments {
     u64 counter;  // u32, 0 at first
@@ -15,7 +15,7 @@ template <int WAY> DEVICE void release(const ReleaseArguments& arguments) {
     const u64 mine = arguments.counter;
     u32 seen;
     if (WAY == 0) red_relaxed(mine);
-    if (WAY == 1) red_release(mine);
+    if (WAY == 1) red_release(mine, 1);
     if (WAY == 2) fence_gpu(), red_relaxed(mine);
     // With an answer, a thread knows that L2 has it: the latency, not only the time until it may go on.
     if (WAY == 3) asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], 1;" : "=r"(seen) : "l"(mine) : "memory");

@@ -1,8 +1,8 @@
 // The weight ring: producer warps fill stages of shared memory, eight consumer warps empty them. Stage s has two
 // mbarriers: full, which the copies complete, and empty, at which each consumer warp arrives when it has read its part.
 #pragma once
-#include "copies.cuh"
-#include "mbarrier.cuh"
+#include "hinted.cuh"
+#include "probe.cuh"
 
 #define CONSUMER_WARPS 8u
 #define MAX_STAGES 16u

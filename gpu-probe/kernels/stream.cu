@@ -1,5 +1,5 @@
 // Fill, copy and read of large buffers: the rates that everything else is a share of.
-#include "prelude.cuh"
+#include "probe.cuh"
 
 struct StreamArguments {
     u64 from;     // address; for `fill`, the index of its first word

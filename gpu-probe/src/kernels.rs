@@ -56,30 +56,44 @@ pub const MODULES: [Module; 8] = [
     },
 ];
 
-const HEADERS: [(&str, &str); 7] = [
-    ("prelude.cuh", source!("prelude.cuh")),
-    ("sync.cuh", source!("sync.cuh")),
-    ("mbarrier.cuh", source!("mbarrier.cuh")),
-    ("copies.cuh", source!("copies.cuh")),
+/// Headers of the probe's own.
+const HEADERS: [(&str, &str); 5] = [
+    ("probe.cuh", source!("probe.cuh")),
+    ("counters.cuh", source!("counters.cuh")),
+    ("hinted.cuh", source!("hinted.cuh")),
     ("ring.cuh", source!("ring.cuh")),
     ("edge.cuh", source!("edge.cuh")),
-    ("mma.cuh", source!("mma.cuh")),
 ];
+
+/// What it takes of the device program's, so that it measures the same instructions.
+const SHARED_HEADERS: [&str; 5] = [
+    "copies.cuh",
+    "mbarrier.cuh",
+    "mma.cuh",
+    "prelude.cuh",
+    "sync.cuh",
+];
+
+fn headers() -> Vec<(String, String)> {
+    let shared = stheno_kernels::HEADERS.iter();
+    let shared = shared.filter(|(name, _)| SHARED_HEADERS.contains(name));
+    let all = shared.chain(&HEADERS);
+    all.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect()
+}
 
 /// The module of this name.
 pub fn module(name: &str) -> Option<Module> {
     MODULES.into_iter().find(|module| module.name == name)
 }
 
-/// Compiles a module. No header outside of `kernels/` is read.
+/// Compiles a module. No header outside of these is read.
 ///
 /// # Errors
 /// NVRTC does not know the target, or failed.
 pub fn compile(nvrtc: &Nvrtc, module: Module, target: Target) -> Result<Compiled> {
     let request = Request {
-        headers: HEADERS
-            .map(|(name, text)| (name.to_owned(), text.to_owned()))
-            .to_vec(),
+        headers: headers(),
         options: vec!["--std=c++17".to_owned()],
         line_info: matches!(target, Target::Virtual(_)),
         ..Request::new(format!("{}.cu", module.name), module.source, target)

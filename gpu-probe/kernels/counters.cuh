@@ -1,24 +1,13 @@
-// Synchronisation between blocks: releases, acquires and named barriers.
+// Order between blocks beside what the device program uses: relaxed additions, a fence, words with their flags.
 #pragma once
-#include "prelude.cuh"
-
-DEVICE void barrier(u32 id, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
-
-DEVICE void red_release(u64 address) {
-    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(address) : "memory");
-}
+#include "probe.cuh"
+#include "sync.cuh"
 
 DEVICE void red_relaxed(u64 address) {
     asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(address) : "memory");
 }
 
 DEVICE void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
-
-DEVICE u32 load_acquire(u64 address) {
-    u32 value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
-    return value;
-}
 
 DEVICE u64 load_relaxed_pair(u64 address) {
     u64 value;

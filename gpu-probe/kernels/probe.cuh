@@ -1,25 +1,13 @@
-// What every kernel of the probe uses: types, clocks, block stamps, waits that give up. No header of a toolkit.
+// What every kernel of the probe uses beside the headers of the device program: clocks, block stamps, waits that give up.
 #pragma once
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define DEVICE static __device__ __forceinline__
-#define KERNEL extern "C" __global__ void
+#include "mbarrier.cuh"
+#include "prelude.cuh"
 
 DEVICE u64 clocks() {
     u64 value;
     asm volatile("mov.u64 %0, %%clock64;" : "=l"(value)::"memory");
     return value;
 }
-
-DEVICE u64 nanoseconds() {
-    u64 value;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(value)::"memory");
-    return value;
-}
-
-DEVICE u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
 // When a block began and ended its measured part, by the timer of the device and by the clock of its SM.
 struct Stamp {
@@ -56,29 +44,9 @@ DEVICE void add_sum(u32 sum, u64 at) {
     if (threadIdx.x % 32 == 0) atomicAdd((u32*)at, sum);
 }
 
-DEVICE uint4 load_shared(u32 address) {
-    uint4 value;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-                 : "r"(address)
-                 : "memory");
-    return value;
-}
-
-// Reads that go to L2, for data that other blocks have written in the same kernel.
-DEVICE u32 load_l2(u64 address) {
-    u32 value;
-    asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
-    return value;
-}
-
-DEVICE uint4 load_l2_vector(u64 address) {
-    uint4 value;
-    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-                 : "l"(address)
-                 : "memory");
-    return value;
-}
-
 DEVICE u32 sum_of(uint4 value) { return value.x + value.y + value.z + value.w; }
+
+DEVICE void mbarrier_wait(u32 at, u32 parity, u64 fault, u32 code) {
+    for (u32 polls = 0; !mbarrier_test(at, parity);)
+        if (++polls == POLLS) give_up(fault, code);
+}

@@ -71,10 +71,7 @@ DEVICE bool read_call(const Program& program, Shared& shared) {
     if (call.segment != SEGMENT_TARGET) drop_ahead(program, shared);
     if (call.segment == NONE) return false;
     const Segment segment = segment_of(program, call.segment);
-    if (threadIdx.x == 0) {
-        shared.segment = segment;
-        shared.index = program.phase_begin;
-    }
+    if (threadIdx.x == 0) shared.segment = segment;
     // Makes the segment known to all as well.
     begin_tape(program, shared, tape_of(program, call, segment));
     return true;
@@ -109,10 +106,9 @@ DEVICE void run_choose(const Program& program, Shared& shared, bool is_idle, u32
 }
 
 // Runs the phase in shared.phase, of any kind but those that end a call.
-DEVICE void run_phase(const Program& program, Shared& shared) {
+DEVICE void run_phase(const Program& program, Shared& shared, u32 index) {
     const Phase& phase = shared.phase;
     const Call& call = shared.call;
-    const u32 index = shared.index;
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && call.output_rows == 0;
     switch (phase.kind) {
         case PHASE_LINEAR: {
@@ -148,13 +144,13 @@ DEVICE void run_phase(const Program& program, Shared& shared) {
 }
 
 // Chooses tokens, or ends the call. These are calls of functions, over which nothing should be alive in registers.
-DEVICE void end_call(const Program& program, Shared& shared) {
+DEVICE void end_call(const Program& program, Shared& shared, u32 index) {
     const Phase& phase = shared.phase;
     if (phase.kind == PHASE_CHOOSE) {
-        run_choose(program, shared, phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0, shared.index);
+        run_choose(program, shared, phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0, index);
     } else if (blockIdx.x == 0 && program.phase_end == NONE) {
         // A call in parts is the host's, and none follows it: what other blocks read as they start must not change.
-        wait_edge(program, phase, shared.call.run, shared.index);
+        wait_edge(program, phase, shared.call.run, index);
         finish_call(program, shared, phase.choose, program.rounds - shared.calls + 1);
     }
 }
@@ -168,24 +164,21 @@ DEVICE uint4 load_phase(const Program& program, const Shared& shared, u32 index)
 // All phases of a call that this launch runs.
 DEVICE void run_call(const Program& program, Shared& shared) {
     // The next phase is on its way while one runs.
-    uint4 next = load_phase(program, shared, shared.index);
-    while (shared.index < smaller(shared.segment.phases, program.phase_end)) {
+    uint4 next = load_phase(program, shared, program.phase_begin);
+    for (u32 index = program.phase_begin; index < smaller(shared.segment.phases, program.phase_end); index++) {
         if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.phase)[threadIdx.x] = next;
         // The phase, to all.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        time_begin(program, shared, shared.index);
+        time_begin(program, shared, index);
         if (shared.phase.kind == PHASE_CHOOSE || shared.phase.kind == PHASE_NEXT) {
-            end_call(program, shared);
-            next = load_phase(program, shared, shared.index + 1);
+            end_call(program, shared, index);
+            next = load_phase(program, shared, index + 1);
         } else {
-            next = load_phase(program, shared, shared.index + 1);
-            run_phase(program, shared);
+            next = load_phase(program, shared, index + 1);
+            run_phase(program, shared, index);
         }
-        time_end(program, shared, shared.index);
-        // All reads of the phase and its index, before the next ones overwrite them.
-        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        if (threadIdx.x == 0) shared.index++;
-        // The index, to all.
+        time_end(program, shared, index);
+        // All reads of the phase, before the next one overwrites it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     }
 }

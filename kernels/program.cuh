@@ -304,7 +304,6 @@ struct Shared {
     u32 readers[CONSUMER_WARPS][4];  // where the warps stand in the ring between phases
     u32 round;                    // of the call
     u32 calls;                    // of this launch, the call's included
-    u32 index;                    // of the phase in the segment
     u64 tape;                     // address of the call's stages
     u32 tape_stages;              // of the call
     u32 limit;                    // of stages that may be fetched: the call's, and if it repeats those of the next one

@@ -23,7 +23,11 @@ struct HostRing {
     u32 unused[19];
     // HostToken [capacity], then TopLogprob [capacity][TOP_LIMIT] if log-probabilities are asked for.
 };
-static_assert(sizeof(HostRing) == 128, "HostRing");
+// As src/device/state.rs names its words.
+static_assert(sizeof(HostRing) == 128 && sizeof(HostToken) == 16, "HostRing");
+static_assert(__builtin_offsetof(HostRing, cancel) == 4 * 8 && __builtin_offsetof(HostRing, finish) == 4 * 9, "HostRing");
+static_assert(__builtin_offsetof(HostRing, tail) == 4 * 10 && __builtin_offsetof(HostRing, length) == 4 * 11, "HostRing");
+static_assert(__builtin_offsetof(HostRing, capacity) == 4 * 12, "HostRing");
 
 DEVICE u64 ring_entry(u64 host, u32 index) { return host + sizeof(HostRing) + (u64)index * sizeof(HostToken); }
 

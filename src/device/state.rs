@@ -99,7 +99,6 @@ impl State {
         let what = match wait {
             1 => awaited().unwrap_or_else(|| "an edge".to_owned()),
             2 => "a stage of weights to arrive".to_owned(),
-            3 => "a stage of weights to be free".to_owned(),
             _ => "the next call".to_owned(),
         };
         let place = match phase {

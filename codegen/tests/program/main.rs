@@ -4,6 +4,7 @@
 #[allow(dead_code)]
 mod models;
 
+mod abi;
 mod broken;
 mod built;
 mod compiled;

@@ -1,0 +1,127 @@
+//! The structures of `program/abi.rs` against the headers that they mirror: a kernel tells sizes and offsets.
+
+use std::mem::offset_of;
+use std::path::Path;
+use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
+use stheno_codegen::program::abi::{
+    AttentionPhase, Bias, Call, ChoosePhase, Control, Count, EmbedPhase, ExportPhase, Generation,
+    KvPool, LinearPhase, NarrowPhase, Part, Phase, Program, ROW_LIMIT, STOP_LIMIT, Sampling,
+    Segment, Span, Stage, TOP_LIMIT, TapeRange,
+};
+use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
+
+/// An expression of CUDA and what it must be.
+macro_rules! size {
+    ($name:ident) => {
+        (
+            concat!("sizeof(", stringify!($name), ")").to_owned(),
+            size_of::<$name>(),
+        )
+    };
+}
+
+macro_rules! offsets {
+    ($list:ident, $name:ident: $($field:ident),*) => {
+        $($list.push((
+            concat!("__builtin_offsetof(", stringify!($name), ", ", stringify!($field), ")").to_owned(),
+            offset_of!($name, $field),
+        ));)*
+    };
+}
+
+fn expected() -> Vec<(String, usize)> {
+    let mut list = vec![
+        size!(Part),
+        size!(LinearPhase),
+        size!(AttentionPhase),
+        size!(NarrowPhase),
+        size!(ExportPhase),
+        size!(ChoosePhase),
+        size!(Phase),
+        size!(Span),
+        size!(Segment),
+        size!(Stage),
+        size!(TapeRange),
+        size!(Call),
+        size!(Sampling),
+        size!(Bias),
+        size!(Count),
+        size!(Generation),
+        size!(Control),
+        size!(KvPool),
+        size!(Program),
+        ("ROW_LIMIT".to_owned(), ROW_LIMIT),
+        ("STOP_LIMIT".to_owned(), STOP_LIMIT),
+        ("TOP_LIMIT".to_owned(), TOP_LIMIT),
+        (
+            "__builtin_offsetof(Phase, linear)".to_owned(),
+            offset_of!(Phase, words),
+        ),
+    ];
+    offsets!(list, LinearPhase: stats, eps, epilogue, output, view, best, part_count, parts);
+    offsets!(list, EmbedPhase: columns, exponent, table, view, view_stats);
+    offsets!(list, AttentionPhase: variant, group, scale, qkv, q_norm, q_eps, rope, output, counters);
+    offsets!(list, ChoosePhase: logits, best, choices, top, candidates, adjusted);
+    offsets!(list, Phase: kind, flags, edge_in, arrivals_in, edge_out, op);
+    offsets!(list, Span: offset, first_tile, tiles);
+    offsets!(list, Stage: offset, bytes, phase);
+    offsets!(list, TapeRange: first, count, before_outputs);
+    offsets!(list, Segment: first_phase, phases, first_tape);
+    offsets!(list, Call: segment, run, rows, row_tiles, output_rows, output_tiles, length, chooses);
+    offsets!(list, Call: tokens, positions, parents, outputs);
+    offsets!(list, Sampling: seed, temperature, top_p, min_p, repetition_penalty, presence_penalty);
+    offsets!(list, Sampling: frequency_penalty, top_k, penalty_window, greedy, penalises);
+    offsets!(list, Sampling: bias_count, masked, top_logprobs, prompt_length);
+    offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
+    offsets!(list, Generation: draft_tokens, stops, runs);
+    offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call);
+    offsets!(list, KvPool: layer_bytes, table);
+    offsets!(list, Program: arena, constants, workspace, phases, segments, stages, tapes, spans);
+    offsets!(list, Program: edges, control, history, counts, bias, mask, host, timers, kv);
+    offsets!(list, Program: span_count, patience, phase_begin, phase_end, rounds, home);
+    list
+}
+
+#[test]
+fn structures_are_those_of_the_headers() {
+    let expected = expected();
+    let mut text = String::from("#include \"control.cuh\"\nKERNEL tell(u32* out) {\n");
+    for (i, (expression, _)) in expected.iter().enumerate() {
+        text += &format!("    out[{i}] = {expression};\n");
+    }
+    text += "}\n";
+    let options = FindOptions::for_project(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let nvrtc = Nvrtc::find(&options).unwrap_or_else(|error| panic!("{error}"));
+    let toy = crate::program(
+        crate::models::TOY,
+        |_| stheno_codegen::layout::WeightFormat::Bf16,
+        4,
+        8,
+    );
+    let mut request = Request::new("abi.cu", text, Target::Virtual(80));
+    request.headers = toy.source.headers();
+    request.options = vec!["--std=c++17".to_owned()];
+    let cache = Cache::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi")).unwrap();
+    let compiled = cache.compile(&nvrtc, &request);
+    let ptx = compiled.unwrap_or_else(|error| panic!("{error}")).0.ptx;
+    let module = Module::from_ptx(&ptx.unwrap()).unwrap();
+    let mut gpu = Device::new(Profile::h100());
+    let out = gpu.alloc(4 * expected.len()).unwrap();
+    let report = gpu.launch(
+        &module,
+        "tell",
+        &LaunchConfig::linear(1, 1),
+        &out.0.to_le_bytes(),
+        &LaunchOptions::default(),
+    );
+    assert!(report.unwrap().completed);
+    let mut found = vec![0; 4 * expected.len()];
+    gpu.read(out, &mut found).unwrap();
+    for ((expression, expected), found) in expected.iter().zip(found.as_chunks::<4>().0) {
+        assert_eq!(
+            u32::from_le_bytes(*found) as usize,
+            *expected,
+            "{expression}"
+        );
+    }
+}

@@ -53,7 +53,9 @@ DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices,
 
 DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u64 top, const Control& control, u32 count) {
     const Generation& generation = control.generation;
-    const u32 capacity = load_acquire_system(HOST_WORD(program, capacity));
+    // Memory of the host is far: it is asked only where lists follow.
+    const bool has_lists = control.sampling.top_logprobs != NONE;
+    const u32 capacity = has_lists ? load_acquire_system(HOST_WORD(program, capacity)) : 0;
     const u32 first = generation.known - generation.begin;
     for (u32 i = 0; i < count; i++) {
         const Choice choice = read_choice(choices, i);
@@ -61,7 +63,7 @@ DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u
         const u32 guesses = call.segment == SEGMENT_TARGET ? call.rows - 1 : 0;
         const u32 draft = guesses << 1 | is_guessed(call, i, choice.token);
         ring_put(program, first + i, {choice.token, draft, choice.logprob, control.round});
-        if (control.sampling.top_logprobs == NONE) continue;
+        if (!has_lists) continue;
         const u64 list = ring_top(program.host, capacity, first + i);
         for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
             const u64 from = top + (u64)(i * TOP_LIMIT + j) * sizeof(TopLogprob);
@@ -99,7 +101,7 @@ DEVICE void write_call(const Program& program, Control& control, u32 guesses) {
     }
 }
 
-// By all consumers of block 0, after every block has arrived.
+// By all consumers of block 0, after every block has arrived. shared.words[2] says whether the host wants an end.
 DEVICE_CALL void finish_call(const Program& program, Shared& shared, const ChoosePhase& phase, u32 calls_left) {
     Control& control = control_of(program);
     Generation& generation = control.generation;
@@ -134,8 +136,7 @@ DEVICE_CALL void finish_call(const Program& program, Shared& shared, const Choos
         generation.known += count;
     }
     generation.finish = shared.words[1];
-    if (generation.finish == FINISH_NONE && load_acquire_system(HOST_WORD(program, cancel)) != 0)
-        generation.finish = FINISH_CANCELLED;
+    if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control, guesses);
     const u32 round = control.round;
     if (calls_left == 1 || generation.finish != FINISH_NONE) {

@@ -150,6 +150,8 @@ DEVICE void end_call(const Program& program, Shared& shared, u32 index) {
         run_choose(program, shared, phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0, index);
     } else if (blockIdx.x == 0 && program.phase_end == NONE) {
         // A call in parts is the host's, and none follows it: what other blocks read as they start must not change.
+        // Memory of the host answers while the other blocks arrive; the barriers of the wait make the word known to all.
+        if (threadIdx.x == 32) shared.words[2] = load_acquire_system(HOST_WORD(program, cancel));
         wait_edge(program, phase, shared.call.run, index);
         finish_call(program, shared, phase.choose, program.rounds - shared.calls + 1);
     }

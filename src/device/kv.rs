@@ -56,7 +56,7 @@ impl DeviceKv {
         Ok(bytes)
     }
 
-    /// Forgets every position from `len` on. Pages are kept for what comes.
+    /// Forgets every position from `len` on, and gives back the pages that held nothing else.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         self.pages.truncate(self.len.div_ceil(KV_PAGE));

@@ -118,7 +118,7 @@
 //!             block
 //! ```
 //!
-//! The producer copies a span in *stages* that each hold as many whole blocks as fit `stage_bytes`. A new stage begins with
+//! A span is copied in *stages* that each hold as many whole blocks as fit `stage_bytes`. A new stage begins with
 //! each span, each tile group, and the short last chunk of a group (whose blocks are smaller): block number i of equal
 //! blocks since then lies in stage i / n at byte (i % n) * block bytes, with n = stage_bytes / block bytes rounded down.
 //! [`Stack::stages`] and [`Stack::locate`] say the same from both sides.

@@ -22,7 +22,8 @@
 //! # Edges
 //!
 //! Each op has one counter. Blocks that have tiles of the op arrive at it once a run; readers wait for all of them. That every
-//! wait is answered, and that no buffer is written while another block may still read what was in it, is shown by
+//! wait is answered, that no buffer is written while another block may still read what was in it, and that the tapes hold what
+//! the products look for, is shown by
 //! [`DeviceProgram::validate`], which every program goes through before it is handed out.
 
 pub mod abi;

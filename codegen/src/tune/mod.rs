@@ -3,7 +3,7 @@
 //! Shared memory of a block holds, in f32 where not said otherwise,
 //!
 //! ```text
-//! weight ring     stages x stage_bytes                 what the producer keeps full, never empty at an edge
+//! weight ring     stages x stage_bytes                 always asked for as much as it holds, also at an edge
 //! scratch         8 warps x slots x 64 x rows x 2      slices of activations; K and V during attention; buckets of a choice
 //! partial sums    16384 bytes                          8 slices x 16 outputs x rows, exchanged when a tile group ends
 //! residual        owned tiles x 16 x rows              the rows of the residual that the block owns

@@ -4,7 +4,7 @@ use crate::models::TOY;
 use crate::program;
 use stheno_codegen::layout::WeightFormat;
 use stheno_codegen::program::abi::{
-    AttentionPhase, EpilogueKind, LinearPhase, NONE, PhaseKind, SPAN_ARRIVES,
+    AttentionPhase, EpilogueKind, LinearPhase, NONE, PhaseKind, SPAN_ARRIVES, Stage,
 };
 use stheno_codegen::program::{DeviceProgram, ProgramError};
 
@@ -151,4 +151,53 @@ fn edges_and_spans_that_are_not_there() {
     assert!(text.contains("there is no span"), "{text}");
     let text = error(|program| program.spans.truncate(3));
     assert!(text.contains("spans for 4 blocks"), "{text}");
+}
+
+/// Stages of block 0 of the target's first tape.
+fn stages(program: &mut DeviceProgram) -> &mut [Stage] {
+    let tape = program.segments[1].first_tape as usize * 4;
+    let range = program.tapes[tape];
+    &mut program.stages[range.first as usize..][..range.count as usize]
+}
+
+#[test]
+fn tapes_that_hold_something_else() {
+    for (change, told) in [
+        (
+            (|program| stages(program).swap(0, 1)) as fn(&mut DeviceProgram),
+            "is looked for",
+        ),
+        (|program| stages(program)[2].bytes -= 16, "is looked for"),
+        (
+            |program| {
+                let fullest = program.sizes.stage_bytes;
+                let stage = stages(program).iter_mut().find(|s| s.bytes < fullest);
+                stage.unwrap().bytes += 16;
+            },
+            "are read",
+        ),
+        (|program| stages(program)[1].offset += 16, "is looked for"),
+        (|program| stages(program)[1].phase += 1, "is looked for"),
+        (
+            |program| {
+                let tape = program.segments[1].first_tape as usize * 4;
+                program.tapes[tape].count -= 1;
+            },
+            "it ends before",
+        ),
+        (
+            |program| {
+                let tape = program.segments[1].first_tape as usize * 4;
+                program.tapes[tape].before_outputs -= 1;
+            },
+            "before the output rows",
+        ),
+        (
+            |program| program.stages.truncate(3),
+            "longer than all stages",
+        ),
+    ] {
+        let text = error(change);
+        assert!(text.contains(told), "{told}: {text}");
+    }
 }

@@ -1,9 +1,12 @@
-//! Proof, before a launch, that every wait is answered and that no buffer is overwritten while it may still be read.
+//! Proof, before a launch, that every wait is answered, that no buffer is overwritten while it may still be read, and that
+//! blocks fetch the weights that they look for.
 //!
 //! The blocks run their phases as a simulation: each in its own order, a wait passing when the counter has what it asks for.
 //! Clocks say what happened before what: a block's clock counts its phases; an arrival leaves the block's clock at the edge, a
 //! wait takes the edge's. A block may write a region only if everything that other blocks did with what was in it is in its
 //! clock, and may read only what is.
+
+mod tapes;
 
 use super::abi::{
     AttentionPhase, ChoosePhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE, Phase,
@@ -74,7 +77,8 @@ impl DeviceProgram {
                 return invalid(format!("there is no edge {}", phase.edge_out));
             }
         }
-        self.run(segment, phases, blocks)
+        self.run(segment, phases, blocks)?;
+        self.check_tapes(segment, blocks)
     }
 
     fn run(&self, segment: usize, phases: &[Phase], blocks: usize) -> Result<(), ProgramError> {

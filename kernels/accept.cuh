@@ -102,7 +102,8 @@ DEVICE void write_call(const Program& program, Control& control, u32 guesses) {
 }
 
 // By all consumers of block 0, after every block has arrived. shared.words[2] says whether the host wants an end.
-DEVICE_CALL void finish_call(const Program& program, Shared& shared, const ChoosePhase& phase, u32 calls_left) {
+DEVICE void finish_call(const Program& program, Shared& shared) {
+    const ChoosePhase& phase = shared.phase.choose;
     Control& control = control_of(program);
     Generation& generation = control.generation;
     const Call& call = shared.call;
@@ -139,7 +140,7 @@ DEVICE_CALL void finish_call(const Program& program, Shared& shared, const Choos
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control, guesses);
     const u32 round = control.round;
-    if (calls_left == 1 || generation.finish != FINISH_NONE) {
+    if (shared.calls == program.rounds || generation.finish != FINISH_NONE) {
         control.pause_round = round;
         control.launch_round = round;
     }

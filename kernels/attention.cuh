@@ -261,7 +261,7 @@ DEVICE void attention_items(const Program& program, Shared& shared, const Split&
 
 // By all consumers of a block after they have waited for the phase's edge; KvType is KvBf16 or KvF16. Arrives by
 // itself: the edge gets kv_heads arrivals in a run.
-template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared, u32) {
+template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared) {
     // In shared memory, as it is the same for all threads and registers are scarce.
     Split& split = *(Split*)(shared_region(0) + AttentionRoom<HEAD_DIM, 1>::SPLIT_AT);
     if (threadIdx.x == 0) split = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());

@@ -14,8 +14,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     typedef Sums<TILES, COLUMNS> Total;
 
     u32 tiles;                // of the row block
-    PerRow<TILES, int> last;  // position that a row sees; -1: it sees nothing
-    float scores[TILES][4];   // of the lane's rows with keys 2 (lane % 4) and the next of the warp's eight
+    PerRow<TILES, int> last = {};  // position that a row sees; -1: it sees nothing
+    float scores[TILES][4] = {};  // of the lane's rows with keys 2 (lane % 4) and the next of the warp's eight
 
     static METHOD u32 warp() { return threadIdx.x / 32; }
     static METHOD u32 lane() { return threadIdx.x % 32; }
@@ -112,7 +112,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
         const u32 values = portion_at + lane() % (16 * STEPS) * Room::PITCH + warp() * 16;
 #pragma unroll
         for (u32 key = 0; key < Room::PORTION; key += 16 * STEPS) {
-            u32 v[COLUMNS][2 * STEPS];
+            u32 v[COLUMNS][2 * STEPS] = {};
 #pragma unroll
             for (u32 column = 0; column < COLUMNS; column++)
                 if (has_column(column))

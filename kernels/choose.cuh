@@ -109,7 +109,7 @@ DEVICE Drawn draw_token(Shared& shared, const Sampling& sampling, u64 logits, u3
 // By the consumers of one block, for an output row of shared.call: the phase is shared.phase.choose. Writes the row's
 // Choice and, if log-probabilities are wanted, its TopLogprobs. Without a token to choose the status says so and the
 // token is 0. Regions of scratch and partials must be free, and are when it returns.
-DEVICE_CALL void choose(const Program& program, Shared& shared, const Sampling& sampling, u32 row) {
+DEVICE void choose(const Program& program, Shared& shared, const Sampling& sampling, u32 row) {
     const ChoosePhase& phase = shared.phase.choose;
     const u32 vocab_size = phase.vocab_size;
     const u64 raw = program.workspace + phase.logits + 4ull * row * vocab_size;

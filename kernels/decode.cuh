@@ -53,30 +53,6 @@ DEVICE Tape tape_of(const Program& program, const Call& call, const Segment& seg
     return tape;
 }
 
-// By all consumers: waits for call number shared.round, copies it and begins to fetch its weights. False: there is none.
-DEVICE bool read_call(const Program& program, Shared& shared) {
-    if (threadIdx.x == 0) wait_counter(program, program.control, shared.round + 1, NONE, WAIT_ROUND);
-    // Orders thread 0's acquire before the reads of the others, and all reads of the last call before it is overwritten.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const u64 control = program.control;
-    if (threadIdx.x < CALL_VECTORS)
-        ((uint4*)&shared.call)[threadIdx.x] = load_l2_vector(control + __builtin_offsetof(Control, call) + threadIdx.x * 16);
-    // The word of an earlier launch names an earlier call, or the first of this one.
-    if (threadIdx.x == 0 && shared.calls > 1 && load_l2(control + __builtin_offsetof(Control, pause_round)) == shared.round)
-        shared.call.segment = NONE;
-    // The call, to all.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const Call& call = shared.call;
-    // Stages ahead are those of a step.
-    if (call.segment != SEGMENT_TARGET) drop_ahead(program, shared);
-    if (call.segment == NONE) return false;
-    const Segment segment = segment_of(program, call.segment);
-    if (threadIdx.x == 0) shared.segment = segment;
-    // Makes the segment known to all as well.
-    begin_tape(program, shared, tape_of(program, call, segment));
-    return true;
-}
-
 // Copies the block's residual to or from its home between launches of part of a call.
 DEVICE void move_residual(const Program& program, bool save) {
     uint4* const residual = (uint4*)shared_region(RESIDUAL_AT);
@@ -90,71 +66,34 @@ DEVICE void move_residual(const Program& program, bool save) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }
 
-DEVICE void run_choose(const Program& program, Shared& shared, bool is_idle, u32 index) {
-    const Phase& phase = shared.phase;
+// By all consumers: waits for call number shared.round, copies it and begins to fetch its weights. False: there is none.
+DEVICE_CALL bool read_call(const Program& program, Shared& shared) {
+    if (threadIdx.x == 0) wait_counter(program, program.control, shared.round + 1, WAIT_ROUND);
+    // Orders thread 0's acquire before the reads of the others, and all reads of the last call before it is overwritten.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const u64 control = program.control;
+    if (threadIdx.x < CALL_VECTORS)
+        ((uint4*)&shared.call)[threadIdx.x] = load_l2_vector(control + __builtin_offsetof(Control, call) + threadIdx.x * 16);
+    // The word of an earlier launch names an earlier call, or the first of this one.
+    if (threadIdx.x == 0 && shared.calls > 0 && load_l2(control + __builtin_offsetof(Control, pause_round)) == shared.round)
+        shared.call.segment = NONE;
+    // The call, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const Call& call = shared.call;
-    if (!is_idle && call.chooses && blockIdx.x < call.output_rows) {
-        wait_edge(program, phase, call.run, index);
-        const Sampling& sampling = control_of(program).sampling;
-        for (u32 row = blockIdx.x; row < call.output_rows; row += gridDim.x) {
-            choose(program, shared, sampling, row);
-            // The shared memory of one row's choice, before the next uses it.
-            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        }
+    // Stages ahead are those of a step.
+    if (call.segment != SEGMENT_TARGET) drop_ahead(program, shared);
+    if (call.segment == NONE) return false;
+    const Segment segment = segment_of(program, call.segment);
+    if (threadIdx.x == 0) shared.segment = segment;
+    // Makes the segment known to all as well.
+    begin_tape(program, shared, tape_of(program, call, segment));
+    if (threadIdx.x == 0) {
+        time_call(program, shared, shared.round);
+        shared.round++;
+        shared.calls++;
     }
-    arrive_edge(program, phase);
-}
-
-// Runs the phase in shared.phase, of any kind but those that end a call.
-DEVICE void run_phase(const Program& program, Shared& shared, u32 index) {
-    const Phase& phase = shared.phase;
-    const Call& call = shared.call;
-    const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && call.output_rows == 0;
-    switch (phase.kind) {
-        case PHASE_LINEAR: {
-            Span span = span_of(program, phase.linear.span);
-            const bool arrives = span.tiles & SPAN_ARRIVES || phase.flags & FLAG_ALL_ARRIVE;
-            span.tiles &= ~SPAN_ARRIVES;
-            if (!is_idle && span.tiles > 0) {
-                wait_edge(program, phase, call.run, index);
-                run_stack(program, shared, span, index);
-            } else if (!is_idle) {
-                linear_idle(program, shared);
-            }
-            if (arrives) arrive_edge(program, phase);
-            break;
-        }
-        case PHASE_EMBED:
-            if (owns_residual(phase.embed.tiles)) {
-                run_embed(program, shared, index);
-                arrive_edge(program, phase);
-            }
-            break;
-        case PHASE_ATTENTION:
-            wait_edge(program, phase, call.run, index);
-            run_attention(program, shared, index);
-            break;
-        case PHASE_NARROW:
-            if (!is_idle) narrow_residual(shared);
-            break;
-        case PHASE_EXPORT:
-            if (!is_idle) export_residual(program, shared);
-            break;
-    }
-}
-
-// Chooses tokens, or ends the call. These are calls of functions, over which nothing should be alive in registers.
-DEVICE void end_call(const Program& program, Shared& shared, u32 index) {
-    const Phase& phase = shared.phase;
-    if (phase.kind == PHASE_CHOOSE) {
-        run_choose(program, shared, phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0, index);
-    } else if (blockIdx.x == 0 && program.phase_end == NONE) {
-        // A call in parts is the host's, and none follows it: what other blocks read as they start must not change.
-        // Memory of the host answers while the other blocks arrive; the barriers of the wait make the word known to all.
-        if (threadIdx.x == 32) shared.words[2] = load_acquire_system(HOST_WORD(program, cancel));
-        wait_edge(program, phase, shared.call.run, index);
-        finish_call(program, shared, phase.choose, program.rounds - shared.calls + 1);
-    }
+    if (program.phase_begin > 0) move_residual(program, false);
+    return true;
 }
 
 // A thread's piece of a phase of the call's segment.
@@ -163,25 +102,92 @@ DEVICE uint4 load_phase(const Program& program, const Shared& shared, u32 index)
     return load_constant_vector(program.phases + (u64)(shared.segment.first_phase + index) * sizeof(Phase) + threadIdx.x * 16);
 }
 
-// All phases of a call that this launch runs.
-DEVICE void run_call(const Program& program, Shared& shared) {
-    // The next phase is on its way while one runs.
-    uint4 next = load_phase(program, shared, program.phase_begin);
-    for (u32 index = program.phase_begin; index < smaller(shared.segment.phases, program.phase_end); index++) {
-        if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.phase)[threadIdx.x] = next;
-        // The phase, to all.
+// Puts it where its phase begins; the thread itself reads it there.
+DEVICE void keep_phase(Shared& shared, uint4 piece) {
+    if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.upcoming)[threadIdx.x] = piece;
+}
+
+// Each kind of phase is a function of its own, so that none has registers taken by another. The next phase is on its way while
+// the block waits for an edge, and rests in shared memory while products take the registers.
+DEVICE_CALL void linear_phase(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    const uint4 next = load_phase(program, shared, shared.index + 1);
+    const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
+    // Looked up while the block waits, which one without tiles need not, but may.
+    const Span span = span_of(program, phase.linear.span);
+    if (!is_idle) wait_edge(program, phase, shared.call.run);
+    keep_phase(shared, next);
+    if (!is_idle) run_stack(program, shared, span);
+    if (span.tiles & SPAN_ARRIVES || phase.flags & FLAG_ALL_ARRIVE) arrive_edge(program, phase);
+}
+
+DEVICE_CALL void attention_phase(const Program& program, Shared& shared) {
+    const uint4 next = load_phase(program, shared, shared.index + 1);
+    wait_edge(program, shared.phase, shared.call.run);
+    keep_phase(shared, next);
+    run_attention(program, shared);
+}
+
+// Phases of the residual that a block keeps. They wait for nothing.
+DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    const uint4 next = load_phase(program, shared, shared.index + 1);
+    const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
+    if (phase.kind == PHASE_NARROW && !is_idle) narrow_residual(shared);
+    if (phase.kind == PHASE_EXPORT && !is_idle) export_residual(program, shared);
+    if (phase.kind == PHASE_EMBED && owns_residual(phase.embed.tiles)) {
+        run_embed(program, shared);
+        arrive_edge(program, phase);
+    }
+    keep_phase(shared, next);
+}
+
+DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    const uint4 next = load_phase(program, shared, shared.index + 1);
+    const u32 rows = shared.call.chooses ? shared.call.output_rows : 0;
+    if (blockIdx.x < rows) wait_edge(program, phase, shared.call.run);
+    keep_phase(shared, next);
+    for (u32 row = blockIdx.x; row < rows; row += gridDim.x) {
+        choose(program, shared, control_of(program).sampling, row);
+        // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        time_begin(program, shared, index);
-        if (shared.phase.kind == PHASE_CHOOSE || shared.phase.kind == PHASE_NEXT) {
-            end_call(program, shared, index);
-            next = load_phase(program, shared, index + 1);
-        } else {
-            next = load_phase(program, shared, index + 1);
-            run_phase(program, shared, index);
+    }
+    arrive_edge(program, phase);
+}
+
+// Ends the call: block 0 decides what comes next. A call in parts is the host's, and none follows it: what other blocks read as
+// they start must not change.
+DEVICE_CALL void end_phase(const Program& program, Shared& shared) {
+    if (blockIdx.x != 0 || program.phase_end != NONE) return;
+    // Memory of the host answers while the other blocks arrive; the barriers of the wait make the word known to all.
+    if (threadIdx.x == 32) shared.words[2] = load_acquire_system(HOST_WORD(program, cancel));
+    wait_edge(program, shared.phase, shared.call.run);
+    finish_call(program, shared);
+}
+
+// All phases of a call that this launch runs. What a loop would keep in registers over calls of functions rests in shared
+// memory.
+DEVICE void run_call(const Program& program, Shared& shared) {
+    if (threadIdx.x == 0) shared.index = program.phase_begin;
+    keep_phase(shared, load_phase(program, shared, program.phase_begin));
+    for (;;) {
+        if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.phase)[threadIdx.x] = ((uint4*)&shared.upcoming)[threadIdx.x];
+        // The phase and its index, to all.
+        barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        if (shared.index >= smaller(shared.segment.phases, program.phase_end)) return;
+        time_begin(program, shared);
+        switch (shared.phase.kind) {
+            case PHASE_LINEAR: linear_phase(program, shared); break;
+            case PHASE_ATTENTION: attention_phase(program, shared); break;
+            case PHASE_CHOOSE: choose_phase(program, shared); break;
+            case PHASE_NEXT: end_phase(program, shared); break;
+            default: residual_phase(program, shared);
         }
-        time_end(program, shared, index);
+        time_end(program, shared);
         // All reads of the phase, before the next one overwrites it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        if (threadIdx.x == 0) shared.index++;
     }
 }
 
@@ -191,7 +197,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
     if (threadIdx.x == 0) {
         ring_init(shared);
         shared.round = load_l2(program.control + __builtin_offsetof(Control, launch_round));
-        shared.calls = 1;
+        shared.calls = 0;
+        shared.index = NONE;
     }
     // All of it goes to its home at the end, also rows that the call does not have.
     if (program.phase_end != NONE)
@@ -200,16 +207,10 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
     // The initialised barriers and counters, to all.
     __syncthreads();
     while (read_call(program, shared)) {
-        time_call(program, shared, shared.round);
-        if (program.phase_begin > 0) move_residual(program, false);
         run_call(program, shared);
         if (program.phase_end != NONE) {
             move_residual(program, true);
             return;
-        }
-        if (threadIdx.x == 0) {
-            shared.round++;
-            shared.calls++;
         }
     }
 }

@@ -18,13 +18,14 @@ struct Fault {
 enum Wait { WAIT_EDGE = 1, WAIT_FULL, WAIT_ROUND };
 
 // Says which wait it was and ends the kernel: what it waits for will not come.
-DEVICE void give_up(u64 fault, u32 phase, u32 wait, u32 seen, u32 wanted) {
+DEVICE void give_up(u64 fault, u32 wait, u32 seen, u32 wanted) {
+    const Shared& shared = *(const Shared*)shared_region(SHARED_AT);
     store_relaxed_system(fault + 4, blockIdx.x);
-    store_relaxed_system(fault + 8, phase);
+    store_relaxed_system(fault + 8, shared.index);
     store_relaxed_system(fault + 12, wait);
     store_relaxed_system(fault + 16, seen);
     store_relaxed_system(fault + 20, wanted);
-    store_relaxed_system(fault + 24, ((const Shared*)shared_region(SHARED_AT))->call.segment);
+    store_relaxed_system(fault + 24, shared.call.segment);
     // Orders the words before the state that announces them.
     store_release_system(fault, 1);
     __trap();
@@ -35,20 +36,20 @@ DEVICE void give_up(u64 fault, u32 phase, u32 wait, u32 seen, u32 wanted) {
 DEVICE u64 edge_address(const Program& program, u32 edge) { return program.edges + (u64)edge * EDGE_STRIDE; }
 
 // Called by one thread. What the arriving blocks wrote is visible to it, and to those that meet it at a barrier after.
-DEVICE void wait_counter(const Program& program, u64 counter, u32 wanted, u32 phase, u32 wait) {
+DEVICE void wait_counter(const Program& program, u64 counter, u32 wanted, u32 wait) {
     u32 polls = 0;
     for (;;) {
         const u32 seen = load_acquire(counter);
         if ((int)(seen - wanted) >= 0) return;
-        if (++polls == program.patience) give_up(program.host, phase, wait, seen, wanted);
+        if (++polls == program.patience) give_up(program.host, wait, seen, wanted);
     }
 }
 
 // Called by all consumers of a block before they read what the phase reads.
-DEVICE void wait_edge(const Program& program, const Phase& phase, u32 run, u32 index) {
+DEVICE void wait_edge(const Program& program, const Phase& phase, u32 run) {
     if (phase.edge_in == NONE) return;
     if (threadIdx.x == 0)
-        wait_counter(program, edge_address(program, phase.edge_in), phase.arrivals_in * run, index, WAIT_EDGE);
+        wait_counter(program, edge_address(program, phase.edge_in), phase.arrivals_in * run, WAIT_EDGE);
     time_ready(program);
     // Orders thread 0's acquire before the reads of the others.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);

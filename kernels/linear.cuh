@@ -178,7 +178,7 @@ DEVICE void exchange(const Program& program, Shared& shared, const Span& span, u
 
 // All passes over a span for calls of ROW_TILES row tiles.
 template <typename F, u32 ROW_TILES>
-DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, const Span& span, u32 index) {
+DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, const Span& span) {
     constexpr u32 GROUP = Widths<ROW_TILES>::GROUP < TILE_GROUP ? Widths<ROW_TILES>::GROUP : TILE_GROUP;
     // Few tokens stay in registers over the tiles of a pass; of many, some at a time are read again for each tile.
     constexpr bool HOLD = ROW_TILES <= 4 && F::FOLDS * ROW_TILES <= 8;
@@ -215,7 +215,7 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
                 }
                 const bool works = warp * SLICE < columns;
                 const u32 sums = shared_address(shared_region(PARTIALS_AT)) + warp * Sizes::TILES * Sizes::WORDS * 4;
-                uint4 tokens[2][AT_ONCE];
+                uint4 tokens[2][AT_ONCE] = {};
                 u32 slot = 0;
                 if (works) {
                     slot = slices.wait();
@@ -231,8 +231,8 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
 #pragma unroll
                 for (u32 tile = 0; tile < GROUP; tile++) {
                     if (tile >= width) break;
-                    Slice<F> slice;
-                    const u32 block = reader.open(program, shared, bytes, index);
+                    Slice<F> slice = {};
+                    const u32 block = reader.open(program, shared, bytes);
                     if (works) slice.load(block, columns, warp);
                     reader.close(program, shared);
                     if (!works) continue;
@@ -269,9 +269,9 @@ DEVICE void linear_idle(const Program& program, Shared& shared) {
 }
 
 // The phase shared.phase.linear of the call shared.call, by the block's consumers after they have waited for its edge; they
-// arrive after. `index` is the phase's number, for reports.
+// arrive after.
 template <typename F>
-DEVICE void linear(const Program& program, Shared& shared, const Span& span, u32 index) {
+DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
     const LinearPhase& phase = shared.phase.linear;
     if (span_tiles(span) == 0) return linear_idle(program, shared);
     Reader reader = take_reader(shared);
@@ -279,16 +279,16 @@ DEVICE void linear(const Program& program, Shared& shared, const Span& span, u32
     if (keeps_best) begin_best(shared);
     switch (phase.input_rows == ROWS_ALL ? shared.call.row_tiles : shared.call.output_tiles) {
         case 1:
-            if constexpr (ROW_TILE_SET & 1) linear_rows<F, 1>(program, shared, reader, span, index);
+            if constexpr (ROW_TILE_SET & 1) linear_rows<F, 1>(program, shared, reader, span);
             break;
         case 2:
-            if constexpr (ROW_TILE_SET & 2) linear_rows<F, 2>(program, shared, reader, span, index);
+            if constexpr (ROW_TILE_SET & 2) linear_rows<F, 2>(program, shared, reader, span);
             break;
         case 4:
-            if constexpr (ROW_TILE_SET & 4) linear_rows<F, 4>(program, shared, reader, span, index);
+            if constexpr (ROW_TILE_SET & 4) linear_rows<F, 4>(program, shared, reader, span);
             break;
         case 8:
-            if constexpr (ROW_TILE_SET & 8) linear_rows<F, 8>(program, shared, reader, span, index);
+            if constexpr (ROW_TILE_SET & 8) linear_rows<F, 8>(program, shared, reader, span);
             break;
     }
     keep_reader(shared, reader);

@@ -11,7 +11,7 @@
 // By all consumers of a block. Finds, for the end of history[0..known], the earlier place with the longest equal end (of
 // equally long ones the latest), and copies `limit` tokens that follow it to history[known..], the copies among them.
 // Returns how many, 0 if not even the last token stood anywhere before.
-DEVICE_CALL u32 guess_tokens(const Program& program, Shared& shared, u32 known, u32 limit) {
+DEVICE u32 guess_tokens(const Program& program, Shared& shared, u32 known, u32 limit) {
     u32* const history = (u32*)program.history;
     u64* const best = shared.best;
     limit = smaller(limit, VERIFY_ROWS - 1);

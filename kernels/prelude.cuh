@@ -1,4 +1,7 @@
 // Types, lanes, conversions and reads that everything else uses. No header of a toolkit.
+//
+// Rule of the house: what is written under a condition is initialised first. Otherwise a register of it is alive from the start of
+// the kernel on, all around its loop, and others are spilled for it.
 #pragma once
 
 typedef unsigned char u8;
@@ -10,7 +13,7 @@ typedef long long i64;
 #define DEVICE static __device__ __forceinline__
 // The same for members, which are not static.
 #define METHOD __device__ __forceinline__
-// Code that runs once in a round: a call costs less than another copy of it.
+// A function that is called: for phases, whose registers nobody else needs meanwhile, and for code that runs once in a round.
 #define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void
 

@@ -296,13 +296,14 @@ struct Shared {
     Stage records[MAX_STAGES];    // of the copy that takes the stage's place
     u32 released[MAX_STAGES];     // warps that have read the stage
     Call call;
-    Phase phase;
+    Phase phase, upcoming;        // the one that runs, the one after it
+    u32 index;                    // of the phase in its segment; NONE between calls
     Segment segment;              // of the call
     u64 best[ROW_LIMIT];
     float row_scales[ROW_LIMIT];  // of the norm
     u32 words[16];                // what one thread tells the others
     u32 readers[CONSUMER_WARPS][4];  // where the warps stand in the ring between phases
-    u32 round;                    // of the call
+    u32 round;                    // of the next call
     u32 calls;                    // of this launch, the call's included
     u64 tape;                     // address of the call's stages
     u32 tape_stages;              // of the call

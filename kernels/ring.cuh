@@ -83,18 +83,18 @@ struct Reader {
         left = blocks;
     }
 
-    METHOD void wait(const Program& program, Shared& shared, u32 phase) const {
+    METHOD void wait(const Program& program, Shared& shared) const {
         const u32 full = shared_address(shared.full + stage);
         if (mbarrier_test(full, parity)) return;
         time_stall(program, shared, true);
         for (u32 polls = 1; !mbarrier_test(full, parity);)
-            if (++polls == program.patience) give_up(program.host, phase, WAIT_FULL, stage, parity);
+            if (++polls == program.patience) give_up(program.host, WAIT_FULL, stage, parity);
         time_stall(program, shared, false);
     }
 
     // The block's shared address, once it has arrived.
-    METHOD u32 open(const Program& program, Shared& shared, u32 bytes, u32 phase) const {
-        if (index == 0) wait(program, shared, phase);
+    METHOD u32 open(const Program& program, Shared& shared, u32 bytes) const {
+        if (index == 0) wait(program, shared);
         return shared_address(shared_region(stage * STAGE_BYTES)) + index * bytes;
     }
 
@@ -150,7 +150,7 @@ DEVICE void keep_reader(Shared& shared, const Reader& reader) {
 DEVICE void drop_ahead(const Program& program, Shared& shared) {
     Reader reader = take_reader(shared);
     for (u32 dropped = 0; dropped < shared.ahead; dropped++) {
-        reader.wait(program, shared, NONE);
+        reader.wait(program, shared);
         reader.release(program, shared, 0);
     }
     keep_reader(shared, reader);

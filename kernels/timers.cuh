@@ -34,15 +34,15 @@ struct Stamp {
 };
 static_assert(sizeof(TimerHead) == 16 && sizeof(TimedCall) == 16 && sizeof(Stamp) == 32, "as in abi.rs");
 
-DEVICE u64 stamp_of(const Program& program, const Shared& shared, u32 index) {
-    return shared.stamps + ((u64)index * gridDim.x + blockIdx.x) * sizeof(Stamp);
+DEVICE u64 stamp_of(const Program& program, const Shared& shared) {
+    return shared.stamps + ((u64)shared.index * gridDim.x + blockIdx.x) * sizeof(Stamp);
 }
 
 DEVICE void store_time(u64 address, u64 value) { *(u64*)address = value; }
 
-// After call number `round` is read.
+// By thread 0, after call number `round` is read.
 DEVICE void time_call(const Program& program, Shared& shared, u32 round) {
-    if (program.timers == 0 || threadIdx.x != 0) return;
+    if (program.timers == 0) return;
     const TimerHead& head = *(const TimerHead*)program.timers;
     shared.stamps = 0;
     if (round >= head.capacity) return;
@@ -54,11 +54,11 @@ DEVICE void time_call(const Program& program, Shared& shared, u32 round) {
     *(TimedCall*)(calls + (u64)round * sizeof(TimedCall)) = {call.segment, call.rows, call.output_rows, call.length};
 }
 
-// When phase `index` begins. `ready` and `stalled` are kept in shared memory until it ends.
-DEVICE void time_begin(const Program& program, Shared& shared, u32 index) {
+// When phase shared.index begins. `ready` and `stalled` are kept in shared memory until it ends.
+DEVICE void time_begin(const Program& program, Shared& shared) {
     if (program.timers == 0 || threadIdx.x != 0) return;
     shared.ready = shared.stalled = 0;
-    if (shared.stamps) store_time(stamp_of(program, shared, index) + __builtin_offsetof(Stamp, begin), nanoseconds());
+    if (shared.stamps) store_time(stamp_of(program, shared) + __builtin_offsetof(Stamp, begin), nanoseconds());
 }
 
 // When its edge is passed.
@@ -75,9 +75,9 @@ DEVICE void time_stall(const Program& program, Shared& shared, bool begins) {
 }
 
 // When it is done.
-DEVICE void time_end(const Program& program, Shared& shared, u32 index) {
+DEVICE void time_end(const Program& program, Shared& shared) {
     if (program.timers == 0 || threadIdx.x != 0 || shared.stamps == 0) return;
-    const u64 stamp = stamp_of(program, shared, index);
+    const u64 stamp = stamp_of(program, shared);
     store_time(stamp + __builtin_offsetof(Stamp, ready), shared.ready);
     store_time(stamp + __builtin_offsetof(Stamp, end), nanoseconds());
     store_time(stamp + __builtin_offsetof(Stamp, stalled), shared.stalled);

@@ -28,7 +28,7 @@ template <u32 FLIGHT, typename Load, typename Visit> DEVICE void pass_over(u32 v
     const u32 groups = divide_up(vocab_size, 4);
     const u32 lane = threadIdx.x % 32;
     for (u32 base = threadIdx.x - lane; base < groups; base += FLIGHT * CONSUMER_THREADS) {
-        decltype(load(0u)) loaded[FLIGHT];
+        decltype(load(0u)) loaded[FLIGHT] = {};
 #pragma unroll
         for (u32 i = 0; i < FLIGHT; i++) {
             const u32 group = base + i * CONSUMER_THREADS + lane;

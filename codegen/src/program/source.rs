@@ -79,15 +79,15 @@ pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
     };
     let stacks = || ingredients.stacks.iter().copied().map(format_name);
     cases(
-        "DEVICE_CALL void run_stack(const Program& program, Shared& shared, const Span& span, u32 index)",
+        "DEVICE void run_stack(const Program& program, Shared& shared, const Span& span)",
         "shared.phase.linear.stack",
         stacks()
-            .map(|format| format!("linear<{format}>(program, shared, span, index)"))
+            .map(|format| format!("linear<{format}>(program, shared, span)"))
             .collect(),
         "",
     );
     cases(
-        "DEVICE_CALL void run_embed(const Program& program, Shared& shared, u32 index)",
+        "DEVICE void run_embed(const Program& program, Shared& shared)",
         "shared.phase.embed.stack",
         stacks()
             .map(|format| format!("embed_tiles<{format}>(program, shared)"))
@@ -95,7 +95,7 @@ pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
         "\n    if (shared.phase.embed.stack == NONE) embed_rows(program, shared);",
     );
     cases(
-        "DEVICE_CALL void run_attention(const Program& program, Shared& shared, u32 index)",
+        "DEVICE void run_attention(const Program& program, Shared& shared)",
         "shared.phase.attention.variant",
         ingredients
             .variants
@@ -105,10 +105,7 @@ pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
                     Dtype::F16 => "KvF16",
                     Dtype::BF16 | Dtype::F32 => "KvBf16",
                 };
-                format!(
-                    "attention<{}, {kv}>(program, shared, index)",
-                    variant.head_dim
-                )
+                format!("attention<{}, {kv}>(program, shared)", variant.head_dim)
             })
             .collect(),
         "",

@@ -73,10 +73,11 @@ DEVICE void begin(const Program& program, Shared& shared) {
 DEVICE void enter(const Program& program, Shared& shared, u32 index) {
     // Orders the last phase's reads of the phase before it is overwritten, and the writes before all read it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (threadIdx.x == 0) shared.index = index;
     if (threadIdx.x < sizeof(Phase) / 4)
         ((u32*)&shared.phase)[threadIdx.x] = ((const u32*)&phase_of(program, index))[threadIdx.x];
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    wait_edge(program, shared.phase, shared.call.run, index);
+    wait_edge(program, shared.phase, shared.call.run);
 }
 
 #ifdef ONLY
@@ -87,7 +88,7 @@ KERNEL __launch_bounds__(THREADS, 1) only_rows(const Program program) {
     for (u32 i = program.phase_begin; i < program.phase_end; i++) {
         enter(program, shared, i);
         Reader reader = take_reader(shared);
-        linear_rows<F, ONLY>(program, shared, reader, span_of(program, shared.phase.linear.span), i);
+        linear_rows<F, ONLY>(program, shared, reader, span_of(program, shared.phase.linear.span));
         keep_reader(shared, reader);
         arrive_edge(program, shared.phase);
     }
@@ -103,7 +104,7 @@ KERNEL __launch_bounds__(THREADS, 1) phases(const Program program) {
                 if (shared.phase.embed.stack == NONE) embed_rows(program, shared);
                 else embed_tiles<F>(program, shared);
                 break;
-            case PHASE_LINEAR: linear<F>(program, shared, span_of(program, shared.phase.linear.span), i); break;
+            case PHASE_LINEAR: linear<F>(program, shared, span_of(program, shared.phase.linear.span)); break;
             case PHASE_NARROW: narrow_residual(shared); break;
             case PHASE_EXPORT: export_residual(program, shared); break;
         }

@@ -4,14 +4,8 @@
 #include "control.cuh"
 #include "counts.cuh"
 #include "ngram.cuh"
+#include "rounds.cuh"
 #include "token_ring.cuh"
-
-// The fewest row tiles that products are compiled for and that hold the rows.
-DEVICE u32 row_tiles_of(u32 rows) {
-    for (u32 tiles = 1; tiles < 8; tiles *= 2)
-        if (ROW_TILE_SET & tiles && rows <= 8 * tiles) return tiles;
-    return 8;
-}
 
 // Other blocks wrote it.
 DEVICE Choice read_choice(u64 choices, u32 row) {
@@ -62,7 +56,7 @@ DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u
         // Of a step all rows but the first are guesses; of a prompt's chunk none.
         const u32 guesses = call.segment == SEGMENT_TARGET ? call.rows - 1 : 0;
         const u32 draft = guesses << 1 | is_guessed(call, i, choice.token);
-        ring_put(program, first + i, {choice.token, draft, choice.logprob, control.round});
+        ring_put(program, first + i, {choice.token, draft, choice.logprob, steps_of(generation)});
         if (!has_lists) continue;
         const u64 list = ring_top(program.host, capacity, first + i);
         for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
@@ -73,36 +67,8 @@ DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u
     }
 }
 
-// Writes the next call: a chunk of what is known but not processed, or a step after all of it.
-DEVICE void write_call(const Program& program, Control& control, u32 guesses) {
-    Generation& generation = control.generation;
-    Call& call = control.call;
-    if (generation.finish != FINISH_NONE) {
-        call.segment = NONE;
-        return;
-    }
-    const u32* const history = (const u32*)program.history;
-    const u32 left = generation.known - generation.length;
-    const bool is_prompt = left > 1;
-    call.segment = is_prompt ? SEGMENT_PREFILL : SEGMENT_TARGET;
-    call.rows = is_prompt ? smaller(left, PREFILL_ROWS) : 1 + guesses;
-    call.row_tiles = row_tiles_of(call.rows);
-    call.output_rows = is_prompt ? (call.rows == left ? 1 : 0) : call.rows;
-    call.output_tiles = row_tiles_of(larger(call.output_rows, 1u));
-    call.length = generation.length;
-    call.chooses = 1;
-    call.run = ++generation.runs[call.segment];
-    for (u32 row = 0; row < call.rows; row++) {
-        const u32 position = generation.length + row;
-        call.tokens[row] = history[position];
-        call.positions[row] = position;
-        call.parents[row] = row == 0 ? NONE : row - 1;
-        call.outputs[row] = is_prompt ? call.rows - 1 : row;
-    }
-}
-
-// By all consumers of block 0, after every block has arrived. shared.words[2] says whether the host wants an end.
-DEVICE void finish_call(const Program& program, Shared& shared) {
+// By all consumers of block 0 at the end of a call of the target.
+DEVICE void finish_step(const Program& program, Shared& shared) {
     const ChoosePhase& phase = shared.phase.choose;
     Control& control = control_of(program);
     Generation& generation = control.generation;
@@ -121,31 +87,59 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     }
     // Thread 0's decision and what it wrote to the history, to all that count tokens.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const u32 count = shared.words[0];
+    const u32 count = shared.words[0], known = generation.known + count;
     if (control.sampling.penalises && count > 0)
         count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
+    const u32 wanted = shared.words[1] != FINISH_NONE ? 0 : smaller(generation.draft_tokens, generation.limit - known - 1);
     u32 guesses = 0;
-    if (generation.draft_tokens > 0 && shared.words[1] == FINISH_NONE)
-        guesses = guess_tokens(program, shared, generation.known + count,
-                               smaller(generation.draft_tokens, generation.limit - generation.known - count - 1));
+    if (wanted > 0 && generation.drafter == DRAFTER_LOOKUP) guesses = guess_tokens(program, shared, known, wanted);
     // Orders the others' reads of the control block before thread 0 changes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
-    const bool is_prompt = call.segment == SEGMENT_PREFILL;
     if (generation.mode == MODE_GENERATE) {
-        generation.length = call.length + (is_prompt ? call.rows : count);
-        generation.known += count;
+        // What a draft has computed of its guesses stays as far as they came true; it never saw its last one.
+        if (generation.guesses > 0) generation.draft_length = generation.known + smaller(count - 1, generation.guesses - 1);
+        generation.length = call.length + (call.segment == SEGMENT_PREFILL ? call.rows : count);
+        generation.known = known;
+        generation.wanted = smaller(wanted, VERIFY_ROWS - 1);
+        generation.guesses = guesses;
     }
     generation.finish = shared.words[1];
+}
+
+// By thread 0 of block 0 at the end of a call of the draft.
+DEVICE void finish_guess(const Program& program, Shared& shared) {
+    Generation& generation = control_of(program).generation;
+    const Call& call = shared.call;
+    if (call.segment != SEGMENT_DRAFT) generation.draft_length = call.length + call.rows;
+    if (call.output_rows == 0) return;
+    const Choice choice = read_choice(program.workspace + shared.phase.choose.choices, 0);
+    if (choice.status == CHOICE_MADE && choice.token < VOCAB_SIZE) {
+        ((u32*)program.history)[generation.known + generation.guesses] = choice.token;
+        generation.guesses++;
+    } else {
+        // It has nothing to say that the target could.
+        generation.wanted = generation.guesses;
+    }
+}
+
+// By all consumers of block 0, after every block has arrived. shared.words[2] says whether the host wants an end.
+DEVICE void finish_call(const Program& program, Shared& shared) {
+    Control& control = control_of(program);
+    Generation& generation = control.generation;
+    const bool is_step = is_target(shared.call.segment);
+    if (is_step) finish_step(program, shared);
+    if (threadIdx.x != 0) return;
+    if (!is_step) finish_guess(program, shared);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
-    write_call(program, control, guesses);
+    write_call(program, control);
     const u32 round = control.round;
-    if (shared.calls == program.rounds || generation.finish != FINISH_NONE) {
+    if (is_step && shared.steps == program.rounds || generation.finish != FINISH_NONE) {
         control.pause_round = round;
         control.launch_round = round;
     }
-    if (generation.mode == MODE_GENERATE)
-        ring_release(program, generation.known - generation.begin, generation.length, generation.finish);
+    // Of a guess the host learns nothing before it is verified.
+    if (generation.mode == MODE_GENERATE && (is_step || generation.finish != FINISH_NONE)) ring_release(program, generation);
     // The call and the state, to every block that acquires the round.
     store_release(program.control, round + 1);
 }

@@ -12,6 +12,12 @@ enum Mode {
     MODE_GENERATE,  // what is known of the sequence is processed, then token after token is chosen
 };
 
+// Who guesses.
+enum Drafter {
+    DRAFTER_LOOKUP,  // what followed the same tokens before
+    DRAFTER_MODEL,   // the draft segments, token after token
+};
+
 enum Finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_NOTHING_LEFT, FINISH_CALL };
 
 struct Generation {
@@ -22,7 +28,11 @@ struct Generation {
     u32 begin;         // of these what was known when the generation began: the ring of tokens counts from there
     u32 limit;         // tokens known at which the generation ends
     u32 stop_count;
-    u32 draft_tokens;  // guessed ahead by lookup in the history, at most; 0: none
+    u32 draft_tokens;  // guessed ahead in a round, at most; 0: none
+    u32 drafter;       // Drafter
+    u32 draft_length;  // positions whose K and V the draft has
+    u32 wanted;        // tokens to guess in this round
+    u32 guesses;       // guessed so far; they stand in the history after what is known
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
 };
@@ -36,5 +46,7 @@ struct Control {
     Sampling sampling;
     Call call;
 };
+
+DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 
 DEVICE Control& control_of(const Program& program) { return *(Control*)program.control; }

@@ -18,14 +18,9 @@
 #define CALL_VECTORS (sizeof(Call) / 16)
 static_assert(sizeof(Call) % 16 == 0, "Call is copied in vectors");
 
-// Whether a call of the same segment is to be expected next. A step follows a step until the generation ends; what follows a
-// chunk of the prompt depends on how much is left. The row tiles of steps may differ (drafts of another length): weights are
-// fetched in the same way for all of them, since a step's tile groups are whole.
-DEVICE bool repeats(const Call& call) { return call.segment == SEGMENT_TARGET && call.chooses; }
-
 DEVICE Segment segment_of(const Program& program, u32 segment) {
     const uint4 words = load_constant_vector(program.segments + segment * sizeof(Segment));
-    return {words.x, words.y, words.z, words.w};
+    return {words.x, words.y, {0, 0}};
 }
 
 DEVICE Span span_of(const Program& program, u32 span) {
@@ -33,24 +28,25 @@ DEVICE Span span_of(const Program& program, u32 span) {
     return {(u64)words.y << 32 | words.x, words.z, words.w};
 }
 
-// The block's stages of a call; in stepped mode those of the launch's phases.
-DEVICE Tape tape_of(const Program& program, const Call& call, const Segment& segment) {
-    const bool is_wide = group_width(call.row_tiles) < TILE_GROUP;
-    const u32 kind = !is_wide ? TAPE_WHOLE : group_width(call.output_tiles) < TILE_GROUP ? TAPE_WIDE : TAPE_WIDE_ROWS;
-    const u64 range = program.tapes + ((u64)(segment.first_tape + kind) * gridDim.x + blockIdx.x) * sizeof(TapeRange);
+// The block's stages of a call with so many rows; without output rows those of the phases before them. None for no segment.
+DEVICE Tape tape_of(const Program& program, u32 segment, u32 rows, u32 outputs) {
+    if (segment == NONE) return {0, 0};
+    const bool is_wide = group_width(row_tiles_of(rows)) < TILE_GROUP;
+    const bool has_wide_outputs = group_width(row_tiles_of(larger(outputs, 1u))) < TILE_GROUP;
+    const u32 kind = !is_wide ? TAPE_WHOLE : has_wide_outputs ? TAPE_WIDE : TAPE_WIDE_ROWS;
+    const u64 range = program.tapes + ((u64)(segment * TAPES + kind) * gridDim.x + blockIdx.x) * sizeof(TapeRange);
     const uint4 words = load_constant_vector(range);
-    Tape tape = {program.stages + (u64)words.x * sizeof(Stage), call.output_rows > 0 ? words.y : words.z, repeats(call)};
-    if (program.phase_end != NONE) {
-        const u64 all = tape.stages;
-        const u32 count = tape.count;
-        u32 begin = 0;
-        const auto phase = [&](u32 item) { return load_constant(all + (u64)item * sizeof(Stage) + 12); };
-        while (begin < count && phase(begin) < program.phase_begin) begin++;
-        u32 end = begin;
-        while (end < count && phase(end) < program.phase_end) end++;
-        tape = {all + (u64)begin * sizeof(Stage), end - begin, false};
-    }
-    return tape;
+    return {program.stages + (u64)words.x * sizeof(Stage), outputs > 0 ? words.y : words.z};
+}
+
+// In stepped mode: the stages of the launch's phases.
+DEVICE Tape part_of(const Program& program, const Tape& tape) {
+    u32 begin = 0;
+    const auto phase = [&](u32 item) { return load_constant(tape.stages + (u64)item * sizeof(Stage) + 12); };
+    while (begin < tape.count && phase(begin) < program.phase_begin) begin++;
+    u32 end = begin;
+    while (end < tape.count && phase(end) < program.phase_end) end++;
+    return {tape.stages + (u64)begin * sizeof(Stage), end - begin};
 }
 
 // Copies the block's residual to or from its home between launches of part of a call.
@@ -80,17 +76,22 @@ DEVICE_CALL bool read_call(const Program& program, Shared& shared) {
     // The call, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const Call& call = shared.call;
-    // Stages ahead are those of a step.
-    if (call.segment != SEGMENT_TARGET) drop_ahead(program, shared);
-    if (call.segment == NONE) return false;
-    const Segment segment = segment_of(program, call.segment);
-    if (threadIdx.x == 0) shared.segment = segment;
+    Tape tape = tape_of(program, call.segment, call.rows, call.output_rows);
+    Tape expected = {0, 0};
+    if (call.segment != NONE) {
+        expected = tape_of(program, call.expected, call.expected_rows, call.expected_outputs);
+        const Segment segment = segment_of(program, call.segment);
+        if (threadIdx.x == 0) shared.segment = segment;
+        if (program.phase_end != NONE) tape = part_of(program, tape);
+    }
     // Makes the segment known to all as well.
-    begin_tape(program, shared, tape_of(program, call, segment));
+    begin_tape(program, shared, tape, expected);
+    if (call.segment == NONE) return false;
     if (threadIdx.x == 0) {
         time_call(program, shared, shared.round);
         shared.round++;
         shared.calls++;
+        shared.steps += is_target(call.segment);
     }
     if (program.phase_begin > 0) move_residual(program, false);
     return true;
@@ -149,7 +150,8 @@ DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     if (blockIdx.x < rows) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
     for (u32 row = blockIdx.x; row < rows; row += gridDim.x) {
-        choose(program, shared, control_of(program).sampling, row);
+        if (phase.flags & FLAG_LIKELIEST) choose_likeliest(program, shared, row);
+        else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     }
@@ -197,7 +199,7 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
     if (threadIdx.x == 0) {
         ring_init(shared);
         shared.round = load_l2(program.control + __builtin_offsetof(Control, launch_round));
-        shared.calls = 0;
+        shared.calls = shared.steps = 0;
         shared.index = NONE;
     }
     // All of it goes to its home at the end, also rows that the call does not have.

@@ -10,7 +10,9 @@
 //   GROUP_1, GROUP_2, GROUP_4, GROUP_8 row tiles that a warp accumulates at 1, 2, 4 or 8 row tiles of tokens, <= TILE_GROUP
 //   SLOTS_1, SLOTS_2, SLOTS_4, SLOTS_8 slices of activations that a warp holds then: 2 to overlap loading, 1 where there is no room
 //   SEGMENT_PREFILL, SEGMENT_TARGET    indices of these segments
+//   SEGMENT_DRAFT_PREFILL, SEGMENT_EXTEND, SEGMENT_DRAFT  those of a draft that is a model; or NONE
 //   PREFILL_ROWS, VERIFY_ROWS          rows of one call of them, at most
+//   VOCAB_SIZE, DRAFT_VOCAB_SIZE       tokens of the target, and those that a draft can be fed
 //   SCRATCH_BYTES, PARTIAL_BYTES, RESIDUAL_BYTES  regions of shared memory, multiples of 128
 #include "sizes.cuh"
 
@@ -47,6 +49,7 @@ enum PhaseFlags {
     FLAG_OUTPUT_ROWS = 1,  // works on the output rows; does nothing but arrive if the call has none
     FLAG_ALL_ARRIVE = 2,   // every block arrives, also one without work
     FLAG_NARROWED = 4,     // the residual's rows are the output rows already
+    FLAG_LIKELIEST = 8,    // the token with the largest logit is chosen, however the target's are
 };
 
 // Which rows a buffer is read by.
@@ -181,8 +184,7 @@ struct Span {
 
 struct Segment {
     u32 first_phase, phases;
-    u32 first_tape;  // TapeRange [TAPES][block]
-    u32 unused;
+    u32 unused[2];
 };
 
 // A piece of the arena that is copied at once: see ring.cuh.
@@ -212,6 +214,10 @@ struct Call {
     u32 output_rows, output_tiles;
     u32 length;     // positions of the sequence before the call
     u32 chooses;    // 1: a token is chosen for each output row; 0: logits are all that is wanted
+    // The call that is expected to come next: its weights are fetched ahead.
+    u32 expected;   // segment, or NONE
+    u32 expected_rows, expected_outputs;
+    u32 unused;
     u32 tokens[ROW_LIMIT];
     u32 positions[ROW_LIMIT];
     u32 parents[ROW_LIMIT];  // row, or NONE: follows position length - 1
@@ -271,7 +277,7 @@ struct Program {
     u64 phases;    // Phase
     u64 segments;  // Segment
     u64 stages;    // Stage, see ring.cuh
-    u64 tapes;     // TapeRange
+    u64 tapes;     // TapeRange [segment][TAPES][block]
     u64 spans;     // Span [block][spans]
     u64 edges;     // u32 every 128 bytes
     u64 control;   // Control, see control.cuh
@@ -284,9 +290,9 @@ struct Program {
     KvPool kv[2];
     u32 span_count;   // of a block
     u32 patience;     // polls before a wait is given up; 0: never
-    u32 phase_begin;  // phases of the call that this launch runs, begin..end; 0..NONE: whole calls, as many as `rounds`
+    u32 phase_begin;  // phases of the call that this launch runs, begin..end; 0..NONE: whole calls, until there were `rounds`
     u32 phase_end;
-    u32 rounds;       // calls that a launch runs at most
+    u32 rounds;       // calls of the target that a launch runs at most
     u32 home;         // workspace: [block][RESIDUAL_BYTES], where the residual rests between launches of part of a call
 };
 
@@ -305,10 +311,13 @@ struct Shared {
     u32 readers[CONSUMER_WARPS][4];  // where the warps stand in the ring between phases
     u32 round;                    // of the next call
     u32 calls;                    // of this launch, the call's included
-    u64 tape;                     // address of the call's stages
-    u32 tape_stages;              // of the call
-    u32 limit;                    // of stages that may be fetched: the call's, and if it repeats those of the next one
+    u32 steps;                    // those of them that are the target's
+    u64 tape, next_tape;          // addresses of the call's stages, and of those of the call that is expected after it
+    u32 tape_stages, next_stages;
+    u32 limit;                    // of stages that may be fetched: those of both
     u32 ahead;                    // stages of the next call that are in the ring when this one ends
+    u32 early;                    // stages of the call that were in the ring when it began: their records may not know their
+                                  // successors
     u64 stamps, ready, stalled;   // see timers.cuh
 };
 static_assert(sizeof(Shared) <= 4096, "what codegen leaves for it");

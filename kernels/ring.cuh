@@ -1,7 +1,7 @@
 // The weight ring. A block's weights of a call are a *tape*: stages in the order in which its warps consume them, each a piece of
 // the arena. They are copied into a ring of shared memory long before they are wanted; the warp that is the last to have read a
 // stage starts at once the copy that takes its place. So the ring is always asked for as much as it holds, whatever the phases
-// wait for, and memory stays busy across every edge; and since a step follows a step, it runs on into the next call.
+// wait for, and memory stays busy across every edge; and where it is known what follows a call, it runs on into the next one.
 //
 // Stage s of the ring has an mbarrier, `full`, that its copy completes, and a counter, `released`, of the warps that have read
 // it. With the data comes the record of the copy that will take its place STAGES stages later.
@@ -37,6 +37,18 @@ DEVICE void ring_init(Shared& shared) {
     mbarrier_init_fence();
 }
 
+// Where the record of stage `item` lies: of the call's tape, and past its end of the next one's. Past the end of both, any record.
+DEVICE u64 stage_address(const Shared& shared, u32 item) {
+    if (item < shared.tape_stages) return shared.tape + (u64)item * sizeof(Stage);
+    const u32 next = item - shared.tape_stages;
+    return next < shared.next_stages ? shared.next_tape + (u64)next * sizeof(Stage) : shared.tape;
+}
+
+DEVICE Stage load_stage(const Shared& shared, u32 item) {
+    const uint4 words = load_constant_vector(stage_address(shared, item));
+    return {(u64)words.y << 32 | words.x, words.z, words.w};
+}
+
 // Starts the copy of stage `item` of the tape, which `record` describes, to stage `stage` of the ring. By a whole warp; nobody
 // reads the stage any more.
 DEVICE void fill_stage(const Program& program, Shared& shared, u32 stage, u32 item, const Stage record) {
@@ -44,8 +56,7 @@ DEVICE void fill_stage(const Program& program, Shared& shared, u32 stage, u32 it
     __syncwarp();
     const u32 full = shared_address(shared.full + stage);
     const u32 to = shared_address(shared_region(stage * STAGE_BYTES)), note = shared_address(shared.records + stage);
-    // Modulo the tape: where it runs on into the next call it begins again.
-    const u64 successor = shared.tape + (u64)((item + STAGES) % shared.tape_stages) * sizeof(Stage);
+    const u64 successor = stage_address(shared, item + STAGES);
     const u32 lane = threadIdx.x % 32;
 #if __CUDA_ARCH__ >= 900
     // Only copies write this memory, so nothing has to be ordered but the reads before them, which the counter of releases does.
@@ -66,7 +77,6 @@ DEVICE void fill_stage(const Program& program, Shared& shared, u32 stage, u32 it
 struct Tape {
     u64 stages;  // address of Stage [count]
     u32 count;
-    bool wraps;  // another call like this one is expected after it
 };
 
 // Where a consumer warp reads. All warps of a block go the same way.
@@ -117,8 +127,11 @@ struct Reader {
                          : "r"(shared_address(shared.released + stage)), "n"(CONSUMER_WARPS - 1)
                          : "memory");
         before = __shfl_sync(ALL_LANES, before, 0);
-        if (before == CONSUMER_WARPS - 1 && item + STAGES < limit)
-            fill_stage(program, shared, stage, item + STAGES, shared.records[stage]);
+        if (before == CONSUMER_WARPS - 1 && item + STAGES < limit) {
+            const bool is_told = item >= shared.early || item + STAGES < shared.tape_stages;
+            fill_stage(program, shared, stage, item + STAGES,
+                       is_told ? shared.records[stage] : load_stage(shared, item + STAGES));
+        }
         item++;
         index = 0;
         if (++stage == STAGES) {
@@ -161,19 +174,24 @@ DEVICE void drop_ahead(const Program& program, Shared& shared) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }
 
-// By all consumers when a call begins that the tape is for. What was fetched ahead for it is in the ring already; the rest is
-// started. Warps may still be in the last call's final barrier, no further behind.
-DEVICE void begin_tape(const Program& program, Shared& shared, const Tape& tape) {
-    const u32 limit = tape.wraps ? 2 * tape.count : tape.count;
+// By all consumers when a call begins that the tape is for; `expected` is the next call's, with no stages if nobody knows. What was
+// fetched ahead for the call is in the ring already; the rest is started. Warps may still be in the last call's final barrier, no
+// further behind.
+DEVICE void begin_tape(const Program& program, Shared& shared, const Tape& tape, const Tape& expected) {
+    if (shared.ahead > 0 && (tape.stages != shared.next_tape || tape.count != shared.next_stages)) drop_ahead(program, shared);
+    const u32 limit = tape.count + expected.count;
     const u32 ahead = shared.ahead;
     // All have read `ahead`, and nobody the words of the last tape any more, before they change.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x == 0) {
         shared.tape = tape.stages;
         shared.tape_stages = tape.count;
+        shared.next_tape = expected.stages;
+        shared.next_stages = expected.count;
         shared.limit = limit;
+        shared.early = ahead;
         // At the end of the call: all that fits of the next one.
-        shared.ahead = tape.wraps ? smaller(STAGES, tape.count) : 0;
+        shared.ahead = smaller(STAGES, expected.count);
     }
     // The words, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -181,9 +199,6 @@ DEVICE void begin_tape(const Program& program, Shared& shared, const Tape& tape)
     reader.item = 0;
     keep_reader(shared, reader);
     if (threadIdx.x >= 32) return;
-    for (u32 item = ahead; item < smaller(STAGES, limit); item++) {
-        const uint4 words = load_constant_vector(tape.stages + (u64)(item % tape.count) * sizeof(Stage));
-        const Stage record = {(u64)words.y << 32 | words.x, words.z, words.w};
-        fill_stage(program, shared, (reader.stage + item) % STAGES, item, record);
-    }
+    for (u32 item = ahead; item < smaller(STAGES, limit); item++)
+        fill_stage(program, shared, (reader.stage + item) % STAGES, item, load_stage(shared, item));
 }

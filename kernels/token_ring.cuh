@@ -20,7 +20,8 @@ struct HostRing {
     u32 tail;      // tokens of this generation: released after their entries
     u32 length;    // positions whose K and V are valid
     u32 capacity;  // entries, written by the host
-    u32 unused[19];
+    u32 draft_length;  // positions whose K and V the draft has
+    u32 unused[18];
     // HostToken [capacity], then TopLogprob [capacity][TOP_LIMIT] if log-probabilities are asked for.
 };
 // As src/device/state.rs names its words.
@@ -28,6 +29,7 @@ static_assert(sizeof(HostRing) == 128 && sizeof(HostToken) == 16, "HostRing");
 static_assert(__builtin_offsetof(HostRing, cancel) == 4 * 8 && __builtin_offsetof(HostRing, finish) == 4 * 9, "HostRing");
 static_assert(__builtin_offsetof(HostRing, tail) == 4 * 10 && __builtin_offsetof(HostRing, length) == 4 * 11, "HostRing");
 static_assert(__builtin_offsetof(HostRing, capacity) == 4 * 12, "HostRing");
+static_assert(__builtin_offsetof(HostRing, draft_length) == 4 * 13, "HostRing");
 
 DEVICE u64 ring_entry(u64 host, u32 index) { return host + sizeof(HostRing) + (u64)index * sizeof(HostToken); }
 
@@ -45,10 +47,11 @@ DEVICE void ring_put(const Program& program, u32 index, const HostToken& entry) 
     store_relaxed_system(at + 12, entry.round);
 }
 
-// The host that has read the tail sees every entry before it and the length. Finish comes last: who has read it sees the
+// The host that has read the tail sees every entry before it and the lengths. Finish comes last: who has read it sees the
 // last tail.
-DEVICE void ring_release(const Program& program, u32 tail, u32 length, u32 finish) {
-    store_relaxed_system(HOST_WORD(program, length), length);
-    store_release_system(HOST_WORD(program, tail), tail);
-    if (finish != FINISH_NONE) store_release_system(HOST_WORD(program, finish), finish);
+DEVICE void ring_release(const Program& program, const Generation& generation) {
+    store_relaxed_system(HOST_WORD(program, length), generation.length);
+    store_relaxed_system(HOST_WORD(program, draft_length), generation.draft_length);
+    store_release_system(HOST_WORD(program, tail), generation.known - generation.begin);
+    if (generation.finish != FINISH_NONE) store_release_system(HOST_WORD(program, finish), generation.finish);
 }

@@ -52,6 +52,7 @@ headers! {
     "residual.cuh",
     "ring.cuh",
     "rope.cuh",
+    "rounds.cuh",
     "sync.cuh",
     "timers.cuh",
     "token_ring.cuh",

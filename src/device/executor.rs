@@ -287,7 +287,10 @@ impl DeviceExecutor {
         out.start = kv.len();
         out.rows = rows.len();
         out.outputs.clear();
-        let read = self.program.outputs.iter().map(|output| {
+        let declared = self.plan.segment(segment).map_or(&[][..], |s| &s.outputs);
+        let outputs = self.program.outputs.iter();
+        let outputs = outputs.filter(|output| declared.contains(&output.buffer));
+        let read = outputs.map(|output| {
             let mut values = vec![0f32; output_rows * output.columns as usize];
             let bytes = bytemuck::cast_slice_mut(&mut values);
             self.workspace.read(output.offset.into(), bytes)?;
@@ -371,10 +374,9 @@ impl DeviceExecutor {
         rounds: u32,
         phases: Range<u32>,
     ) -> Result<(), DeviceError> {
-        let decl = &self.plan.kv;
-        let pool = abi::KvPool {
-            layer_bytes: DeviceKv::layer_bytes(decl),
-            table: state.pages.address(),
+        let pool = |segment: SegmentKind, table: &DeviceBuffer| abi::KvPool {
+            layer_bytes: DeviceKv::layer_bytes(&self.plan.kv_of(segment)),
+            table: table.address(),
         };
         let parameter = abi::Program {
             arena: self.arena.address(),
@@ -393,7 +395,10 @@ impl DeviceExecutor {
             mask: 0,
             host: state.host.address(),
             timers: self.recording().as_ref().map_or(0, Recording::address),
-            kv: [pool, pool],
+            kv: [
+                pool(SegmentKind::Target, &state.pages),
+                pool(SegmentKind::Draft, &state.draft_pages),
+            ],
             span_count: self.program.span_count,
             patience: self.patience,
             phase_begin: phases.start,
@@ -478,6 +483,10 @@ impl DeviceExecutor {
             output_tiles: 1,
             length: start as u32,
             chooses: 0,
+            expected: NONE,
+            expected_rows: 0,
+            expected_outputs: 0,
+            unused: 0,
             tokens: [0; abi::ROW_LIMIT],
             positions: [0; abi::ROW_LIMIT],
             parents: [NONE; abi::ROW_LIMIT],
@@ -490,7 +499,8 @@ impl DeviceExecutor {
                     self.plan.vocab_size
                 )));
             }
-            call.tokens[i] = token;
+            let is_known = token < self.plan.vocab_size_of(segment);
+            call.tokens[i] = if is_known { token } else { 0 };
             call.positions[i] = (start + i) as u32;
             call.parents[i] = i.checked_sub(1).map_or(NONE, |parent| parent as u32);
             if output(i) {

@@ -42,8 +42,18 @@ pub(crate) struct GenerationInput<'a> {
     pub stop_ids: &'a [u32],
     /// Log-probabilities: of the chosen token and of that many others.
     pub logprobs: Option<usize>,
-    /// Tokens guessed ahead by lookup in the sequence itself.
+    /// Tokens guessed ahead in a round, at most.
     pub draft_tokens: u32,
+    pub drafter: DeviceDrafter,
+}
+
+/// Who guesses in the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceDrafter {
+    /// The sequence itself: what followed the same tokens before.
+    Lookup,
+    /// The draft segments of the plan, token after token.
+    Model,
 }
 
 /// A token out of the ring.
@@ -87,7 +97,11 @@ impl Generation {
         let capacity = input.limit.saturating_sub(input.tokens.len()).max(1);
         let (plan, program) = (executor.plan(), executor.program());
         let context = executor.context();
-        kv.reserve(context, input.limit.min(plan.context_length as usize))?;
+        let end = input.limit.min(plan.context_length as usize);
+        kv.reserve(context, end)?;
+        if let (DeviceDrafter::Model, Some(draft)) = (input.drafter, kv.draft_mut()) {
+            draft.reserve(context, end)?;
+        }
         let entry = host_words::ENTRY + input.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
         // Entries of tokens are of four words; lists of log-probabilities follow them all.
         let mut state = State::new(
@@ -99,6 +113,7 @@ impl Generation {
         let words = state.host.words32();
         words[host_words::CAPACITY].store(capacity as u32, Ordering::Release);
         words[host_words::LENGTH].store(kv.len() as u32, Ordering::Release);
+        words[host_words::DRAFT_LENGTH].store(draft_len(kv), Ordering::Release);
         state.history.write(0, bytemuck::cast_slice(input.tokens))?;
         let bias: Vec<abi::Bias> = (input.sampling.logit_bias.iter())
             .map(|&(token, add)| abi::Bias { token, add })
@@ -234,7 +249,13 @@ impl Generation {
     /// Ends it, waits until the device has stopped, and says of `kv` what is committed.
     pub fn end(&mut self, kv: &mut DeviceKv) -> Result<()> {
         self.stop()?;
-        kv.advance(self.word(host_words::LENGTH) as usize);
+        let length = self.word(host_words::LENGTH) as usize;
+        kv.advance(length);
+        // The draft may have seen one token more, which need not stay the next one.
+        let draft_length = self.word(host_words::DRAFT_LENGTH) as usize;
+        if let Some(draft) = kv.draft_mut() {
+            draft.advance(draft_length.min(length));
+        }
         Ok(())
     }
 
@@ -258,6 +279,10 @@ impl Drop for Generation {
     }
 }
 
+fn draft_len(kv: &DeviceKv) -> u32 {
+    kv.draft().map_or(0, DeviceKv::len) as u32
+}
+
 fn control(
     executor: &DeviceExecutor,
     kv: &DeviceKv,
@@ -277,22 +302,39 @@ fn control(
     control.generation.stop_count = stop_count;
     control.generation.stops = stops;
     control.generation.draft_tokens = input.draft_tokens;
+    control.generation.drafter = match input.drafter {
+        DeviceDrafter::Lookup => abi::DRAFTER_LOOKUP,
+        DeviceDrafter::Model => abi::DRAFTER_MODEL,
+    };
+    control.generation.draft_length = draft_len(kv);
     control.sampling = sampling_of(params, input.logprobs, input.prompt);
-    let left = &input.tokens[kv.len().min(input.tokens.len())..];
-    let kind = match left.len() {
+    let left = input.tokens.len().saturating_sub(kv.len());
+    let wanted = (input.limit.saturating_sub(input.tokens.len() + 1))
+        .min(input.draft_tokens as usize)
+        .min(executor.rows_of(SegmentKind::Target) - 1);
+    // What `write_call` of kernels/rounds.cuh would have written.
+    let (kind, start) = match left {
         0 => {
             return Err(Error::Invalid(
                 "a generation needs a token whose K and V are not committed".into(),
             ));
         }
-        1 => SegmentKind::Target,
-        _ => SegmentKind::Prefill,
+        1 if input.drafter == DeviceDrafter::Model && wanted > 0 => {
+            control.generation.wanted = wanted as u32;
+            let start = draft_len(kv) as usize;
+            let behind = input.tokens.len() - start;
+            match behind <= executor.rows_of(SegmentKind::Extend) {
+                true => (SegmentKind::Extend, start),
+                false => (SegmentKind::DraftPrefill, start),
+            }
+        }
+        1 => (SegmentKind::Target, kv.len()),
+        _ => (SegmentKind::Prefill, kv.len()),
     };
+    let left = &input.tokens[start..];
     let rows = left.len().min(executor.rows_of(kind));
     let is_last = rows == left.len();
-    control.call = executor.chain(kind, kv.len(), &left[..rows], |row| {
-        is_last && row + 1 == rows
-    })?;
+    control.call = executor.chain(kind, start, &left[..rows], |row| is_last && row + 1 == rows)?;
     control.call.chooses = 1;
     if let Some(runs) = (control.generation.runs).get_mut(control.call.segment as usize) {
         *runs = 1;

@@ -1,6 +1,6 @@
 use super::{Context, DeviceBuffer, DeviceError};
 use std::sync::Arc;
-use stheno_codegen::plan::{KV_PAGE, KvDecl};
+use stheno_codegen::plan::{KV_PAGE, KvDecl, Plan};
 
 /// K and V of one sequence in device memory, in copy-on-write pages of 128 positions: a clone is a fork that shares them.
 ///
@@ -10,16 +10,32 @@ pub struct DeviceKv {
     decl: KvDecl,
     pages: Vec<Arc<DeviceBuffer>>,
     len: usize,
+    /// What the draft keeps of the same tokens; it may be behind.
+    draft: Option<Box<DeviceKv>>,
 }
 
 impl DeviceKv {
-    /// An empty sequence.
-    pub fn new(decl: KvDecl) -> Self {
-        DeviceKv {
+    /// An empty sequence of a plan.
+    pub fn new(plan: &Plan) -> Self {
+        let empty = |decl, draft| DeviceKv {
             decl,
             pages: Vec::new(),
             len: 0,
-        }
+            draft,
+        };
+        let draft = plan.draft.as_ref().map(|draft| draft.kv);
+        let draft = draft.filter(|decl| decl.layers > 0);
+        empty(plan.kv, draft.map(|decl| Box::new(empty(decl, None))))
+    }
+
+    /// The draft's cache of the sequence.
+    pub(super) fn draft(&self) -> Option<&DeviceKv> {
+        self.draft.as_deref()
+    }
+
+    /// The same, to change.
+    pub(super) fn draft_mut(&mut self) -> Option<&mut DeviceKv> {
+        self.draft.as_deref_mut()
     }
 
     /// Committed positions.
@@ -60,6 +76,9 @@ impl DeviceKv {
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
         self.pages.truncate(self.len.div_ceil(KV_PAGE));
+        if let Some(draft) = &mut self.draft {
+            draft.truncate(len);
+        }
     }
 
     /// Bytes of one layer of a page.

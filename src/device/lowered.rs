@@ -49,7 +49,8 @@ impl Lowered {
 
     /// Device memory that it takes, with one session that fills the context.
     pub fn demand(&self, plan: &Plan) -> Demand {
-        let program = &self.program;
+        let (program, draft) = (&self.program, &plan.draft);
+        let draft = draft.as_ref();
         let tables = size_of_val(&*program.phases)
             + size_of_val(&*program.spans)
             + size_of_val(&*program.stages)
@@ -57,7 +58,7 @@ impl Lowered {
         Demand {
             arena: self.layout.arena_bytes,
             buffers: program.constants.bytes() + program.workspace.bytes() + tables as u64,
-            page: DeviceKv::page_bytes(&plan.kv),
+            page: DeviceKv::page_bytes(&plan.kv) + draft.map_or(0, |d| DeviceKv::page_bytes(&d.kv)),
             context_length: plan.context_length.into(),
         }
     }

@@ -25,6 +25,8 @@ pub(super) mod host_words {
     pub const LENGTH: usize = 11;
     /// Entries that there are.
     pub const CAPACITY: usize = 12;
+    /// Positions whose K and V the draft has.
+    pub const DRAFT_LENGTH: usize = 13;
     /// First entry.
     pub const ENTRIES: usize = 32;
     /// Words of an entry.
@@ -40,6 +42,7 @@ pub(super) struct State {
     pub counts: DeviceBuffer,
     pub bias: DeviceBuffer,
     pub pages: DeviceBuffer,
+    pub draft_pages: DeviceBuffer,
     pub host: MappedBuffer,
 }
 
@@ -66,6 +69,10 @@ impl State {
             counts: zeroed(0, "token counts")?,
             bias: zeroed(0, "the bias of logits")?,
             pages: zeroed(8 * pages, "the table of pages")?,
+            draft_pages: zeroed(
+                if plan.draft.is_some() { 8 * pages } else { 0 },
+                "the draft's table of pages",
+            )?,
             host: MappedBuffer::zeroed(context, words.div_ceil(2), "the ring of tokens")?,
         })
     }
@@ -83,6 +90,10 @@ impl State {
     pub fn begin(&self, control: &Control, kv: &DeviceKv) -> Result<(), DeviceError> {
         self.edges.fill_async(0..self.edges.len(), 0)?;
         self.pages.write(0, bytemuck::cast_slice(&kv.table()))?;
+        if let Some(draft) = kv.draft() {
+            self.draft_pages
+                .write(0, bytemuck::cast_slice(&draft.table()))?;
+        }
         self.control.write(0, bytemuck::bytes_of(control))
     }
 

@@ -49,7 +49,7 @@ impl Stepper {
             input.all_outputs || row + 1 == rows
         })?;
         call.chooses = 1;
-        let mut kv = DeviceKv::new(executor.plan().kv);
+        let mut kv = DeviceKv::new(executor.plan());
         kv.reserve(context, input.start + rows)?;
         kv.advance(input.start);
         let segment = call.segment as usize;

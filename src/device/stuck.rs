@@ -73,7 +73,7 @@ fn a_stuck_kernel_names_phase_and_edge() {
     // Attention waits for one block more than there are.
     let edge = executor.plant(segment, 2, PATIENCE).unwrap();
     let rows = Row::chain(SequenceIndex(0), 0, &[5, 6, 7]);
-    let mut kv = DeviceKv::new(plan.kv);
+    let mut kv = DeviceKv::new(&plan);
     let mut out = DeviceForward::default();
     let error = executor
         .forward(SegmentKind::Target, &rows, &mut kv, &mut out)

@@ -215,10 +215,10 @@ impl EngineBuilder {
                 dtype: self.draft_dtype,
             });
         if let (Some(draft), Some(_)) = (&draft, &context)
-            && draft.checkpoint().is_some()
+            && !draft.runs_on_device()
         {
             return Err(Error::Unsupported(
-                "a draft that is a model on a device in this version; use --draft ngram, or --device host"
+                "Medusa and EAGLE heads on a device in this version; use --draft ngram or a small model, or --device host"
                     .into(),
             ));
         }

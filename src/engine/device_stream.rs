@@ -1,7 +1,7 @@
 use super::accept::{Chooser, Picked};
 use super::executor::{SessionKv, lock};
 use super::{Engine, GenerateOptions, Session, Statistics};
-use crate::device::{Generation, GenerationInput};
+use crate::device::{DeviceDrafter, Generation, GenerationInput};
 use crate::speculation::Policy;
 use crate::{Error, Result};
 
@@ -11,12 +11,16 @@ pub(super) struct DeviceStream {
     running: Option<Generation>,
     stop_ids: Vec<u32>,
     draft_tokens: u32,
+    drafter: DeviceDrafter,
     /// The call that the last token came from, and tokens that came from it.
     round: (u32, usize),
 }
 
-/// Tokens guessed ahead where nothing else is said: with the token before them the rows of the narrowest product.
-const DRAFT_TOKENS: u32 = 7;
+/// Tokens looked up ahead where nothing else is said: with the token before them the rows of the narrowest product.
+const LOOKUP_TOKENS: u32 = 7;
+
+/// Tokens that a draft model guesses ahead where nothing else is said: each costs a step of it.
+const MODEL_TOKENS: u32 = 4;
 
 impl DeviceStream {
     /// `None` if the engine is on the host, or the options need the host between tokens.
@@ -29,19 +33,21 @@ impl DeviceStream {
         if !Generation::can(&stop_ids, options.logprobs) {
             return None;
         }
+        let (drafter, usual) = match engine.draft_kind() {
+            Some("ngram") => (DeviceDrafter::Lookup, LOOKUP_TOKENS),
+            Some(_) => (DeviceDrafter::Model, MODEL_TOKENS),
+            None => (DeviceDrafter::Lookup, 0),
+        };
         let draft_tokens = match options.speculation.policy {
-            Policy::Off => 0,
-            Policy::Automatic => DRAFT_TOKENS,
-            Policy::Fixed(shape) => shape.num_steps,
+            Policy::Automatic => usual,
+            Policy::Fixed(shape) if usual > 0 => shape.num_steps,
+            Policy::Off | Policy::Fixed(_) => 0,
         };
         Some(DeviceStream {
             running: None,
             stop_ids,
-            draft_tokens: if engine.draft_kind() == Some("ngram") {
-                draft_tokens
-            } else {
-                0
-            },
+            draft_tokens,
+            drafter,
             round: (0, 0),
         })
     }
@@ -113,6 +119,7 @@ impl DeviceStream {
             stop_ids: &self.stop_ids,
             logprobs: chooser.logprobs,
             draft_tokens: self.draft_tokens,
+            drafter: self.drafter,
         };
         Generation::start(executor, &mut lock(kv), &input)
     }

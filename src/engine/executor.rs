@@ -1,7 +1,7 @@
 use super::Forward;
 use crate::device::{DeviceExecutor, DeviceForward, DeviceKv};
 use crate::host::{self, HostExecutor, KvSequence};
-use crate::plan::{KvDecl, Plan, Row, SegmentKind};
+use crate::plan::{Plan, Row, SegmentKind};
 use crate::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,10 +46,10 @@ impl Computed {
 }
 
 impl SessionKv {
-    pub fn new(executor: &Executor, decl: KvDecl) -> Self {
+    pub fn new(executor: &Executor, plan: &Plan) -> Self {
         match executor {
-            Executor::Host(_) => SessionKv::Host(KvSequence::new(decl)),
-            Executor::Device(_) => SessionKv::Device(Mutex::new(DeviceKv::new(decl))),
+            Executor::Host(_) => SessionKv::Host(KvSequence::new(plan.kv)),
+            Executor::Device(_) => SessionKv::Device(Mutex::new(DeviceKv::new(plan))),
         }
     }
 

@@ -47,7 +47,7 @@ impl Session {
                 "a session of {context_length} positions does not fit an engine built for {available}"
             )));
         }
-        let kv = SessionKv::new(&engine.shared.executor, engine.plan().kv);
+        let kv = SessionKv::new(&engine.shared.executor, engine.plan());
         Ok(Session {
             engine: engine.clone(),
             kv,

@@ -49,7 +49,7 @@ pub fn chain(
 
 /// A sequence that holds `tokens`, in chunks as wide as they can be.
 pub fn sequence(executor: &DeviceExecutor, tokens: &[u32]) -> DeviceKv {
-    let mut kv = DeviceKv::new(executor.plan().kv);
+    let mut kv = DeviceKv::new(executor.plan());
     for chunk in tokens.chunks(executor.rows_of(SegmentKind::Prefill)) {
         chain(executor, SegmentKind::Prefill, &mut kv, chunk);
     }

@@ -6,6 +6,7 @@ mod common;
 
 mod calls;
 mod chains;
+mod draft_model;
 mod endings;
 mod grids;
 mod ngram;

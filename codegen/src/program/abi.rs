@@ -21,6 +21,12 @@ pub const MODE_CALL: u32 = 0;
 /// [`Generation::mode`]: what is known of the sequence is processed, then token after token is chosen.
 pub const MODE_GENERATE: u32 = 1;
 
+/// [`Generation::drafter`]: guesses are what followed the same tokens before.
+pub const DRAFTER_LOOKUP: u32 = 0;
+
+/// [`Generation::drafter`]: the draft segments guess token after token.
+pub const DRAFTER_MODEL: u32 = 1;
+
 /// [`Generation::finish`]: no token could be chosen.
 pub const FINISH_NOTHING_LEFT: u32 = 4;
 
@@ -52,6 +58,8 @@ pub mod flags {
     pub const ALL_ARRIVE: u32 = 2;
     /// The residual's rows are the output rows already.
     pub const NARROWED: u32 = 4;
+    /// The token with the largest logit is chosen, however the target's are.
+    pub const LIKELIEST: u32 = 8;
 }
 
 /// Which rows a buffer is read by.
@@ -250,8 +258,7 @@ pub struct Span {
 pub struct Segment {
     pub first_phase: u32,
     pub phases: u32,
-    pub first_tape: u32,
-    pub unused: u32,
+    pub unused: [u32; 2],
 }
 
 /// See `struct Stage`.
@@ -288,6 +295,10 @@ pub struct Call {
     pub output_tiles: u32,
     pub length: u32,
     pub chooses: u32,
+    pub expected: u32,
+    pub expected_rows: u32,
+    pub expected_outputs: u32,
+    pub unused: u32,
     pub tokens: [u32; ROW_LIMIT],
     pub positions: [u32; ROW_LIMIT],
     pub parents: [u32; ROW_LIMIT],
@@ -347,6 +358,10 @@ pub struct Generation {
     pub limit: u32,
     pub stop_count: u32,
     pub draft_tokens: u32,
+    pub drafter: u32,
+    pub draft_length: u32,
+    pub wanted: u32,
+    pub guesses: u32,
     pub stops: [u32; STOP_LIMIT],
     pub runs: [u32; 8],
 }

@@ -136,11 +136,20 @@ impl DeviceProgram {
     ) -> Result<Self, ProgramError> {
         let find = |kind| {
             let index = plan.segments.iter().position(|s| s.kind == kind);
-            let missing = || ProgramError::Plan(format!("it has no {kind} segment"));
-            index.map(|index| index as u32).ok_or_else(missing)
+            index.map_or(abi::NONE, |index| index as u32)
         };
-        let (prefill_segment, target_segment) =
-            (find(SegmentKind::Prefill)?, find(SegmentKind::Target)?);
+        let kinds = [
+            SegmentKind::Prefill,
+            SegmentKind::Target,
+            SegmentKind::DraftPrefill,
+            SegmentKind::Extend,
+            SegmentKind::Draft,
+        ];
+        for kind in &kinds[..2] {
+            if plan.segment(*kind).is_none() {
+                return Err(ProgramError::Plan(format!("it has no {kind} segment")));
+            }
+        }
         let mut lowering = Lowering {
             plan,
             exponent,
@@ -153,6 +162,7 @@ impl DeviceProgram {
             spans: spans::SpanTable::default(),
             edges: 0,
             outputs: Vec::new(),
+            is_draft: false,
         };
         let (mut phases, mut segments) = (Vec::new(), Vec::new());
         for index in 0..plan.segments.len() {
@@ -160,8 +170,7 @@ impl DeviceProgram {
             segments.push(abi::Segment {
                 first_phase: phases.len() as u32,
                 phases: own.len() as u32,
-                first_tape: (index * tapes::KINDS) as u32,
-                unused: 0,
+                unused: [0; 2],
             });
             phases.extend(own);
         }
@@ -172,8 +181,9 @@ impl DeviceProgram {
             layout: sizes,
             stacks: &lowering.stacks,
             variants: &lowering.variants,
-            prefill_segment,
-            target_segment,
+            segments: kinds.map(find),
+            vocab_size: plan.vocab_size,
+            draft_vocab_size: plan.vocab_size_of(SegmentKind::Draft),
         };
         let source = Source {
             program: source::program(&ingredients),

@@ -31,8 +31,11 @@ pub(super) struct Ingredients<'a> {
     pub stacks: &'a [WeightFormat],
     /// What attention phases call a variant is an index of it.
     pub variants: &'a [AttentionVariant],
-    pub prefill_segment: u32,
-    pub target_segment: u32,
+    /// Indices of prefill, target, draft prefill, extend and draft; `NONE` where the plan has none.
+    pub segments: [u32; 5],
+    /// Tokens of the target, and those that a draft can be fed.
+    pub vocab_size: u32,
+    pub draft_vocab_size: u32,
 }
 
 /// Name of the kernel.
@@ -48,8 +51,12 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     define("ROW_CAPACITY", layout.row_capacity());
     define("PREFILL_ROWS", layout.prefill_rows);
     define("VERIFY_ROWS", layout.max_rows);
-    define("SEGMENT_PREFILL", ingredients.prefill_segment);
-    define("SEGMENT_TARGET", ingredients.target_segment);
+    let names = ["PREFILL", "TARGET", "DRAFT_PREFILL", "EXTEND", "DRAFT"];
+    for (name, segment) in names.into_iter().zip(ingredients.segments) {
+        define(&format!("SEGMENT_{name}"), segment);
+    }
+    define("VOCAB_SIZE", ingredients.vocab_size);
+    define("DRAFT_VOCAB_SIZE", ingredients.draft_vocab_size);
     define("ROW_TILE_SET", layout.row_tile_set());
     define("STAGES", layout.stages);
     define("STAGE_BYTES", layout.stage_bytes);

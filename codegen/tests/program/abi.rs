@@ -66,14 +66,15 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Span: offset, first_tile, tiles);
     offsets!(list, Stage: offset, bytes, phase);
     offsets!(list, TapeRange: first, count, before_outputs);
-    offsets!(list, Segment: first_phase, phases, first_tape);
+    offsets!(list, Segment: first_phase, phases);
     offsets!(list, Call: segment, run, rows, row_tiles, output_rows, output_tiles, length, chooses);
+    offsets!(list, Call: expected, expected_rows, expected_outputs);
     offsets!(list, Call: tokens, positions, parents, outputs);
     offsets!(list, Sampling: seed, temperature, top_p, min_p, repetition_penalty, presence_penalty);
     offsets!(list, Sampling: frequency_penalty, top_k, penalty_window, greedy, penalises);
     offsets!(list, Sampling: bias_count, masked, top_logprobs, prompt_length);
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
-    offsets!(list, Generation: draft_tokens, stops, runs);
+    offsets!(list, Generation: draft_tokens, drafter, draft_length, wanted, guesses, stops, runs);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call);
     offsets!(list, KvPool: layer_bytes, table);
     offsets!(list, Program: arena, constants, workspace, phases, segments, stages, tapes, spans);

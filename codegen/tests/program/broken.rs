@@ -155,7 +155,7 @@ fn edges_and_spans_that_are_not_there() {
 
 /// Stages of block 0 of the target's first tape.
 fn stages(program: &mut DeviceProgram) -> &mut [Stage] {
-    let tape = program.segments[1].first_tape as usize * 4;
+    let tape = 12;
     let range = program.tapes[tape];
     &mut program.stages[range.first as usize..][..range.count as usize]
 }
@@ -180,14 +180,14 @@ fn tapes_that_hold_something_else() {
         (|program| stages(program)[1].phase += 1, "is looked for"),
         (
             |program| {
-                let tape = program.segments[1].first_tape as usize * 4;
+                let tape = 12;
                 program.tapes[tape].count -= 1;
             },
             "it ends before",
         ),
         (
             |program| {
-                let tape = program.segments[1].first_tape as usize * 4;
+                let tape = 12;
                 program.tapes[tape].before_outputs -= 1;
             },
             "before the output rows",

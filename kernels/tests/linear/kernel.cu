@@ -67,7 +67,7 @@ DEVICE void begin(const Program& program, Shared& shared) {
     asm volatile("fence.proxy.async;" ::: "memory");
 #endif
     __syncthreads();
-    begin_tape(program, shared, {tape, shared.words[0], false});
+    begin_tape(program, shared, {tape, shared.words[0]}, {0, 0});
 }
 
 DEVICE void enter(const Program& program, Shared& shared, u32 index) {

@@ -129,7 +129,7 @@ impl Lowering<'_> {
     fn input(&mut self, walk: &Walk<'_>, linear: &Linear) -> Result<(u32, RowSet), Reason> {
         let decl = self.plan.buffer(linear.input);
         if let Some(view) = walk.residuals.reading(linear.input) {
-            let offset = self.activations("residual view", decl.columns)?;
+            let offset = self.activations(&self.own("residual view"), decl.columns)?;
             if view.norm != linear.norm {
                 return Err("its norm is not the one its input was prepared for".into());
             }
@@ -172,9 +172,10 @@ impl Lowering<'_> {
                     .workspace
                     .place(&*decl.name, row * self.row_capacity())?;
                 self.add_output(*output, phase.output);
+                walk.logits = Some((phase.output, decl.columns));
                 let grid = u64::from(self.sizes.architecture.sm_count);
                 let bytes = 8 * grid * self.row_capacity();
-                phase.best = self.workspace.place("best", bytes)?;
+                phase.best = self.workspace.place(self.own("best"), bytes)?;
                 Ok(true)
             }
             Epilogue::Residual {
@@ -204,7 +205,7 @@ impl Lowering<'_> {
                     .sum();
                 let bytes = 4 * u64::from(columns) * self.row_capacity();
                 phase.epilogue = EpilogueKind::Qkv as u32;
-                phase.output = self.workspace.place("qkv", bytes)?;
+                phase.output = self.workspace.place(self.own("qkv"), bytes)?;
                 phase.output_columns = columns;
                 let mut norm = |norm: Option<Norm>| -> Result<(u32, f32), ProgramError> {
                     match norm {

@@ -3,7 +3,7 @@
 mod linear;
 
 use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
-use crate::plan::{Activation, BufferId, Dim, Dtype, Op, Plan, Segment, SegmentKind, WeightId};
+use crate::plan::{Activation, BufferId, Dim, Dtype, Op, Plan, Segment, WeightId};
 use crate::program::abi::{
     AttentionPhase, ChoosePhase, EmbedPhase, ExportPhase, NONE, NarrowPhase, Phase, PhaseKind,
     TOP_LIMIT, flags,
@@ -28,6 +28,8 @@ pub(super) struct Lowering<'a> {
     pub spans: SpanTable,
     pub edges: u32,
     pub outputs: Vec<Output>,
+    /// Whether the segment gone through is the draft's.
+    pub is_draft: bool,
 }
 
 /// Of one segment while its ops are gone through.
@@ -42,6 +44,8 @@ struct Walk<'p> {
     phases: Vec<Phase>,
     /// Layer, qkv region, columns, and op of the last Qkv epilogue.
     qkv: Option<(QkvSource, BufferId)>,
+    /// Region and columns of the logits stored last.
+    logits: Option<(u32, u32)>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,6 +62,7 @@ impl Lowering<'_> {
     /// The phases of a segment.
     pub fn segment(&mut self, index: usize) -> Result<Vec<Phase>, ProgramError> {
         let segment = &self.plan.segments[index];
+        self.is_draft = segment.kind.is_draft();
         let mut walk = Walk {
             segment,
             index,
@@ -66,6 +71,7 @@ impl Lowering<'_> {
             edge: (NONE, 0),
             phases: Vec::new(),
             qkv: None,
+            logits: None,
         };
         for (op, what) in segment.ops.iter().enumerate() {
             let done = match what {
@@ -96,6 +102,12 @@ impl Lowering<'_> {
         Ok(walk.phases)
     }
 
+    /// Name of a region that target and draft each have, as their sizes differ.
+    fn own(&self, name: &str) -> String {
+        let whose = if self.is_draft { "draft " } else { "" };
+        format!("{whose}{name}")
+    }
+
     fn row_capacity(&self) -> u64 {
         self.sizes.row_capacity().into()
     }
@@ -116,7 +128,7 @@ impl Lowering<'_> {
         if !view.is_read {
             return Ok((NONE, NONE, NONE));
         }
-        let offset = self.activations("residual view", view.columns)?;
+        let offset = self.activations(&self.own("residual view"), view.columns)?;
         let Some(norm) = view.norm else {
             return Ok((offset, NONE, NONE));
         };
@@ -126,8 +138,11 @@ impl Lowering<'_> {
 
     fn stats(&mut self, columns: u32) -> Result<u32, ProgramError> {
         let tiles = u64::from(columns.div_ceil(TILE_ROWS as u32));
-        self.workspace
-            .place("residual squares", 4 * tiles * self.row_capacity())
+        let (name, bytes) = (
+            self.own("residual squares"),
+            4 * tiles * self.row_capacity(),
+        );
+        self.workspace.place(name, bytes)
     }
 
     fn stack(&mut self, format: WeightFormat) -> u32 {
@@ -245,10 +260,10 @@ impl Lowering<'_> {
             output_slices: decl.columns.div_ceil(SLICE as u32),
             partials: self
                 .workspace
-                .place(draft_name("attention parts", walk.segment), partials)?,
+                .place(self.own("attention parts"), partials)?,
             counters: self
                 .workspace
-                .place(draft_name("attention counters", walk.segment), counters)?,
+                .place(self.own("attention counters"), counters)?,
         };
         let edge = self.new_edge();
         let mut phase = Phase::new(PhaseKind::Attention, op as u32, &phase);
@@ -332,33 +347,48 @@ impl Lowering<'_> {
             phase.flags |= flags::OUTPUT_ROWS | flags::NARROWED;
             walk.phases.push(phase);
         }
-        let logits = self.outputs.iter().find(|output| output.name == "logits");
-        let Some(logits) = logits else {
-            let kind = walk.segment.kind;
-            return Err(ProgramError::Plan(format!("{kind} has no logits")));
-        };
-        let (logits, vocab_size) = (logits.offset, logits.columns);
+        let kind = walk.segment.kind;
+        let logits = walk.logits;
+        let logits = logits.ok_or_else(|| ProgramError::Plan(format!("{kind} has no logits")))?;
+        let (logits, vocab_size) = logits;
+        self.choose(walk, logits, vocab_size)
+    }
+
+    fn choose(
+        &mut self,
+        walk: &mut Walk<'_>,
+        logits: u32,
+        vocab_size: u32,
+    ) -> Result<(), ProgramError> {
+        let op = walk.segment.ops.len() as u32;
         let grid = self.sizes.architecture.sm_count;
         let rows = u64::from(self.sizes.max_rows);
+        let (best, choices) = (self.own("best"), self.own("choices"));
+        // A guess is the likeliest token: no filter needs room.
+        let mut room = |name: &str, bytes: u64| match self.is_draft {
+            true => Ok(NONE),
+            false => self.workspace.place(name, bytes * rows),
+        };
+        let top = room("top", 8 * TOP_LIMIT as u64)?;
+        let candidates = room("candidates", 8 * u64::from(vocab_size))?;
+        let adjusted = room("adjusted logits", 16 * u64::from(vocab_size.div_ceil(4)))?;
         let choose = ChoosePhase {
             logits,
             vocab_size,
-            best: self.workspace.place("best", 0)?,
-            choices: self.workspace.place("choices", 16 * rows)?,
-            top: self.workspace.place("top", 8 * TOP_LIMIT as u64 * rows)?,
-            candidates: self
-                .workspace
-                .place("candidates", 8 * u64::from(vocab_size) * rows)?,
-            adjusted: self.workspace.place(
-                "adjusted logits",
-                16 * u64::from(vocab_size.div_ceil(4)) * rows,
-            )?,
+            best: self.workspace.place(best, 0)?,
+            choices: self.workspace.place(choices, 16 * rows)?,
+            top,
+            candidates,
+            adjusted,
         };
         let edge = self.new_edge();
         let mut phase = Phase::new(PhaseKind::Choose, op, &choose);
         (phase.edge_in, phase.arrivals_in) = walk.edge;
         phase.edge_out = edge;
         phase.flags |= flags::OUTPUT_ROWS | flags::ALL_ARRIVE;
+        if self.is_draft {
+            phase.flags |= flags::LIKELIEST;
+        }
         walk.phases.push(phase);
         let mut phase = Phase::new(PhaseKind::Next, op, &choose);
         (phase.edge_in, phase.arrivals_in) = (edge, grid);
@@ -375,16 +405,6 @@ impl Lowering<'_> {
                 offset,
                 columns: decl.columns,
             });
-        }
-    }
-}
-
-/// Target and draft have regions of their own: their heads differ.
-fn draft_name(name: &str, segment: &Segment) -> String {
-    match segment.kind {
-        SegmentKind::Prefill | SegmentKind::Target => name.to_owned(),
-        SegmentKind::DraftPrefill | SegmentKind::Extend | SegmentKind::Draft => {
-            format!("draft {name}")
         }
     }
 }

@@ -227,8 +227,8 @@ impl DeviceProgram {
                 }
                 access(linear.view, Access::Write);
                 access(linear.view_stats, Access::Write);
-                part.waits = true;
             }
+            part.waits = true;
             let has_edge = phase.edge_out != NONE;
             let arrives = u32::from(span.tiles & SPAN_ARRIVES != 0).max(all_arrive);
             part.arrives = if has_edge { arrives } else { 0 };

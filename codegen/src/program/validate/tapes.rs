@@ -58,7 +58,7 @@ impl Reader<'_> {
 impl DeviceProgram {
     /// All tapes of a segment.
     pub(super) fn check_tapes(&self, segment: usize, blocks: usize) -> Result<(), ProgramError> {
-        let first = self.segments[segment].first_tape as usize;
+        let first = segment * tapes::KINDS;
         for kind in 0..tapes::KINDS {
             for block in 0..blocks {
                 let range = self.tapes.get((first + kind) * blocks + block);

@@ -114,7 +114,14 @@ if [[ "$device" == virtual ]]; then
     # It takes PTX only, and fewer multiprocessors are sooner done.
     part probe probe 1200 "${as_system[@]}" env VIRTUAL_GPU_SMS=4 "${probe[@]}" --nvrtc "$STHENO_NVRTC"
 else
-    part probe probe 600 "${probe[@]}" --cubin-dir "$folder/cubins"
+    # With several compilers it is not known whose machine code the driver takes before it is asked.
+    compilers=("$STHENO_NVRTC"/libnvrtc.so.*)
+    if [[ "$STHENO_NVRTC" == "$folder/nvrtc" && ${#compilers[@]} -eq 1 ]]; then
+        probe+=(--cubin-dir "$folder/cubins")
+    else
+        probe+=(--nvrtc "$STHENO_NVRTC")
+    fi
+    part probe probe 600 "${probe[@]}"
 fi
 
 # --- Ops: every kernel of the decode program on the device and on the virtual GPU, compared bit by bit and with f64.
@@ -173,7 +180,7 @@ bench() {
     part "bench-$name" bench "$limit" "$folder/bin/kernel-bench" run --device "$device" --json "$out/bench-$name.json" "$@"
 }
 # The cost of rounds is that of whole steps.
-accept=(--simulate-accept-len 2,4,6)
+accept=(--simulate-accept-len "2,4,6")
 if [[ "$device" == virtual && -n "$quick" ]]; then
     bench tiny 900 --shape tiny --format bf16,fp8,int4 --rows 1,8 --context 64 --sms 8 "${accept[@]}"
 else

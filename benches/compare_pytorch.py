@@ -107,7 +107,7 @@ class Bench:
         self.is_cuda = self.device.type == "cuda"
         if self.is_cuda:
             torch.cuda.set_device(self.device)
-            self.l2 = torch.cuda.get_device_properties(self.device).L2_cache_size
+            self.l2 = getattr(torch.cuda.get_device_properties(self.device), "L2_cache_size", 64 << 20)
         else:
             self.l2 = 1 << 20
         self.measurements = options.iterations or (5 if options.quick else 20)

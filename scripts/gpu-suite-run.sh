@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the suite that lies beside this file. Needs the NVIDIA driver; python3 with PyTorch only for the comparison with it.
-#   run.sh [--out DIR] [--device cuda:N|virtual] [--quick] [--only PART,...] [--llama-cpp DIR --llama-model FILE.gguf]
+#   run.sh [--out DIR] [--device cuda:N|virtual] [--quick] [--only PART,...] [--stop-after SECONDS]
+#          [--llama-cpp DIR --llama-model FILE.gguf]
 # Each part is a process with a time limit. What fails is noted, and the suite goes on. DIR (gpu-suite-results) then has
 # report.json and report.md beside the log of each part; the exit code is 0 if nothing failed.
 set -euo pipefail
@@ -16,23 +17,26 @@ quick=""
 only=""
 llama=""
 llama_model=""
+stop_after=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --quick) quick=1; shift; continue ;;
-        -h | --help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
-        --out | --device | --only | --llama-cpp | --llama-model) [[ -n "${2:-}" ]] || die "$1 takes a value" ;;
+        -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
+        --out | --device | --only | --stop-after | --llama-cpp | --llama-model) [[ -n "${2:-}" ]] || die "$1 takes a value" ;;
         *) die "$1 is no flag; see --help" ;;
     esac
     case "$1" in
         --out) out="$2" ;;
         --device) device="$2" ;;
         --only) only="$2" ;;
+        --stop-after) stop_after="$2" ;;
         --llama-cpp) llama="$2" ;;
         --llama-model) llama_model="$2" ;;
     esac
     shift 2
 done
 [[ "$device" == virtual || "$device" =~ ^cuda:[0-9]+$ ]] || die "--device $device: there are cuda:N and virtual"
+[[ "$stop_after" =~ ^[0-9]*$ ]] || die "--stop-after $stop_after: seconds"
 [[ -z "$llama" || -f "$llama_model" ]] || die "--llama-cpp goes with --llama-model FILE.gguf"
 for name in ${only//,/ }; do
     [[ " ${groups[*]} " == *" ${name%%-*} "* ]] || die "--only $name: there are ${groups[*]}, and parts of them"
@@ -49,7 +53,10 @@ work="$(mktemp -d "${TMPDIR:-/tmp}/gpu-suite.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-export STHENO_NVRTC="${STHENO_NVRTC:-$folder/nvrtc}"
+# Without the compiler of the bundle the machine's own is looked for, as everywhere.
+if [[ -z "${STHENO_NVRTC:-}" && -d "$folder/nvrtc" ]]; then
+    export STHENO_NVRTC="$folder/nvrtc"
+fi
 export STHENO_TEST_ROOT="$folder/root" STHENO_TEST_CACHE="$work/cache" XDG_CACHE_HOME="$work/cache"
 export STHENO_VIRTUAL_CUDA="$folder/lib" RUST_BACKTRACE=0
 unset STHENO_MODEL STHENO_TEST_RECORD STHENO_TEST_DEVICE
@@ -89,6 +96,15 @@ part() {
     local name="$1" kind="$2" limit="$3" exit=0 begin end
     shift 3
     wanted "$name" || return 0
+    if [[ -n "$stop_after" ]]; then
+        # SECONDS counts those of this script.
+        local left="$((stop_after - SECONDS))"
+        if [[ "$left" -lt 1 ]]; then
+            skip "$name" "$kind" "--stop-after $stop_after was over"
+            return 0
+        fi
+        limit="$((left < limit ? left : limit))"
+    fi
     say "gpu-suite: $name (at most $limit s)"
     local said="$out/$name.log"
     if [[ "$kind" == tokens ]]; then
@@ -112,32 +128,31 @@ if [[ -n "$quick" ]]; then
 fi
 if [[ "$device" == virtual ]]; then
     # It takes PTX only, and fewer multiprocessors are sooner done.
-    part probe probe 1200 "${as_system[@]}" env VIRTUAL_GPU_SMS=4 "${probe[@]}" --nvrtc "$STHENO_NVRTC"
+    part probe probe 1200 "${as_system[@]}" env VIRTUAL_GPU_SMS=4 "${probe[@]}"
 else
     # With several compilers it is not known whose machine code the driver takes before it is asked.
-    compilers=("$STHENO_NVRTC"/libnvrtc.so.*)
-    if [[ "$STHENO_NVRTC" == "$folder/nvrtc" && ${#compilers[@]} -eq 1 ]]; then
+    compilers=("$folder"/nvrtc/libnvrtc.so.*)
+    if [[ "${STHENO_NVRTC:-$folder/nvrtc}" == "$folder/nvrtc" && ${#compilers[@]} -eq 1 ]]; then
         probe+=(--cubin-dir "$folder/cubins")
-    else
-        probe+=(--nvrtc "$STHENO_NVRTC")
     fi
     part probe probe 600 "${probe[@]}"
 fi
 
 # --- Ops: every kernel of the decode program on the device and on the virtual GPU, compared bit by bit and with f64.
-# ops NAME QUICK-TESTS...; what asks only the compiler is left out.
+# ops NAME TEST-PROGRAM QUICK-TESTS...; what asks only the compiler is left out.
 ops() {
-    local test="$1" choice=(--include-ignored --skip nothing_spills --skip resources)
-    shift
+    local name="ops-$1" test="$2" choice=(--include-ignored --skip nothing_spills --skip resources)
+    shift 2
     if [[ -n "$quick" ]]; then
         choice=(--skip nothing_spills "$@")
     fi
-    part "ops-$test" ops "$(either 900 5400)" "${as_system[@]}" env "STHENO_TEST_DEVICE=$system_device" \
-        "STHENO_TEST_RECORD=$out/ops-$test.bits" "$folder/tests/$test" --test-threads=1 "${choice[@]}"
+    part "$name" ops "$(either 900 5400)" "${as_system[@]}" env "STHENO_TEST_DEVICE=$system_device" \
+        "STHENO_TEST_RECORD=$out/$name.bits" "$folder/tests/$test" --test-threads=1 "${choice[@]}"
 }
-ops linear every_length best_logits strange_logits exponents
-ops attention norms_and_partial_rotation
-ops choose
+ops linear linear every_length best_logits strange_logits exponents
+ops attention attention norms_and_partial_rotation
+ops choose choose
+ops sampling device_choice random_cases
 
 # --- The corpus of the virtual GPU.
 part corpus tests 900 "${as_system[@]}" env "STHENO_TEST_DEVICE=$system_device" "$folder/tests/corpus" --ignored --nocapture \

@@ -285,6 +285,7 @@ fn bundle(test_program: &str) -> TempDir {
         "corpus",
         "device_engine",
         "device_behaviour",
+        "device_choice",
     ] {
         script(&format!("tests/{test}"), test_program);
     }
@@ -354,6 +355,11 @@ fn mistakes_on_the_command_line_end_it_before_it_begins() {
         ),
         (&out, &["--device"], "takes a value"),
         (&out, &["--fast"], "is no flag"),
+        (
+            &out,
+            &["--stop-after", "soon"],
+            "--stop-after soon: seconds",
+        ),
         (&out, &["--only", "probe,bits"], "--only bits"),
         (
             &out,

@@ -2,10 +2,10 @@
 
 mod bits;
 mod compared;
+mod harness;
 mod markdown;
 mod part;
 mod steps;
-mod tests;
 
 use crate::args::ReportArgs;
 use crate::failure::print;

@@ -1,5 +1,5 @@
 use super::bits::Bits;
-use super::tests::Tests;
+use super::harness::Tests;
 use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 use serde_json::Value;

@@ -46,7 +46,7 @@ command -v timeout >/dev/null || die "there is no timeout(1), with which parts a
 mkdir -p "$out"
 out="$(realpath "$out")"
 [[ -e "$out/parts.tsv" || -z "$(ls -A "$out")" ]] || die "$out holds other things; name a new directory"
-rm -f "$out"/*.log "$out"/*.json "$out"/*.bits "$out/report.md"
+rm -f "$out"/*.log "$out"/*.json "$out"/*.bits "$out"/*.csv "$out/report.md"
 : >"$out/parts.tsv"
 # Compiled kernels and all else that is kept between parts.
 work="$(mktemp -d "${TMPDIR:-/tmp}/gpu-suite.XXXXXX")"
@@ -71,7 +71,8 @@ else
     as_system=()
     system_device="$device"
     if command -v nvidia-smi >/dev/null; then
-        nvidia-smi -q >"$out/nvidia-smi.txt" 2>&1 || true
+        nvidia-smi -i "${device#cuda:}" --format=csv --query-gpu=name,driver_version,power.limit,clocks.max.sm,clocks.max.mem \
+            >"$out/nvidia-smi.csv" || true
     fi
 fi
 
@@ -111,7 +112,8 @@ part() {
         said="$out/$name.json"
     fi
     begin="$(date +%s%N)"
-    timeout --kill-after=10 "$limit" "$@" >"$said" 2>>"$out/$name.log" </dev/null || exit=$?
+    # Both append, so that neither writes over the other.
+    timeout --kill-after=10 "$limit" "$@" >>"$said" 2>>"$out/$name.log" </dev/null || exit=$?
     end="$(date +%s%N)"
     local took="$(((end - begin) / 100000000))"
     printf '%s\t%s\t%s\t%s.%s\t%s\n' "$name" "$kind" "$exit" "$((took / 10))" "$((took % 10))" "$limit" >>"$out/parts.tsv"

@@ -212,7 +212,8 @@ impl Gpu {
                 shared: config.dynamic_shared,
                 cooperative: true,
             };
-            cuda.launch(module, kernel, shape, &[parameter]);
+            let launched = cuda.launch(module, kernel, shape, &[parameter]);
+            launched.unwrap_or_else(|error| panic!("{error}"));
         }
         report
     }

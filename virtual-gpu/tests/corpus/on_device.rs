@@ -7,8 +7,8 @@ use crate::cuda::{Cuda, CudaShape};
 use crate::run::Compiler;
 use crate::{cuda, table};
 
-/// Contents of a case's buffers after a launch.
-fn run(cuda: &Cuda, compiler: &Compiler, case: &Case) -> Vec<Vec<u8>> {
+/// Contents of a case's buffers after a launch, or why there was none.
+fn run(cuda: &Cuda, compiler: &Compiler, case: &Case) -> Result<Vec<Vec<u8>>, String> {
     let module = cuda.load(&compiler.compile(case, cuda.target()));
     let buffers = case.buffers().into_iter().map(|(bytes, contents)| {
         let at = cuda.alloc(bytes);
@@ -27,14 +27,17 @@ fn run(cuda: &Cuda, compiler: &Compiler, case: &Case) -> Vec<Vec<u8>> {
         shared: case.dynamic_shared,
         cooperative: case.cooperative,
     };
-    cuda.launch(module, case.kernel, shape, &arguments);
+    let launched = cuda.launch(module, case.kernel, shape, &arguments);
     let outputs = buffers.into_iter().map(|(at, bytes)| {
         let mut contents = vec![0; bytes];
-        cuda.read(at, &mut contents);
+        if launched.is_ok() {
+            cuda.read(at, &mut contents);
+        }
         cuda.free(at);
         contents
     });
-    outputs.collect()
+    let outputs = outputs.collect();
+    launched.map(|()| outputs)
 }
 
 #[test]
@@ -49,7 +52,8 @@ fn every_kernel_gives_the_reference_result_on_a_device() {
                 println!("{} is not for this device", case.kernel);
                 continue;
             }
-            if let Err(what) = case.check(&run(&cuda, &compiler, &case)) {
+            let outputs = run(&cuda, &compiler, &case);
+            if let Err(what) = outputs.and_then(|outputs| case.check(&outputs)) {
                 writeln!(failures, "{size:?}: {what}").unwrap();
             }
             ran += 1;

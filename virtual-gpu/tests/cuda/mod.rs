@@ -150,7 +150,16 @@ impl Cuda {
     }
 
     /// Launches with these parameters, one after the other as the kernel declares them, and waits.
-    pub fn launch(&self, module: CudaModule, kernel: &str, shape: CudaShape, parameters: &[&[u8]]) {
+    ///
+    /// # Errors
+    /// The device refuses the launch, or the kernel failed: after that everything does.
+    pub fn launch(
+        &self,
+        module: CudaModule,
+        kernel: &str,
+        shape: CudaShape,
+        parameters: &[&[u8]],
+    ) -> Result<(), String> {
         self.enter();
         let name = CString::new(kernel).unwrap();
         let tuple = |of: [u32; 3]| (of[0], of[1], of[2]);
@@ -165,14 +174,14 @@ impl Cuda {
         let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the module is loaded and never unloaded; the driver only reads the parameters, which are those that the
         // kernel declares; the memory whose addresses are in them lives until the kernel has been waited for.
-        unsafe {
+        let launched = unsafe {
             let function = result::module::get_function(module.0, name).unwrap();
-            result::function::set_function_attribute(function, most, shape.shared as i32).unwrap();
-            let stream = std::ptr::null_mut();
             let (grid, block) = (tuple(shape.grid), tuple(shape.block));
-            launch(function, grid, block, shape.shared, stream, &mut parameters)
-                .unwrap_or_else(|error| panic!("{kernel} is not launched: {error}"));
-        }
-        result::ctx::synchronize().unwrap_or_else(|error| panic!("{kernel} failed: {error}"));
+            let (shared, stream) = (shape.shared, std::ptr::null_mut());
+            result::function::set_function_attribute(function, most, shared as i32)
+                .and_then(|()| launch(function, grid, block, shared, stream, &mut parameters))
+        };
+        launched.map_err(|error| format!("{kernel} is not launched: {error}"))?;
+        result::ctx::synchronize().map_err(|error| format!("{kernel} failed: {error}"))
     }
 }

@@ -1,4 +1,5 @@
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// What a test program of the standard harness said.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -17,39 +18,48 @@ pub struct Failure {
 }
 
 impl Tests {
-    /// Reads the lines `test NAME ... ok`. With one thread and output that is shown, the result may stand on a later line.
+    /// Reads the lines `test NAME ... ok`. Where output is shown, the result may stand on a later line. Panics come before it
+    /// or at the end; a test's thread has the test's name.
     pub fn read(log: &str) -> Tests {
         let mut tests = Tests::default();
+        let mut panics: HashMap<&str, &str> = HashMap::new();
         let mut running: Option<&str> = None;
-        let mut panic: Option<String> = None;
         let mut lines = log.lines();
         while let Some(line) = lines.next() {
+            // Of `thread 'name' (7) panicked at file:1:2:` the text follows in the next line.
+            let thread = line.strip_prefix("thread '");
+            if let Some((name, rest)) = thread.and_then(|line| line.split_once('\''))
+                && rest.contains("panicked at ")
+            {
+                panics
+                    .entry(name)
+                    .or_insert(lines.next().unwrap_or("").trim());
+                continue;
+            }
             let mut rest = line;
             if let Some((name, result)) = line
                 .strip_prefix("test ")
                 .and_then(|line| line.split_once(" ... "))
             {
-                (running, rest, panic) = (Some(name), result, None);
-            }
-            // Of `thread 'name' (7) panicked at file:1:2:` the text follows in the next line.
-            if line.starts_with("thread '") && line.contains("panicked at ") {
-                panic = lines.next().map(str::to_owned);
-                continue;
+                (running, rest) = (Some(name), result);
             }
             let Some(name) = running else {
                 continue;
             };
-            let word = rest.split([' ', ',']).next();
-            match word {
+            match rest.split([' ', ',']).next() {
                 Some("ok") => tests.passed += 1,
                 Some("ignored") => tests.ignored += 1,
                 Some("FAILED") => tests.failed.push(Failure {
                     test: name.to_owned(),
-                    panic: panic.take(),
+                    panic: None,
                 }),
                 _ => continue,
             }
             running = None;
+        }
+        for failure in &mut tests.failed {
+            let panic = panics.get(failure.test.as_str());
+            failure.panic = panic.map(|text| (*text).to_owned());
         }
         tests
     }
@@ -60,7 +70,7 @@ impl Tests {
         let count = self.failed.len();
         let panic = first.panic.as_deref().unwrap_or("see the log");
         let others = if count > 1 {
-            format!(" (and {} others)", count - 1)
+            format!(" (and {} more)", count - 1)
         } else {
             String::new()
         };
@@ -75,19 +85,21 @@ mod tests {
     #[test]
     fn results_are_counted_wherever_they_stand() {
         let tests = Tests::read(
-            "running 4 tests\ntest a::b ... ok\ntest c ... ignored, minutes\ntest d ... 512 tokens: said\nok\n\
-             test e ... \nthread 'e' (12) panicked at tests/e.rs:3:5:\nassertion failed: x\nnote: run with\nFAILED\n\n\
-             test result: FAILED. 2 passed; 1 failed\n",
+            "running 5 tests\ntest a::b ... ok\ntest c ... ignored, minutes\ntest d ... 512 tokens: said\nok\n\
+             test e ... \nthread 'e' (12) panicked at tests/e.rs:3:5:\nassertion failed: x\nnote: run with\nFAILED\n\
+             test f ... FAILED\n\nfailures:\n\n---- f stdout ----\n\nthread 'f' (13) panicked at tests/f.rs:1:1:\n4 of 5\n\n\
+             test result: FAILED. 2 passed; 2 failed\n",
         );
         assert_eq!((tests.passed, tests.ignored), (2, 1));
-        let failed = Failure {
-            test: "e".to_owned(),
-            panic: Some("assertion failed: x".to_owned()),
+        let failed = |test: &str, panic: &str| Failure {
+            test: test.to_owned(),
+            panic: Some(panic.to_owned()),
         };
-        assert_eq!(tests.failed, [failed]);
+        let expected = [failed("e", "assertion failed: x"), failed("f", "4 of 5")];
+        assert_eq!(tests.failed, expected);
         assert_eq!(
             tests.first_failure().unwrap(),
-            "e failed: assertion failed: x"
+            "e failed: assertion failed: x (and 1 more)"
         );
         assert_eq!(Tests::read("no test here"), Tests::default());
     }

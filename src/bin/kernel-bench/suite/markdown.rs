@@ -63,6 +63,13 @@ fn head(report: &Report) -> String {
         report.asked,
         report.version
     );
+    if let Some(line) = report
+        .nvidia_smi
+        .as_ref()
+        .and_then(|csv| csv.lines().last())
+    {
+        text += &format!("nvidia-smi: {line}\n\n");
+    }
     if report.is_virtual {
         text += "**The results are of a virtual GPU. No time and no rate here is one of a GPU; numbers with ~ are estimates.**\n\n";
     }
@@ -177,6 +184,7 @@ fn rounds(report: &Report) -> String {
             text("shape"),
             text("format"),
             number("rows", 0),
+            number("context", 0),
             number("accept_len", 1),
             format!("{mark}{}", number("tokens_per_second", 0)),
             format!("{mark}{}", number("speed_up", 2)),
@@ -187,6 +195,7 @@ fn rounds(report: &Report) -> String {
         "round of",
         "format",
         "rows",
+        "context",
         "tokens a round",
         "tokens/s",
         "times plain",

@@ -28,6 +28,8 @@ pub struct Report {
     pub is_virtual: bool,
     /// The device as a part describes it.
     pub device: Option<Value>,
+    /// What nvidia-smi says of it, as CSV.
+    pub nvidia_smi: Option<String>,
     /// Whether every part passed that was not skipped.
     pub passed: bool,
     pub parts: Vec<Part>,
@@ -56,6 +58,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         quick: args.quick,
         is_virtual: is_virtual || parts.iter().any(|part| part.is_virtual() == Some(true)),
         device: parts.iter().find_map(|part| part.device().cloned()),
+        nvidia_smi: std::fs::read_to_string(args.folder.join("nvidia-smi.csv")).ok(),
         passed: parts
             .iter()
             .all(|part| matches!(part.status, Status::Passed | Status::Skipped)),

@@ -201,13 +201,13 @@ accept=(--simulate-accept-len "2,4,6")
 if [[ "$device" == virtual && -n "$quick" ]]; then
     bench tiny 900 --shape tiny --format bf16,fp8,int4 --rows 1,8 --context 64 --sms 8 "${accept[@]}"
 else
-    bench small "$(either 600 1200)" --all-small --rows "$(either 1,8 1,8,16,32,64)"
     for shape in llama-3.2-1b llama-3.1-8b; do
         for format in bf16 fp8 int4; do
             bench "$shape-$format" "$(either 900 2400)" --shape "$shape" --format "$format" --op "$(either step all)" \
                 --rows "$(either 1,8 1,2,4,8,16,32,64)" --context "$(either 512 512,4096)" "${accept[@]}"
         done
     done
+    bench small "$(either 600 1200)" --all-small --rows "$(either 1,8 1,8,16,32,64)"
     if [[ -z "$quick" ]]; then
         bench qwen3-8b-int4 2400 --shape qwen3-8b --format int4 --op all --rows 1,8,16 "${accept[@]}"
     fi
@@ -223,10 +223,14 @@ engine() {
 if [[ "$device" == virtual ]]; then
     engine tiny bf16 -c 128 --prompt-len 16 --gen-len 8 --rows 1 --iterations 1
 else
-    for format in bf16 fp8 int4; do
-        engine llama-3.2-1b "$format" -c 2048
-        engine llama-3.1-8b "$format" -c 2048
-    done
+    engine llama-3.2-1b bf16 -c 2048
+    engine llama-3.1-8b int4 -c 2048
+    if [[ -z "$quick" ]]; then
+        engine llama-3.2-1b fp8 -c 2048
+        engine llama-3.2-1b int4 -c 2048
+        engine llama-3.1-8b bf16 -c 2048
+        engine llama-3.1-8b fp8 -c 2048
+    fi
 fi
 
 # --- Other programs.

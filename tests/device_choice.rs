@@ -18,6 +18,7 @@ use virtual_gpu::LaunchOptions;
 pub fn source() -> Source {
     Source {
         name: "choose.cu",
+        variant: String::new(),
         text: include_str!("../kernels/tests/choose/choose.cu").into(),
         sizes: vec![
             ("ROW_CAPACITY", 64),

@@ -36,6 +36,7 @@ fn each_compiles_by_itself_for_the_oldest_and_the_newest_architecture() {
     for (name, _) in headers.filter(|(name, _)| *name != "decode.cuh") {
         let source = Source {
             name: "alone.cu",
+            variant: String::new(),
             text: format!("#include \"{name}\"\nKERNEL nothing() {{}}\n"),
             sizes: SIZES.to_vec(),
         };

@@ -1,6 +1,8 @@
 //! How generations end, and that a session then holds what was streamed and nothing else.
 
-use crate::{FIXTURE, assert_holds_its_tokens, engine_at, generate, ids, session, shared, tokens};
+use crate::{
+    FIXTURE, assert_holds_its_tokens, engine_at, generate, ids, root, session, shared, tokens,
+};
 use std::collections::BTreeMap;
 use stheno::engine::{Device, Engine, FinishReason, GenerateOptions, Prompt};
 use stheno::speculation::sampling::SamplingParams;
@@ -137,10 +139,9 @@ fn tokenizer() -> String {
 
 fn speaking() -> (tempfile::TempDir, Engine) {
     let directory = tempfile::tempdir().unwrap();
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
+    let model = root().join("tests/fixtures/models").join(FIXTURE);
     for name in ["config.json", "model.safetensors"] {
-        let from = format!("{models}/{FIXTURE}/{name}");
-        std::fs::copy(from, directory.path().join(name)).unwrap();
+        std::fs::copy(model.join(name), directory.path().join(name)).unwrap();
     }
     std::fs::write(directory.path().join("tokenizer.json"), tokenizer()).unwrap();
     let path = directory.path().to_str().unwrap();

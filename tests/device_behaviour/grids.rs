@@ -1,7 +1,8 @@
-//! The number of multiprocessors changes no bit. It is the virtual GPU's for a whole process, so each number has one.
+//! The number of multiprocessors changes no bit. It is the virtual GPU's for a whole process, so each number has one. Where
+//! tests run on a GPU, its bits are compared with those of the virtual one in the same way.
 
 use crate::chains::{chain, executor, sequence};
-use crate::{generate, ids, session, shared, tokens};
+use crate::{TEST_DEVICE, generate, ids, session, shared, tokens};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::Command;
 use stheno::engine::GenerateOptions;
@@ -57,6 +58,7 @@ fn multiprocessors_change_no_bit() {
         let path = directory.path().join(count.to_string());
         let run = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "grids::digest_in_a_process"])
+            .env(TEST_DEVICE, "virtual")
             .env("VIRTUAL_GPU_SMS", count.to_string())
             .env(RESULT, &path)
             .output()

@@ -1,9 +1,8 @@
 //! SmolLM2 from its GGUF file: greedy tokens against the host on the same plan. In a process of its own, with 8
 //! multiprocessors and bounds checks.
 
-use crate::{engine_at, session};
+use crate::{engine_at, root, session};
 use serde_json::Value;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use stheno::engine::{Device, Engine, GenerateOptions, Prompt};
@@ -49,7 +48,7 @@ fn extremes(logits: &[f32]) -> (f32, f32, f32, u32) {
 #[test]
 #[ignore = "started by `smollm2_decodes_as_on_the_host`"]
 fn smollm2_in_a_process() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let model = root.join(MODEL);
     assert!(
         model.exists(),

@@ -1,8 +1,12 @@
 //! Engines of fixtures on the virtual GPU, and what tests of them share.
+//!
+//! `STHENO_TEST_DEVICE=cuda:0` runs them on that GPU instead; `STHENO_TEST_ROOT` is where `tests/fixtures` is found, if not in
+//! the checkout that they were built in. Both are for `scripts/gpu-suite.sh`.
 
 // Each test crate uses a part of it.
 #![allow(dead_code)]
 
+use std::path::PathBuf;
 use std::sync::{Once, OnceLock};
 use stheno::engine::{Device, Engine, GenerateOptions, Prompt, Session, SessionOptions, Token};
 use stheno::model::ActivationDtype;
@@ -24,9 +28,22 @@ pub fn settle() {
     });
 }
 
-/// The engine of a model on a device.
+/// Environment: the device that stands in for the virtual GPU.
+pub const TEST_DEVICE: &str = "STHENO_TEST_DEVICE";
+
+/// The folder that has `tests/fixtures`.
+pub fn root() -> PathBuf {
+    let moved = std::env::var_os("STHENO_TEST_ROOT").map(PathBuf::from);
+    moved.unwrap_or(env!("CARGO_MANIFEST_DIR").into())
+}
+
+/// The engine of a model on a device; for [`Device::Virtual`] on the one that the environment names, if it names one.
 pub fn engine_at(path: &str, device: Device, change: impl FnOnce(Builder) -> Builder) -> Engine {
     settle();
+    let device = match (device, std::env::var(TEST_DEVICE)) {
+        (Device::Virtual, Ok(named)) => named.parse().unwrap(),
+        _ => device,
+    };
     let builder = Engine::builder()
         .model(path)
         .unwrap()
@@ -38,11 +55,9 @@ pub fn engine_at(path: &str, device: Device, change: impl FnOnce(Builder) -> Bui
 
 /// The engine of a fixture on a device, for short sequences.
 pub fn engine(name: &str, device: Device, change: impl FnOnce(Builder) -> Builder) -> Engine {
-    let path = format!(
-        "{}/tests/fixtures/models/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    engine_at(&path, device, |builder| change(builder.context_length(160)))
+    let path = root().join("tests/fixtures/models").join(name);
+    let path = path.to_str().unwrap();
+    engine_at(path, device, |builder| change(builder.context_length(160)))
 }
 
 /// The engine that most tests use: [`FIXTURE`], 200 positions, with the residual after layer 0 as an output.

@@ -295,12 +295,12 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     let top = reserve(8 * TOP_LIMIT * rows);
     let candidates = reserve(8 * vocab_size * rows);
     let adjusted = reserve(4 * vocab_size.next_multiple_of(4) * rows);
-    let workspace = gpu.device.alloc(size).unwrap();
+    let workspace = gpu.alloc(size);
     let at =
         |offset: u32, bytes: usize| DevicePointer(workspace.0 + u64::from(offset) + bytes as u64);
     let content = words(case.logits.iter().map(|logit| logit.to_bits()));
     let row_at = at(logits, 4 * vocab_size * case.output);
-    gpu.device.write(row_at, &content).unwrap();
+    gpu.write(row_at, &content);
     // Tokens go to blocks by turns; some blocks have none.
     let mut largest = vec![0; blocks];
     for (token, &logit) in case.logits.iter().enumerate() {
@@ -309,7 +309,7 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     }
     let content: Vec<u8> = largest.iter().flat_map(|key| key.to_le_bytes()).collect();
     let best_at = at(best, 8 * blocks * case.output);
-    gpu.device.write(best_at, &content).unwrap();
+    gpu.write(best_at, &content);
 
     let history = gpu.upload(&words(case.history.iter().copied()));
     let counts = gpu.upload(&words(case.counts()));

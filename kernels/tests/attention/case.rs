@@ -1,11 +1,11 @@
 //! One sequence, the rows that follow it, and what the phase makes of them on the virtual GPU.
 
-use crate::support::{Gpu, Shape, Source};
+use crate::support::{Gpu, Kernels, Shape, Source};
 use half::{bf16, f16};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use stheno_kernels::attention::{counter_bytes, partial_bytes};
-use virtual_gpu::{DevicePointer, LaunchOptions, LaunchReport, Module};
+use virtual_gpu::{DevicePointer, LaunchOptions, LaunchReport};
 
 const PAGE: u32 = 128;
 const LAYERS: u32 = 2;
@@ -162,14 +162,15 @@ impl Case {
         ];
         Source {
             name: "attention.cu",
+            variant: instance.clone(),
             text: include_str!("phase.cu").replace("INSTANCE", &instance),
             sizes: sizes.to_vec(),
         }
     }
 
-    fn module(&self) -> Arc<Module> {
+    fn module(&self) -> Arc<Kernels> {
         type Key = (u32, bool, u32, u32);
-        static MODULES: Mutex<Option<HashMap<Key, Arc<Module>>>> = Mutex::new(None);
+        static MODULES: Mutex<Option<HashMap<Key, Arc<Kernels>>>> = Mutex::new(None);
         let key = (self.head_dim, self.is_f16, self.scratch, self.compute);
         let mut modules = MODULES.lock().unwrap();
         let modules = modules.get_or_insert_default();
@@ -197,7 +198,7 @@ impl Case {
         let layer_bytes = 2 * heads * head_bytes;
         let page_bytes = LAYERS * layer_bytes;
         // Slots after the sequence stay uninitialised: to read them is a finding.
-        let pool = gpu.device.alloc((pages * page_bytes) as usize).unwrap();
+        let pool = gpu.alloc((pages * page_bytes) as usize);
         let row_at = |is_v: u32, head: u32, position: u32| {
             let page = u64::from(table[(position / PAGE) as usize]) * u64::from(page_bytes);
             let head = (is_v * heads + head) * head_bytes + position % PAGE * d * 2;
@@ -208,7 +209,7 @@ impl Case {
                 for position in 0..self.length {
                     let row = (0..d).map(|d| self.prefix(is_v == 1, head, position, d));
                     let at = row_at(is_v, head, position);
-                    gpu.device.write(at, &halves(row)).unwrap();
+                    gpu.write(at, &halves(row));
                 }
             }
         }
@@ -252,10 +253,10 @@ impl Case {
                 (qkv, place(u64::from(slices * 2 * tiles(rows) * 512)))
             })
             .collect();
-        let workspace = gpu.device.alloc(end as usize).unwrap();
+        let workspace = gpu.alloc(end as usize);
         let at = |offset: u32| DevicePointer(workspace.0 + u64::from(offset));
         let zeros = vec![0; counter_bytes as usize];
-        gpu.device.write(at(counters), &zeros).unwrap();
+        gpu.write(at(counters), &zeros);
         let (mut call_bytes, mut phase_bytes) = (Vec::new(), Vec::new());
         for (run, (&(first, rows), &(qkv, output))) in calls.iter().zip(&places).enumerate() {
             let positions = self.length + first..self.length + first + rows;
@@ -263,7 +264,7 @@ impl Case {
                 (0..self.qkv_columns()).map(move |column| self.product(position, column))
             });
             let products: Vec<u8> = products.flat_map(f32::to_le_bytes).collect();
-            gpu.device.write(at(qkv), &products).unwrap();
+            gpu.write(at(qkv), &products);
 
             let mut call = vec![0, run as u32, rows, tiles(rows), 1, 1, positions.start, 0];
             let fill = |values: Vec<u32>| values.into_iter().chain(std::iter::repeat(0)).take(64);

@@ -12,6 +12,7 @@ use virtual_gpu::LaunchOptions;
 fn source() -> Source {
     Source {
         name: "choose.cu",
+        variant: String::new(),
         text: include_str!("choose.cu").into(),
         sizes: vec![
             ("ROW_CAPACITY", 64),

@@ -1,11 +1,11 @@
 //! Programs of a few phases, and their memory.
 
 use crate::matrix::type_of;
-use crate::support::{Gpu, Shape, Source};
+use crate::support::{Gpu, Kernels, Shape, Source};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use stheno_codegen::layout::{Cut, WeightFormat};
-use virtual_gpu::{DevicePointer, LaunchOptions, LaunchReport, Module};
+use virtual_gpu::{DevicePointer, LaunchOptions, LaunchReport};
 
 pub const NONE: u32 = u32::MAX;
 pub const THREADS: u32 = 256;
@@ -92,16 +92,17 @@ impl Sizes {
     }
 }
 
-type Modules = Mutex<HashMap<(String, Sizes, u32), Arc<Module>>>;
+type Modules = Mutex<HashMap<(String, Sizes, u32), Arc<Kernels>>>;
 
 /// The module for a format, compiled once.
-pub fn module(format: WeightFormat, sizes: Sizes, number: u32) -> Arc<Module> {
+pub fn module(format: WeightFormat, sizes: Sizes, number: u32) -> Arc<Kernels> {
     static MODULES: LazyLock<Modules> = LazyLock::new(Modules::default);
     let key = (type_of(format), sizes, number);
     let found = MODULES.lock().unwrap().get(&key).cloned();
     found.unwrap_or_else(|| {
         let source = Source {
             name: "linear.cu",
+            variant: key.0.clone(),
             text: kernel_text(&key.0),
             sizes: sizes.defines(),
         };
@@ -343,7 +344,7 @@ impl Machine {
     /// Runs phases one after the other in one launch.
     pub fn run(
         &mut self,
-        module: &Module,
+        module: &Kernels,
         sizes: Sizes,
         call: &Call,
         phases: &[Vec<u32>],
@@ -399,7 +400,7 @@ impl Machine {
             .launch(module, "phases", shape, &parameter, &options)
     }
 
-    pub fn workspace(&self) -> Vec<u8> {
+    pub fn workspace(&mut self) -> Vec<u8> {
         self.gpu.download(self.workspace, self.workspace_bytes)
     }
 }

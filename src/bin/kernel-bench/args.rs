@@ -22,6 +22,21 @@ pub enum Command {
     List,
     /// Measures.
     Run(Box<RunArgs>),
+    /// Makes one report of what scripts/gpu-suite.sh found on a device.
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The folder of results: parts.tsv, and for each part its log, JSON and compared bits; report.json and report.md go there
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The device that was asked for
+    #[arg(long, default_value = "cuda:0")]
+    pub device: String,
+    /// Says that less was measured than could be
+    #[arg(long)]
+    pub quick: bool,
 }
 
 #[derive(Debug, Args)]
@@ -83,8 +98,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub iterations: u32,
     /// Tokens that a round of verification gives: says what rounds of each number of rows would make of that (op step)
-    #[arg(long, value_name = "X")]
-    pub simulate_accept_len: Option<f64>,
+    #[arg(long, value_name = "X,...", value_delimiter = ',')]
+    pub simulate_accept_len: Vec<f64>,
     /// Writes everything that was found
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -16,6 +16,7 @@ mod rates;
 mod record;
 mod run;
 mod shape;
+mod suite;
 mod table;
 mod timing;
 
@@ -29,5 +30,6 @@ fn main() -> ExitCode {
     failure::report(match &cli.command {
         Command::List => list::run(),
         Command::Run(args) => run::run(args),
+        Command::Report(args) => suite::run(args),
     })
 }

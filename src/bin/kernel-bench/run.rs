@@ -56,12 +56,11 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let mut text = device_line(&bench, rates.as_ref());
     text += &table(&records, rates.as_ref());
-    let acceptance = args
-        .simulate_accept_len
-        .map(|x| accept::simulate(&records, x));
-    if let Some(acceptance) = &acceptance {
-        text += &accept::table(acceptance);
-    }
+    let accept_lens = args.simulate_accept_len.iter();
+    let acceptance: Vec<_> = accept_lens
+        .flat_map(|accept_len| accept::simulate(&records, *accept_len))
+        .collect();
+    text += &accept::table(&acceptance);
     print(&text)?;
     if let Some(path) = &args.json {
         let facts = bench.place.context.facts();
@@ -118,7 +117,8 @@ fn check(args: &RunArgs) -> Result<()> {
         "--edge-us: microseconds, 0 or more".to_owned()
     } else if args
         .simulate_accept_len
-        .is_some_and(|x| !(1.0..=64.0).contains(&x))
+        .iter()
+        .any(|x| !(1.0..=64.0).contains(x))
     {
         "--simulate-accept-len: a round gives 1 token or more, at most its rows".to_owned()
     } else {
@@ -258,7 +258,7 @@ fn device_line(bench: &Bench, rates: Option<&Rates>) -> String {
     )
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     let written = file.write_all(bytes);
     written.with_context(|| format!("{}", path.display()))?;

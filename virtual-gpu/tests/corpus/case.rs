@@ -1,6 +1,6 @@
 //! One launch of one kernel: shapes, arguments and what must come out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::data::{Dtype, Init, Values};
 use crate::expect::Expect;
@@ -36,6 +36,15 @@ pub enum Target {
 }
 
 impl Target {
+    /// Whether a device of a compute capability has them.
+    pub fn runs_on(self, capability: (u32, u32)) -> bool {
+        match self {
+            Target::Ampere => capability >= (8, 0),
+            Target::Ada => capability >= (8, 9),
+            Target::Hopper | Target::HopperSpecific => capability >= (9, 0),
+        }
+    }
+
     /// Virtual architectures whose PTX the corpus runs.
     pub const fn virtual_archs(self) -> &'static [&'static str] {
         match self {
@@ -182,19 +191,21 @@ impl Case {
         self.args.iter().enumerate().filter_map(buffer).collect()
     }
 
-    /// The parameter block: every argument at its natural alignment, buffers as the addresses given in their order.
-    pub fn params(&self, addresses: &[u64]) -> Vec<u8> {
+    /// Every argument's bytes, buffers as the addresses given in their order.
+    pub fn arguments(&self, addresses: &[u64]) -> Vec<Vec<u8>> {
         let mut addresses = addresses.iter();
+        let mut next = || addresses.next().expect("one address a buffer");
+        let bytes = |arg: &Arg| match arg {
+            Arg::Scalar(scalar) => scalar.bytes(),
+            Arg::Buffer { .. } => next().to_le_bytes().to_vec(),
+        };
+        self.args.iter().map(bytes).collect()
+    }
+
+    /// The parameter block: every argument at its natural alignment.
+    pub fn params(&self, addresses: &[u64]) -> Vec<u8> {
         let mut params = Vec::new();
-        for arg in &self.args {
-            let bytes = match arg {
-                Arg::Scalar(scalar) => scalar.bytes(),
-                Arg::Buffer { .. } => addresses
-                    .next()
-                    .expect("one address a buffer")
-                    .to_le_bytes()
-                    .to_vec(),
-            };
+        for bytes in self.arguments(addresses) {
             params.resize(params.len().next_multiple_of(bytes.len()), 0);
             params.extend(bytes);
         }
@@ -251,7 +262,10 @@ impl Case {
     }
 }
 
-/// The folder of sources and case files.
+/// The folder of sources and case files: in the package that tests run in, or where they are run without it.
 pub fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/kernels")
+    let moved = std::env::var_os("STHENO_TEST_ROOT").map(PathBuf::from);
+    let package = moved.map(|root| root.join("virtual-gpu"));
+    let package = package.unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    package.join("tests/corpus/kernels")
 }

@@ -3,11 +3,14 @@
 
 mod attention;
 mod case;
+#[path = "../cuda/mod.rs"]
+mod cuda;
 mod data;
 mod expect;
 mod json;
 mod matmul;
 mod moves;
+mod on_device;
 mod order;
 mod random;
 mod reduce;

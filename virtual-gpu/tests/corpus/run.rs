@@ -2,7 +2,7 @@
 //! under many schedules; and asserts what ptxas makes of it.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use stheno_jit::{Cache, Compiled, FindOptions, Nvrtc, Request, Target};
 use virtual_gpu::{
@@ -10,25 +10,30 @@ use virtual_gpu::{
 };
 
 use crate::case::{Case, Size};
-use crate::table;
+use crate::{cuda, table};
 
 const SEEDS: u64 = 50;
 
 /// The compiler, and what it made in earlier runs of the test.
-struct Compiler {
+pub struct Compiler {
     nvrtc: Nvrtc,
     cache: Cache,
 }
 
 impl Compiler {
-    fn new() -> Self {
-        let options = FindOptions::for_project(env!("CARGO_MANIFEST_DIR"));
+    pub fn new() -> Self {
+        let options = FindOptions {
+            max_major: cuda::named().and_then(|cuda| cuda.nvrtc_limit()),
+            ..FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))
+        };
         let nvrtc = Nvrtc::find(&options).unwrap_or_else(|error| panic!("{error}"));
-        let cache = Cache::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus")).unwrap();
+        let folder = std::env::var_os("STHENO_TEST_CACHE").map(PathBuf::from);
+        let folder = folder.unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+        let cache = Cache::open(folder.join("corpus")).unwrap();
         Self { nvrtc, cache }
     }
 
-    fn compile(&self, case: &Case, target: Target) -> Compiled {
+    pub fn compile(&self, case: &Case, target: Target) -> Compiled {
         let source = std::fs::read_to_string(case.source()).unwrap();
         let mut request = Request::new(format!("{}.cu", case.kernel), source, target);
         request.line_info = true;

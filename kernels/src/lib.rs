@@ -21,6 +21,7 @@ headers! {
     "attention_split.cuh",
     "attention_sums.cuh",
     "choose.cuh",
+    "commit.cuh",
     "consumers.cuh",
     "control.cuh",
     "copies.cuh",

@@ -1,7 +1,7 @@
 //! Handlers made of a function on one lane.
 
 use super::inst::{Handler, Inst, Predicate};
-use super::isa::{LaneCode, lane_handler};
+use super::isa::{LaneCode, lane_handler, source};
 use super::registers::Registers;
 use super::row::{LANES, Slot};
 use std::marker::PhantomData;
@@ -24,6 +24,12 @@ pub trait Word: Copy + Default + 'static {
     /// # Safety
     /// The place is one of the program whose registers these are.
     unsafe fn read(registers: Registers, place: Self::Place, chunk: usize) -> Self::Chunk;
+
+    /// The chunk that all are, where all lanes are the same; nothing for predicates.
+    ///
+    /// # Safety
+    /// As for `read`.
+    unsafe fn read_constant(registers: Registers, place: Self::Place) -> Option<Self::Chunk>;
 
     /// One of those lanes.
     fn lane(chunk: &Self::Chunk, lane: usize) -> Self;
@@ -80,6 +86,12 @@ macro_rules! word {
                         .add(chunk)
                         .read()
                 }
+            }
+
+            #[inline(always)]
+            unsafe fn read_constant(registers: Registers, place: Slot) -> Option<[Self; CHUNK]> {
+                // SAFETY: as for `read`.
+                Some([unsafe { registers.pointer(place).cast::<$ty>().read() }; CHUNK])
             }
 
             #[inline(always)]
@@ -153,6 +165,11 @@ impl Word for bool {
     unsafe fn read(registers: Registers, place: Predicate, chunk: usize) -> [u32; CHUNK] {
         // SAFETY: passed on.
         lanes_of(unsafe { registers.predicate(place) }, chunk)
+    }
+
+    #[inline(always)]
+    unsafe fn read_constant(_: Registers, _: Predicate) -> Option<[u32; CHUNK]> {
+        None
     }
 
     #[inline(always)]
@@ -295,11 +312,31 @@ fn conjure<F: Copy + 'static>() -> F {
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
+/// What a source is in each chunk, if it is one of `CONSTANTS`.
+///
+/// # Safety
+/// As for [`Word::read`]; the source is the same in all lanes.
+#[inline(always)]
+unsafe fn constant<W: Word, const CONSTANTS: u8, const SOURCE: u8>(
+    registers: Registers,
+    place: W::Place,
+) -> Option<W::Chunk> {
+    if CONSTANTS & SOURCE == 0 {
+        return None;
+    }
+    // SAFETY: passed on.
+    unsafe { W::read_constant(registers, place) }
+}
+
 struct Unary<D, A, F>(PhantomData<(D, A, F)>);
 
 impl<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static> LaneCode for Unary<D, A, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
         for chunk in 0..CHUNKS {
@@ -323,14 +360,23 @@ struct Binary<D, A, B, F>(PhantomData<(D, A, B, F)>);
 
 impl<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static> LaneCode for Binary<D, A, B, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        // SAFETY: passed on.
+        let b = unsafe { constant::<B, CONSTANTS, { source::B }>(registers, B::source_b(inst)) };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
                 let a = A::read(registers, A::source_a(inst), chunk);
-                let b = B::read(registers, B::source_b(inst), chunk);
+                let b = match b {
+                    Some(b) => b,
+                    None => B::read(registers, B::source_b(inst), chunk),
+                };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane));
@@ -349,15 +395,32 @@ impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> L
     for Ternary<D, A, B, C, F>
 {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        // SAFETY: passed on.
+        let (b, c) = unsafe {
+            (
+                constant::<B, CONSTANTS, { source::B }>(registers, B::source_b(inst)),
+                constant::<C, CONSTANTS, { source::C }>(registers, C::source_c(inst)),
+            )
+        };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
                 let a = A::read(registers, A::source_a(inst), chunk);
-                let b = B::read(registers, B::source_b(inst), chunk);
-                let c = C::read(registers, C::source_c(inst), chunk);
+                let b = match b {
+                    Some(b) => b,
+                    None => B::read(registers, B::source_b(inst), chunk),
+                };
+                let c = match c {
+                    Some(c) => c,
+                    None => C::read(registers, C::source_c(inst), chunk),
+                };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
@@ -372,17 +435,17 @@ impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> L
 
 /// `d = f(a)` in every active lane.
 pub fn unary<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static>(_: F) -> Handler {
-    lane_handler::<Unary<D, A, F>>()
+    lane_handler::<Unary<D, A, F>, 1>()
 }
 
 /// `d = f(a, b)` in every active lane.
 pub fn binary<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static>(_: F) -> Handler {
-    lane_handler::<Binary<D, A, B, F>>()
+    lane_handler::<Binary<D, A, B, F>, 2>()
 }
 
 /// `d = f(a, b, c)` in every active lane.
 pub fn ternary<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static>(
     _: F,
 ) -> Handler {
-    lane_handler::<Ternary<D, A, B, C, F>>()
+    lane_handler::<Ternary<D, A, B, C, F>, 3>()
 }

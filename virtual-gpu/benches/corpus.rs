@@ -1,7 +1,7 @@
 //! Warp instructions per second of every kernel of the corpus, one thread: `cargo bench -p virtual-gpu --bench corpus`.
 //! A row has the fastest of several runs for each mode, since whatever else the machine does only makes runs slower; the
-//! last row is the median of the kernels. Words on the command line select kernels by parts of their names, `--runs N`
-//! sets the number of runs.
+//! last row is the median of the kernels. After `--`, words select kernels by parts of their names, `--runs N` sets the
+//! number of runs, and `--mode none`, `bounds` or `all` measures one mode.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -73,9 +73,16 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runs = arguments.iter().position(|argument| argument == "--runs");
     let runs = runs.map_or(7, |at| arguments[at + 1].parse().unwrap());
+    let mode = arguments.iter().position(|argument| argument == "--mode");
+    let mode = mode.map(|at| arguments[at + 1].as_str());
+    let modes: Vec<_> = MODES
+        .into_iter()
+        .filter(|(name, ..)| mode.is_none_or(|mode| mode == *name))
+        .collect();
     let words: Vec<&String> = arguments
         .iter()
         .filter(|word| !word.starts_with("--") && word.parse::<u32>().is_err())
+        .filter(|word| !MODES.iter().any(|(name, ..)| name == word))
         .collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let nvrtc = Nvrtc::find(&FindOptions::for_project(root)).unwrap();
@@ -91,7 +98,7 @@ fn main() {
         "{:22} {:>12} {:>8} {:>8} {:>8}",
         "", "instructions", "none", "bounds", "all"
     );
-    let mut speeds = vec![Vec::new(); MODES.len()];
+    let mut speeds = vec![Vec::new(); modes.len()];
     for path in cases {
         let name = path.file_stem().unwrap().to_str().unwrap();
         if !words.is_empty() && !words.iter().any(|word| name.contains(*word)) {
@@ -101,8 +108,8 @@ fn main() {
         let module = module(&nvrtc, &path.with_extension("cu"));
         let instructions = measure(&module, &case, ("", Checks::None, true), 1).1;
         print!("{name:22} {instructions:>12}");
-        for (mode, speeds) in MODES.into_iter().zip(&mut speeds) {
-            let speed = instructions as f64 / measure(&module, &case, mode, runs).0 / 1e6;
+        for (mode, speeds) in modes.iter().zip(&mut speeds) {
+            let speed = instructions as f64 / measure(&module, &case, *mode, runs).0 / 1e6;
             print!(" {speed:>8.1}");
             if name != "alu_mix" {
                 speeds.push(speed);

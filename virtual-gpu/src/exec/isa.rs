@@ -23,7 +23,7 @@ pub trait LaneCode: 'static {
     ///
     /// # Safety
     /// As for [`Handler`].
-    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
         registers: Registers,
         mask: u32,
         inst: &Inst,
@@ -38,17 +38,6 @@ pub mod source {
     pub const B_AND_C: u8 = B | C;
 }
 
-struct Masked<C>(PhantomData<C>);
-
-impl<C: LaneCode> Code for Masked<C> {
-    #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
-        // SAFETY: passed on.
-        unsafe { C::run::<false, { source::NONE }>(machine.registers, machine.mask, inst) };
-        Flow::Next
-    }
-}
-
 unsafe fn portable<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     // SAFETY: passed on.
     unsafe { C::run(machine, inst) }
@@ -61,10 +50,28 @@ unsafe fn avx2<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     unsafe { C::run(machine, inst) }
 }
 
+unsafe fn portable_masked<C: LaneCode>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    // SAFETY: passed on.
+    unsafe {
+        C::run::<false, false, { source::NONE }>(machine.registers, machine.mask, inst);
+    }
+    Flow::Next
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn avx2_masked<C: LaneCode>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
+    // SAFETY: passed on.
+    unsafe {
+        C::run::<true, false, { source::NONE }>(machine.registers, machine.mask, inst);
+    }
+    Flow::Next
+}
+
 unsafe fn portable_full<C: LaneCode>(registers: Registers, inst: *const Inst, end: *const Inst) {
     // SAFETY: passed on.
     unsafe {
-        C::run::<true, { source::NONE }>(registers, FULL, &*inst);
+        C::run::<false, true, { source::NONE }>(registers, FULL, &*inst);
         go_on(registers, inst, end);
     }
 }
@@ -78,7 +85,7 @@ unsafe fn avx2_full<C: LaneCode, const CONSTANTS: u8>(
 ) {
     // SAFETY: passed on.
     unsafe {
-        C::run::<true, CONSTANTS>(registers, FULL, &*inst);
+        C::run::<true, true, CONSTANTS>(registers, FULL, &*inst);
         go_on(registers, inst, end);
     }
 }
@@ -152,21 +159,21 @@ pub fn handler<C: Code>() -> Handler {
 
 /// The best handler of code on registers alone, which has `SOURCES` of them.
 pub fn lane_handler<C: LaneCode, const SOURCES: usize>() -> Handler {
-    let masked = handler::<Masked<C>>();
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         return Handler {
+            run: avx2_masked::<C>,
             full: Some(avx2_full::<C, { source::NONE }>),
             with_constants: match SOURCES {
                 2 => Some(&Specialised::<C>::BINARY),
                 3 => Some(&Specialised::<C>::TERNARY),
                 _ => None,
             },
-            ..masked
         };
     }
     Handler {
+        run: portable_masked::<C>,
         full: Some(portable_full::<C>),
-        ..masked
+        with_constants: None,
     }
 }

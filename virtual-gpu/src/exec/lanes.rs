@@ -23,7 +23,11 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// The place is one of the program whose registers these are.
-    unsafe fn read(registers: Registers, place: Self::Place, chunk: usize) -> Self::Chunk;
+    unsafe fn read<const AVX2: bool>(
+        registers: Registers,
+        place: Self::Place,
+        chunk: usize,
+    ) -> Self::Chunk;
 
     /// The chunk that all are, where all lanes are the same; nothing for predicates.
     ///
@@ -39,7 +43,7 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// As for `read`; the place is no constant.
-    unsafe fn write<const WHOLE: bool>(
+    unsafe fn write<const AVX2: bool, const WHOLE: bool>(
         pending: &mut Self::Pending,
         registers: Registers,
         place: Self::Place,
@@ -52,7 +56,7 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// As for `write`.
-    unsafe fn end<const WHOLE: bool>(
+    unsafe fn end<const AVX2: bool, const WHOLE: bool>(
         pending: Self::Pending,
         registers: Registers,
         place: Self::Place,
@@ -77,7 +81,11 @@ macro_rules! word {
             type Pending = ();
 
             #[inline(always)]
-            unsafe fn read(registers: Registers, place: Slot, chunk: usize) -> [Self; CHUNK] {
+            unsafe fn read<const AVX2: bool>(
+                registers: Registers,
+                place: Slot,
+                chunk: usize,
+            ) -> [Self; CHUNK] {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
                     registers
@@ -100,7 +108,7 @@ macro_rules! word {
             }
 
             #[inline(always)]
-            unsafe fn write<const WHOLE: bool>(
+            unsafe fn write<const AVX2: bool, const WHOLE: bool>(
                 _: &mut (),
                 registers: Registers,
                 place: Slot,
@@ -111,8 +119,8 @@ macro_rules! word {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
                     if !WHOLE {
-                        let old = Self::read(registers, place, chunk);
-                        let active = lanes_of(mask, chunk);
+                        let old = Self::read::<AVX2>(registers, place, chunk);
+                        let active = lanes_of::<AVX2>(mask, chunk);
                         for lane in 0..CHUNK {
                             values[lane] = if is_set(active[lane]) {
                                 values[lane]
@@ -130,7 +138,13 @@ macro_rules! word {
             }
 
             #[inline(always)]
-            unsafe fn end<const WHOLE: bool>(_: (), _: Registers, _: Slot, _: u32) {}
+            unsafe fn end<const AVX2: bool, const WHOLE: bool>(
+                _: (),
+                _: Registers,
+                _: Slot,
+                _: u32,
+            ) {
+            }
 
             #[inline(always)]
             fn destination(inst: &Inst) -> Slot {
@@ -159,12 +173,16 @@ impl Word for bool {
     type Place = Predicate;
     type Chunk = [u32; CHUNK];
     /// All ones in the lanes where the predicate becomes true.
-    type Pending = [u8; LANES];
+    type Pending = [[u32; CHUNK]; CHUNKS];
 
     #[inline(always)]
-    unsafe fn read(registers: Registers, place: Predicate, chunk: usize) -> [u32; CHUNK] {
+    unsafe fn read<const AVX2: bool>(
+        registers: Registers,
+        place: Predicate,
+        chunk: usize,
+    ) -> [u32; CHUNK] {
         // SAFETY: passed on.
-        lanes_of(unsafe { registers.predicate(place) }, chunk)
+        lanes_of::<AVX2>(unsafe { registers.predicate(place) }, chunk)
     }
 
     #[inline(always)]
@@ -178,8 +196,8 @@ impl Word for bool {
     }
 
     #[inline(always)]
-    unsafe fn write<const WHOLE: bool>(
-        pending: &mut [u8; LANES],
+    unsafe fn write<const AVX2: bool, const WHOLE: bool>(
+        pending: &mut [[u32; CHUNK]; CHUNKS],
         _: Registers,
         _: Predicate,
         _: u32,
@@ -187,18 +205,18 @@ impl Word for bool {
         values: [bool; CHUNK],
     ) {
         for lane in 0..CHUNK {
-            pending[CHUNK * chunk + lane] = if values[lane] { u8::MAX } else { 0 };
+            pending[chunk][lane] = if values[lane] { u32::MAX } else { 0 };
         }
     }
 
     #[inline(always)]
-    unsafe fn end<const WHOLE: bool>(
-        pending: [u8; LANES],
+    unsafe fn end<const AVX2: bool, const WHOLE: bool>(
+        pending: [[u32; CHUNK]; CHUNKS],
         registers: Registers,
         place: Predicate,
         mask: u32,
     ) {
-        let mut bits = bits_of(pending);
+        let mut bits = bits_of_chunks::<AVX2>(&pending);
         // SAFETY: passed on.
         unsafe {
             if !WHOLE {
@@ -240,7 +258,12 @@ static LANES_OF_BYTE: [[u32; CHUNK]; 256] = {
 };
 
 #[inline(always)]
-fn lanes_of(mask: u32, chunk: usize) -> [u32; CHUNK] {
+fn lanes_of<const AVX2: bool>(mask: u32, chunk: usize) -> [u32; CHUNK] {
+    #[cfg(target_arch = "x86_64")]
+    if AVX2 {
+        // SAFETY: the processor has the instructions.
+        return unsafe { avx2::lanes_of(mask, chunk) };
+    }
     opaque(&LANES_OF_BYTE)[usize::from(mask.to_le_bytes()[chunk])]
 }
 
@@ -282,6 +305,54 @@ pub fn lanes_where(test: impl Fn(usize) -> bool) -> u32 {
         bytes[lane] = if test(lane) { u8::MAX } else { 0 };
     }
     bits_of(bytes)
+}
+
+/// Bit i tells whether lane i of all chunks is all ones.
+#[inline(always)]
+fn bits_of_chunks<const AVX2: bool>(lanes: &[[u32; CHUNK]; CHUNKS]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if AVX2 {
+        // SAFETY: the processor has the instructions.
+        return unsafe { avx2::bits_of(lanes) };
+    }
+    lanes_where(|lane| lanes[lane / CHUNK][lane % CHUNK] != 0)
+}
+
+/// What the compiler does not find by itself.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{CHUNK, CHUNKS};
+    use std::arch::x86_64::*;
+
+    /// Signs, and no more, tell the lanes of a chunk whose bits are set.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn lanes_of(mask: u32, chunk: usize) -> [u32; CHUNK] {
+        let last = 31 - (CHUNK * chunk) as i32;
+        let steps = _mm256_sub_epi32(
+            _mm256_set1_epi32(last),
+            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+        );
+        let lanes = _mm256_sllv_epi32(_mm256_set1_epi32(mask as i32), steps);
+        // SAFETY: both types are 32 plain bytes.
+        unsafe { std::mem::transmute(lanes) }
+    }
+
+    /// Bit i tells whether lane i is all ones.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub fn bits_of(lanes: &[[u32; CHUNK]; CHUNKS]) -> u32 {
+        // SAFETY: both types are 32 plain bytes.
+        let at = |chunk: usize| unsafe { std::mem::transmute::<[u32; 8], __m256i>(lanes[chunk]) };
+        let (low, high) = (
+            _mm256_packs_epi32(at(0), at(1)),
+            _mm256_packs_epi32(at(2), at(3)),
+        );
+        // Fours of lanes of the chunks in turn, first the lower ones.
+        let fours = _mm256_packs_epi16(low, high);
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_movemask_epi8(_mm256_permutevar8x32_epi32(fours, order)) as u32
+    }
 }
 
 /// Bit i tells whether byte i is all ones.
@@ -332,27 +403,28 @@ struct Unary<D, A, F>(PhantomData<(D, A, F)>);
 
 impl<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static> LaneCode for Unary<D, A, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
         registers: Registers,
         mask: u32,
         inst: &Inst,
     ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let from_a = A::source_a(inst);
         for chunk in 0..CHUNKS {
             // SAFETY: passed on; lane i of the destination depends on lane i of the sources alone, and rows are the
             // same or apart, so chunks may be written as they come.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
 }
 
@@ -360,32 +432,33 @@ struct Binary<D, A, B, F>(PhantomData<(D, A, B, F)>);
 
 impl<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static> LaneCode for Binary<D, A, B, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
         registers: Registers,
         mask: u32,
         inst: &Inst,
     ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
         // SAFETY: passed on.
-        let b = unsafe { constant::<B, CONSTANTS, { source::B }>(registers, B::source_b(inst)) };
+        let b = unsafe { constant::<B, CONSTANTS, { source::B }>(registers, from_b) };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
                 let b = match b {
                     Some(b) => b,
-                    None => B::read(registers, B::source_b(inst), chunk),
+                    None => B::read::<AVX2>(registers, from_b, chunk),
                 };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
 }
 
@@ -395,42 +468,142 @@ impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> L
     for Ternary<D, A, B, C, F>
 {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool, const CONSTANTS: u8>(
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
         registers: Registers,
         mask: u32,
         inst: &Inst,
     ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
+        let from_c = C::source_c(inst);
         // SAFETY: passed on.
         let (b, c) = unsafe {
             (
-                constant::<B, CONSTANTS, { source::B }>(registers, B::source_b(inst)),
-                constant::<C, CONSTANTS, { source::C }>(registers, C::source_c(inst)),
+                constant::<B, CONSTANTS, { source::B }>(registers, from_b),
+                constant::<C, CONSTANTS, { source::C }>(registers, from_c),
             )
         };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
                 let b = match b {
                     Some(b) => b,
-                    None => B::read(registers, B::source_b(inst), chunk),
+                    None => B::read::<AVX2>(registers, from_b, chunk),
                 };
                 let c = match c {
                     Some(c) => c,
-                    None => C::read(registers, C::source_c(inst), chunk),
+                    None => C::read::<AVX2>(registers, from_c, chunk),
                 };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
+}
+
+struct Either<D, A, B, C, F, G>(PhantomData<(D, A, B, C, F, G)>);
+
+impl<D, A, B, C, F, G> LaneCode for Either<D, A, B, C, F, G>
+where
+    D: Word,
+    A: Word,
+    B: Word,
+    C: Word,
+    F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    G: Fn(A, B, C) -> D + Copy + 'static,
+{
+    #[inline(always)]
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
+        let (quick, sure) = (conjure::<F>(), conjure::<G>());
+        let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
+        let from_c = C::source_c(inst);
+        for chunk in 0..CHUNKS {
+            // SAFETY: as for unary.
+            unsafe {
+                let a = A::read::<AVX2>(registers, from_a, chunk);
+                let b = B::read::<AVX2>(registers, from_b, chunk);
+                let c = C::read::<AVX2>(registers, from_c, chunk);
+                let (mut out, mut wrong) = ([D::default(); CHUNK], 0);
+                for lane in 0..CHUNK {
+                    let (value, right) =
+                        quick(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
+                    out[lane] = value;
+                    wrong |= u32::from(!right);
+                }
+                if wrong != 0 {
+                    for lane in 0..CHUNK {
+                        out[lane] = sure(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
+                    }
+                }
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
+    }
+}
+
+struct Split<A, F, G>(PhantomData<(A, F, G)>);
+
+impl<A, F, G> LaneCode for Split<A, F, G>
+where
+    A: Word,
+    F: Fn(A) -> u32 + Copy + 'static,
+    G: Fn(A) -> u32 + Copy + 'static,
+{
+    #[inline(always)]
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
+        let (first, second) = (conjure::<F>(), conjure::<G>());
+        let (from, to) = (A::source_a(inst), [inst.d, inst.extra_slot()]);
+        for chunk in 0..CHUNKS {
+            // SAFETY: as for unary; the source is read before either result is written.
+            unsafe {
+                let a = A::read::<AVX2>(registers, from, chunk);
+                let mut out = [[0; CHUNK]; 2];
+                for lane in 0..CHUNK {
+                    out[0][lane] = first(A::lane(&a, lane));
+                    out[1][lane] = second(A::lane(&a, lane));
+                }
+                for (to, out) in to.into_iter().zip(out) {
+                    u32::write::<AVX2, WHOLE>(&mut (), registers, to, mask, chunk, out);
+                }
+            }
+        }
+    }
+}
+
+/// `d = f(a)` and `g(a)` in the slot that the immediate stands for, in every active lane.
+pub fn split<A: Word, F, G>(_: F, _: G) -> Handler
+where
+    F: Fn(A) -> u32 + Copy + 'static,
+    G: Fn(A) -> u32 + Copy + 'static,
+{
+    lane_handler::<Split<A, F, G>, 1>()
+}
+
+/// `d = sure(a, b, c)` in every active lane, by `quick` where that says that it is right.
+pub fn ternary_or<D: Word, A: Word, B: Word, C: Word, F, G>(_quick: F, _sure: G) -> Handler
+where
+    F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    G: Fn(A, B, C) -> D + Copy + 'static,
+{
+    lane_handler::<Either<D, A, B, C, F, G>, 1>()
 }
 
 /// `d = f(a)` in every active lane.

@@ -32,16 +32,25 @@ fn measure(module: &Module, case: &Case, mode: (&str, Checks, bool), runs: u32) 
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
     };
+    let initial: Vec<Option<Vec<u8>>> = case
+        .args
+        .iter()
+        .enumerate()
+        .map(|(index, arg)| match arg {
+            Arg::Buffer(buffer) => contents(index, buffer),
+            Arg::Scalar(_) => None,
+        })
+        .collect();
     let (mut best, mut instructions) = (f64::INFINITY, 0);
     for _ in 0..runs {
         let mut device = Device::new(Profile::h100());
         let mut packed = Vec::new();
-        for (index, arg) in case.args.iter().enumerate() {
+        for (arg, contents) in case.args.iter().zip(&initial) {
             packed.push(match arg {
                 Arg::Buffer(buffer) => {
                     let pointer = device.alloc(buffer.bytes()).unwrap();
-                    if let Some(contents) = contents(index, buffer) {
-                        device.write(pointer, &contents).unwrap();
+                    if let Some(contents) = contents {
+                        device.write(pointer, contents).unwrap();
                     }
                     PackedArg::pointer(pointer.0)
                 }

@@ -197,13 +197,19 @@ impl Machine<'_> {
     /// The slot is one of the program.
     #[inline(always)]
     pub unsafe fn members(&mut self, slot: Slot) -> Result<(), Flow> {
+        let (mut union, mut own) = (0, true);
         // SAFETY: passed on.
-        let masks = unsafe { self.row(slot) };
-        let mut union = 0;
-        let mut own = true;
-        for lane in Lanes(self.mask) {
-            union |= masks[lane];
-            own &= masks[lane] >> lane & 1 != 0;
+        unsafe {
+            if slot.is_constant() {
+                union = (*self.pointer(slot)).0[0];
+                own = self.mask & !union == 0;
+            } else {
+                let masks = self.row(slot);
+                for lane in Lanes(self.mask) {
+                    union |= masks[lane];
+                    own &= masks[lane] >> lane & 1 != 0;
+                }
+            }
         }
         let strangers = union & !self.warp.alive();
         if !own || strangers != 0 {

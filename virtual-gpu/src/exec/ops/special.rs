@@ -106,14 +106,26 @@ impl Code for ReadSpecial {
             machine.grid.instructions + 1000 * machine.grid.slept + machine.grid.clock_reads;
         let first = machine.warp.index * 32;
         let [nx, ny, _] = machine.grid.config.block;
+        let mut place = [first % nx, first / nx % ny, first / nx / ny];
+        let mut places = [place; LANES];
+        for lane in 1..LANES {
+            place[0] += 1;
+            for axis in 0..2 {
+                if place[axis] == [nx, ny][axis] {
+                    place[axis] = 0;
+                    place[axis + 1] += 1;
+                }
+            }
+            places[lane] = place;
+        }
         let coordinates = machine.block.coordinates;
         let lane_value = |lane: usize| -> u64 {
-            let thread = first + lane as u32;
+            let [x, y, z] = places[lane];
             let lane = lane as u32;
             u64::from(match special {
-                Special::TidX => thread % nx,
-                Special::TidY => thread / nx % ny,
-                Special::TidZ => thread / nx / ny,
+                Special::TidX => x,
+                Special::TidY => y,
+                Special::TidZ => z,
                 Special::CtaidX => coordinates[0],
                 Special::CtaidY => coordinates[1],
                 Special::CtaidZ => coordinates[2],

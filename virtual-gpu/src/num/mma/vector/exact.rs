@@ -140,18 +140,27 @@ impl Rows<'_> {
             low[row] = _mm256_cvttps_epi32(_mm256_mul_ps(sums[row], scale[row]));
         }
         let mut high = [_mm256_setzero_si256(); ROWS];
-        for l in FROM..TO {
-            let b = load_row(&self.b[l]);
-            let to = if l < FROM + 8 { &mut low } else { &mut high };
-            for row in 0..ROWS {
-                let product = _mm256_mul_ps(_mm256_set1_ps(self.a[row][l]), b);
-                let addend = _mm256_cvttps_epi32(_mm256_mul_ps(product, scale[row]));
-                to[row] = _mm256_add_epi32(to[row], addend);
-            }
+        for l in FROM..FROM + 8 {
+            self.add_one(l, &scale, &mut low);
+        }
+        for l in FROM + 8..TO {
+            self.add_one(l, &scale, &mut high);
         }
         for (row, sum) in sums.iter_mut().enumerate() {
             let exponent = _mm256_sub_epi32(largest[row], _mm256_set1_epi32(FRACTION));
             *sum = truncated(low[row], high[row], exponent);
+        }
+    }
+
+    /// Adds products `l`, scaled and truncated.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn add_one(&self, l: usize, scale: &[__m256; ROWS], to: &mut [__m256i; ROWS]) {
+        let b = load_row(&self.b[l]);
+        for row in 0..ROWS {
+            let product = _mm256_mul_ps(_mm256_set1_ps(self.a[row][l]), b);
+            let addend = _mm256_cvttps_epi32(_mm256_mul_ps(product, scale[row]));
+            to[row] = _mm256_add_epi32(to[row], addend);
         }
     }
 }

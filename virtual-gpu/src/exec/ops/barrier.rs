@@ -197,18 +197,19 @@ impl Machine<'_> {
     /// The slot is one of the program.
     #[inline(always)]
     pub unsafe fn members(&mut self, slot: Slot) -> Result<(), Flow> {
-        let (mut union, mut own) = (0, true);
         // SAFETY: passed on.
-        unsafe {
-            if slot.is_constant() {
-                union = (*self.pointer(slot)).0[0];
-                own = self.mask & !union == 0;
-            } else {
-                let masks = self.row(slot);
-                for lane in Lanes(self.mask) {
-                    union |= masks[lane];
-                    own &= masks[lane] >> lane & 1 != 0;
-                }
+        let masks = unsafe { self.row(slot) };
+        let (mut union, mut own, mut all) = (0, true, self.mask);
+        for mask in &masks {
+            all &= mask;
+        }
+        // Mostly all lanes name all lanes.
+        if all == FULL {
+            union = FULL;
+        } else {
+            for lane in Lanes(self.mask) {
+                union |= masks[lane];
+                own &= masks[lane] >> lane & 1 != 0;
             }
         }
         let strangers = union & !self.warp.alive();

@@ -102,6 +102,13 @@ impl Machine<'_> {
         access: Use,
     ) -> Option<Located> {
         let first = addresses[self.mask.trailing_zeros() as usize];
+        if self.mask.is_power_of_two() {
+            if first & (align as u64 - 1) != 0 {
+                return None;
+            }
+            let found = self.bytes_at::<SPACE>(first, bytes, access)?;
+            return Some(Located::Uniform(found));
+        }
         // Distances to the first active lane, in 32 bits, of which vectors hold twice as many.
         let (mut distances, mut far) = ([0i32; LANES], 0);
         if self.mask == FULL {

@@ -15,6 +15,7 @@ mod inst;
 mod isa;
 mod lanes;
 mod machine;
+mod masks;
 pub mod mbarrier;
 mod observe;
 pub mod ops;

@@ -2,8 +2,8 @@
 
 use crate::exec::inst::{Flow, Inst, Predicate};
 use crate::exec::isa::Code;
-use crate::exec::lanes::lanes_where;
 use crate::exec::machine::{Lanes, Machine};
+use crate::exec::masks::lanes_where;
 use crate::exec::row::LANES;
 
 /// Continues if the lanes of the instruction's member mask are here.

@@ -77,6 +77,15 @@ impl Case {
         (elements, all)
     }
 
+    /// Bytes of the records of all blocks' stages.
+    fn record_bytes(&self) -> u64 {
+        let blocks = self.program.sizes.architecture.sm_count as usize;
+        let kinds = self.program.tapes.len() / (self.program.segments.len() * blocks);
+        let whole = &self.program.tapes[self.segment() * kinds * blocks..][..blocks];
+        let stages: u64 = whole.iter().map(|range| u64::from(range.count)).sum();
+        stages * size_of::<abi::Stage>() as u64
+    }
+
     fn kv_bytes(&self, length: u32) -> u64 {
         let kv = &self.plan.kv;
         u64::from(kv.layers * 2 * kv.num_key_value_heads * kv.head_dim * 2 * length)
@@ -203,6 +212,7 @@ impl Case {
         (call.run, call.rows, call.row_tiles) = (1, 1, 1);
         (call.output_rows, call.output_tiles, call.chooses) = (1, 1, 1);
         call.length = LENGTH;
+        (call.expected, call.expected_rows, call.expected_outputs) = (call.segment, 1, 1);
         call.tokens[0] = 5;
         call.positions[0] = LENGTH;
         call.parents[0] = NONE;
@@ -285,14 +295,15 @@ fn check(name: &str, case: &Case, checks: Checks, most: f64) {
     let of = |header: &str, text: &str| (line(&one, header, text), line(&three, header, text));
 
     let (first, all) = of("copies.cuh", "cp.async.bulk.shared");
+    let records = case.record_bytes();
     assert_eq!(
         all.async_bytes - first.async_bytes,
-        2 * weights,
-        "each weight once a step"
+        2 * (weights + records),
+        "each weight once a step, and with each stage the record of another"
     );
     let ring = case.program.sizes.stages * case.program.sizes.stage_bytes;
     let blocks = u64::from(case.program.sizes.architecture.sm_count);
-    assert!(first.async_bytes <= weights + u64::from(ring) * blocks);
+    assert!(first.async_bytes <= weights + records + u64::from(ring + 512) * blocks);
     let streamed = first.async_bytes;
     let (first, all) = of("copies.cuh", "cp.async.cg.shared");
     assert_eq!(

@@ -85,6 +85,8 @@ fn small_trees_with_all_checks() {
                 length,
                 window,
                 blocks,
+                // Of chains: single steps.
+                rows_of_call: 1,
                 ..narrow()
             };
             assert_chains(case, tree);

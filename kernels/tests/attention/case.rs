@@ -42,6 +42,10 @@ pub struct Case {
     /// Before the rows K repeats after 640 positions, and V does with the other sign: sums nearly cancel, so that what
     /// f32 rounds off shows in an output of bf16.
     pub cancels: bool,
+    /// Without norm and rotation K of all rows is the same, and so much larger than K before them that weights of these
+    /// nearly vanish. Along each path V is something large, something small, and the large with the other sign, in turn:
+    /// every third row has an output that is all of the small, and of what f32 rounds off.
+    pub rows_cancel: bool,
 }
 
 impl Default for Case {
@@ -65,6 +69,7 @@ impl Default for Case {
             tensor_cores: Arch::Hopper,
             checks: Checks::All,
             cancels: false,
+            rows_cancel: false,
         }
     }
 }
@@ -129,8 +134,23 @@ impl Case {
         sum
     }
     /// Products of a row of the tree; those of a chain do not depend on where it is cut into calls.
-    pub fn product(&self, row: u32, column: u32) -> f32 {
-        self.draw(Kind::Products, self.length + row, column) * 2.0
+    pub fn product(&self, tree: &Tree, row: u32, column: u32) -> f32 {
+        let x = self.draw(Kind::Products, self.length + row, column) * 2.0;
+        if !self.rows_cancel {
+            return x;
+        }
+        let all = self.draw(Kind::Products, 0, column).abs();
+        if column < self.query_heads() * self.head_dim {
+            0.5 + x.abs()
+        } else if column < (self.query_heads() + self.kv_heads) * self.head_dim {
+            8.0 + 8.0 * all
+        } else {
+            match tree.depth(row) % 3 {
+                0 => 1.0 + all,
+                1 => x * 2f32.powi(-16),
+                _ => -1.0 - all,
+            }
+        }
     }
     pub fn norm(&self, is_k: bool, d: u32) -> f32 {
         1.0 + self.draw(Kind::Norm, u32::from(is_k), d) / 2.0
@@ -291,7 +311,7 @@ impl Case {
         for (run, (&of_call, &(qkv, output))) in calls.iter().zip(&places).enumerate() {
             let rows = of_call.len() as u32;
             let products = of_call.iter().flat_map(|&row| {
-                (0..self.qkv_columns()).map(move |column| self.product(row, column))
+                (0..self.qkv_columns()).map(move |column| self.product(tree, row, column))
             });
             let products: Vec<u8> = products.flat_map(f32::to_le_bytes).collect();
             gpu.write(at(qkv), &products);

@@ -4,10 +4,11 @@ use crate::case::{Case, EPS, Outcome};
 use crate::tree::Tree;
 
 /// A head of a row after norm and rotation.
-fn turned(case: &Case, row: u32, position: u32, column: u32, is_k: bool) -> Vec<f64> {
+fn turned(case: &Case, tree: &Tree, row: u32, column: u32, is_k: bool) -> Vec<f64> {
     let d = case.head_dim;
+    let position = case.length + tree.depth(row);
     let mut x: Vec<f64> = (0..d)
-        .map(|i| f64::from(case.product(row, column + i)))
+        .map(|i| f64::from(case.product(tree, row, column + i)))
         .collect();
     if case.has_norms {
         let mean = x.iter().map(|x| x * x).sum::<f64>() / f64::from(d);
@@ -64,13 +65,14 @@ pub fn check_tree(case: &Case, tree: &Tree, outcome: &Outcome) -> f64 {
         for row in 0..case.rows {
             let position = case.length + tree.depth(row);
             let place = (case.length + row) as usize;
-            let own = turned(case, row, position, k_column, true);
+            let own = turned(case, tree, row, k_column, true);
             for (x, y) in k[place].iter().zip(&own) {
                 let allowed = y.abs() * step * 1.01 + 1e-6;
                 assert!((x - y).abs() <= allowed, "{case:?}: K: {x} for {y}");
             }
             for (i, x) in v[place].iter().enumerate() {
-                let y = f64::from(case.widen(case.round(case.product(row, v_column + i as u32))));
+                let y =
+                    f64::from(case.widen(case.round(case.product(tree, row, v_column + i as u32))));
                 assert_eq!(*x, y, "{case:?}: V");
             }
             let first = if case.window > 0 {
@@ -88,7 +90,7 @@ pub fn check_tree(case: &Case, tree: &Tree, outcome: &Outcome) -> f64 {
             let largest_v = largest_v.fold(0f64, |a, x| a.max(x.abs()));
             for g in 0..case.group {
                 let column = (head * case.group + g) * d;
-                let q: Vec<f64> = turned(case, row, position, column, false)
+                let q: Vec<f64> = turned(case, tree, row, column, false)
                     .iter()
                     .map(|x| f64::from(case.widen(case.round(*x as f32))))
                     .collect();
@@ -101,10 +103,11 @@ pub fn check_tree(case: &Case, tree: &Tree, outcome: &Outcome) -> f64 {
                 let sum: f64 = weights.iter().sum();
                 let spread = weights.iter().map(|w| w * w).sum::<f64>().sqrt() / sum;
                 let at = (row * case.query_heads() * d + column) as usize;
-                for i in 0..d as usize {
-                    let products = weights.iter().zip(&seen).map(|(w, at)| w * v[*at][i]);
+                for (i, bits) in outcome.output[at..][..d as usize].iter().enumerate() {
+                    let values = seen.iter().map(|place| v[*place][i]);
+                    let products = weights.iter().zip(values).map(|(w, v)| w * v);
                     let expected = products.sum::<f64>() / sum;
-                    let got = f64::from(half::bf16::from_bits(outcome.output[at + i]).to_f32());
+                    let got = f64::from(half::bf16::from_bits(*bits).to_f32());
                     let allowed = expected.abs() * 2f64.powi(-8) + step * largest_v * spread;
                     let part = (got - expected).abs() / allowed;
                     assert!(part <= 1.0, "{case:?}: output: {got} for {expected}");

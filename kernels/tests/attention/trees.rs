@@ -175,17 +175,23 @@ fn heads_that_models_have() {
     }
 }
 
+/// Which 16 positions are added at once shows, and on Ampere and Ada which eight.
 #[test]
-fn sums_of_eight() {
-    // Ampere and Ada add eight products at once: which eight shows.
-    for length in [9, 60, 124, 1016] {
-        let case = Case {
-            length,
-            compute: 80,
-            tensor_cores: Arch::Ampere,
-            ..narrow()
-        };
-        assert_chains(quick(case), &Tree::random(16, 4, 11));
+fn sums_have_the_order_of_positions() {
+    for (compute, tensor_cores) in [(80, Arch::Ampere), (90, Arch::Hopper)] {
+        for length in [0, 9, 60, 124, 1016] {
+            let case = Case {
+                length,
+                compute,
+                tensor_cores,
+                rows_cancel: true,
+                has_norms: false,
+                rope_pairs: 0,
+                ..narrow()
+            };
+            assert_chains(quick(case), &Tree::random(40, 2, 11));
+            assert_chains(quick(case), &Tree::comb(50));
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 // The attention phase: softmax of scaled scores over the positions that a row sees, times V, after norm and rotation of
 // Q and K; K and V of the rows are appended to the pool.
 //
-// Rows are a chain, or a tree by call.parents: a row sees the positions before the call, its ancestors and itself, at most
-// a window of them. K and V of row i go to the place of position call.length + i; Q and K are rotated by call.positions.
+// Rows are a chain, or a tree by call.parents: a row sees the positions before the call, its ancestors and itself, at
+// most a window of them. K and V of row i go to the place of position call.length + i; Q and K are rotated by
+// call.positions.
 //
 // Bits of a row of the output depend on the row, on what it sees and on absolute positions only, not on other rows of
 // the call, whether it is a tree, the grid, the room in shared memory or the order of blocks:
@@ -90,9 +91,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
                 const u32 portions = divide_up(tree.common, Room::PORTION);
 #pragma unroll 1
                 for (u32 i = 0; i < portions; i++) work.score(keys.next(program, shared, split, number + i), i);
-                tree.score(work);
+                tree.score(work, keys.last_page());
                 work.weigh(segment, phase(), unit);
-                tree.add(segment, work.tiles);
+                tree.add(segment, work.tiles, keys.last_page());
             }
 
             const u32 end = (unit + 1) << UNIT_SHIFT;

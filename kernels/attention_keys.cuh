@@ -3,8 +3,8 @@
 // A unit of 64 positions comes as portions of K, then portions of V, each of as many positions as the room allows. They
 // pass through a ring, so that later ones are under way while one is used. Positions before the call come from the
 // pool, those of the call's own rows from the products, and those after them are zero: their weight is zero, but zero
-// times what an old owner of the page left may be NaN. Of a call whose rows are a tree the stream has the positions before
-// the call only, and ends with K of the first unit that has others: attention_tree.cuh goes on from there.
+// times what an old owner of the page left may be NaN. Of a call whose rows are a tree the stream has the positions
+// before the call only, and ends with K of the first unit that has others: attention_tree.cuh goes on from there.
 #pragma once
 #include "attention_split.cuh"
 #include "copies.cuh"
@@ -31,19 +31,22 @@ template <u32 HEAD_DIM, u32 TILES> struct AttentionRoom {
     static constexpr u32 SLOTS = FIT < 8 ? FIT : 8;
     static constexpr u32 PORTIONS = 64 / PORTION;  // of K in a unit, and of V
 
-    // In place of the ring when the stream is over, for the units of a tree: K or V of the call's rows and a row of
-    // zeros, V of positions before the call, as many at once as there is room for, and products of the queries of a tile
-    // with K, in the order of positions.
-    static constexpr u32 TREE_AT = RING_AT;                             // [row of the call, zeros][HEAD_DIM]
-    static constexpr u32 TREE_ROWS = ROW_CAPACITY + 1;
-    static constexpr u32 BESIDE_TREE = FREE > TREE_ROWS * PITCH ? (FREE - TREE_ROWS * PITCH) / PITCH / 16 * 16 : 0;
-    static constexpr u32 COMMON = BESIDE_TREE < 64 ? BESIDE_TREE : 64;  // positions, which follow the rows
+    // In place of the ring when the stream is over, for the units of a tree: K of the call's rows and products of the
+    // queries of a tile with it, in the order of positions; then V of the rows, a row of zeros, and V of positions
+    // before the call, as many at once as there is room for. Where there is more room, V does not wait for K to go.
     static constexpr u32 PRODUCT_PITCH = 4 * 64 + 16;
     static constexpr u32 PRODUCT_BYTES = TILE_ROWS * PRODUCT_PITCH;
-    static constexpr u32 PRODUCTS_AT = END - PRODUCT_BYTES;             // f32 [row of a tile][position 64]
-    static constexpr bool HOLDS_TREE = COMMON >= 16 && FREE >= ROW_CAPACITY * PITCH + PRODUCT_BYTES;
-    // V of the first positions can be under way while scores are computed.
-    static constexpr bool HOLDS_ALL = FREE >= (TREE_ROWS + COMMON) * PITCH + PRODUCT_BYTES;
+    static constexpr u32 OWN_VALUES = ROW_CAPACITY + 1;  // rows of V that are not of positions before the call
+    static constexpr u32 BESIDE_OWN = FREE > OWN_VALUES * PITCH ? (FREE - OWN_VALUES * PITCH) / PITCH / 16 * 16 : 0;
+    static constexpr u32 COMMON = BESIDE_OWN < 64 ? BESIDE_OWN : 64;  // positions before the call
+    static constexpr u32 LATER_FREE = FREE > PRODUCT_BYTES ? FREE - PRODUCT_BYTES : 0;
+    static constexpr bool HOLDS_TREE = COMMON >= 16 && LATER_FREE >= ROW_CAPACITY * PITCH;
+    static constexpr bool HOLDS_COMMON = LATER_FREE >= (OWN_VALUES + COMMON) * PITCH;
+    static constexpr bool HOLDS_VALUES = LATER_FREE >= (ROW_CAPACITY + OWN_VALUES + COMMON) * PITCH;
+    static constexpr u32 KEYS_AT = RING_AT;                  // [row][HEAD_DIM]
+    static constexpr u32 PRODUCTS_AT = END - PRODUCT_BYTES;  // f32 [row of a tile][position 64]
+    // [row, zeros, position][HEAD_DIM]
+    static constexpr u32 VALUES_AT = RING_AT + (HOLDS_VALUES ? ROW_CAPACITY * PITCH : 0);
 
     static constexpr bool IS_ENOUGH = SLOTS >= 2 && HOLDS_TREE;
 };
@@ -80,7 +83,8 @@ DEVICE void load_products(Head<HEAD_DIM>& own, const Program& program, const Sha
 }
 
 // K of them: normed and rotated.
-template <u32 HEAD_DIM> DEVICE void turn_key(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 row) {
+template <u32 HEAD_DIM>
+DEVICE void turn_key(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 row) {
     const AttentionPhase& phase = shared.phase.attention;
     if (phase.k_norm != NONE) norm_head(own, program.constants + phase.k_norm, phase.k_eps);
     rotate_head(own, rotation_address(program, shared, row), phase.rope_pairs);
@@ -132,6 +136,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
         return shared_address(shared_region(0)) + slot_at(number);
     }
 
+    // The page of the last unit that the stream had a portion of.
+    METHOD u64 last_page() const { return page; }
+
   private:
     // Of the pool; 0 where the stream has nothing to copy from it.
     METHOD u64 page_at(const Program& program, const Shared& shared, u32 number) const {
@@ -155,7 +162,10 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
 #pragma unroll 1
             for (u32 piece = threadIdx.x; piece < old * PIECES; piece += CONSUMER_THREADS)
                 copy_16(to + piece / PIECES * Room::PITCH + piece % PIECES * 16, from + piece * 16);
-            if (old < Room::PORTION) fill_own(program, shared, shared_region(0) + slot_at(portion), first, old, split.common_end, is_value);
+            if (old < Room::PORTION) {
+                u8* const slot = shared_region(0) + slot_at(portion);
+                fill_own(program, shared, slot, first, old, split.common_end, is_value);
+            }
             portion++;
             if (portion % (4 * Room::PORTIONS) == 0) {
                 page = next_page;
@@ -165,8 +175,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
         commit_copies();
     }
 
-    // Positions from `first + old` on: those of a chain's rows, then none. A warp does one; K and V begin with different
-    // warps.
+    // Positions from `first + old` on: those of a chain's rows, then none. A warp does one; K and V begin with
+    // different warps.
     METHOD void fill_own(const Program& program, const Shared& shared, u8* slot, u32 first, u32 old, u32 end,
                          bool is_value) {
         const u32 turn = (2 * CONSUMER_WARPS - 1 - is_value - threadIdx.x / 32) % CONSUMER_WARPS;
@@ -186,8 +196,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
 };
 
 // Appends K and V of the call's rows `first`, `first + step`... to the pool: row i in the place of position length + i,
-// which is the position of a chain's row; rows of a tree are moved to their positions when it is known which stay. Their
-// warps are others than those that have most to do for the stream and the queries of a single row.
+// which is the position of a chain's row; rows of a tree are moved to theirs when it is known which stay. Their warps
+// are others than those that have most to do for the stream and the queries of a single row.
 template <u32 HEAD_DIM, typename KvType>
 DEVICE void append(const Program& program, const Shared& shared, u32 head, u32 first, u32 step) {
     const HeadPool pool = head_pool<HEAD_DIM>(program, shared.phase.attention, head);

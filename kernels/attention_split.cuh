@@ -6,8 +6,8 @@
 // there is more than one of them in all, their sums are partial results that the last item of the row block and head
 // merges.
 //
-// Rows of a call are a chain, where each follows the one before it, or a tree. Of a tree the positions from call.length on
-// have several keys each, one for each row, so that the units with such positions go another way: attention_tree.cuh.
+// Rows of a call are a chain, where each follows the one before it, or a tree. Of a tree several rows, and so several
+// keys, can be at a position from call.length on: units with such positions go another way, see attention_tree.cuh.
 #pragma once
 #include "program.cuh"
 

@@ -3,18 +3,20 @@
 // A position from call.length on may have several keys, of which each row of the call sees one: its ancestor's. To have
 // the bits that it would have in a chain of its ancestors, a row's weights stand where those of the chain would, and so
 // do the rows of V that they are multiplied by:
-//   - a product of mma is a matter of one query and one key, wherever it stands: queries are multiplied by K of all rows
-//     of the call, and what belongs to an ancestor goes to its position;
+//   - a product of mma is a matter of one query and one key, wherever it stands: queries are multiplied by K of all
+//     rows of the call, and what belongs to an ancestor goes to its position;
 //   - from there on scores are those of a chain, and largest scores and weights are made of them in the same way;
 //   - sums of mma are over 16 positions at a time. Where all of these are before the call, V is common to all rows.
-//     Where not, V of its ancestors is gathered for each row of the call, whose query heads share it: of the product the
-//     accumulators of its own queries are kept.
+//     Where not, V of its ancestors is gathered for each row of the call, whose query heads share it: of the product
+//     the accumulators of its own queries are kept.
 #pragma once
 #include "attention_score.cuh"
 
 // u64 [row of the call]: bit a says that row a is an ancestor of the row, or the row. The k-th that is set is at
 // position call.length + k.
-template <u32 HEAD_DIM> DEVICE u64* ancestors() { return (u64*)shared_region(AttentionRoom<HEAD_DIM, 1>::ANCESTORS_AT); }
+template <u32 HEAD_DIM> DEVICE u64* ancestors() {
+    return (u64*)shared_region(AttentionRoom<HEAD_DIM, 1>::ANCESTORS_AT);
+}
 
 // By all consumers; visible after a barrier.
 template <u32 HEAD_DIM> DEVICE void find_ancestors(const Shared& shared) {
@@ -207,8 +209,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
         }
     }
 
-    // Adds 16 positions, whose V is the same for all queries, in rows from VALUES_AT on of which lanes l and l + 16 have
-    // the l-th; or differs, and is in those that `gather` has put on the board.
+    // Adds 16 positions, whose V is the same for all queries, in rows from VALUES_AT on of which lanes l and l + 16
+    // have the l-th; or differs, and is in those that `gather` has put on the board.
     METHOD void add_group(Total& total, u32 tiles, u32 group, bool is_same, u32 same_from, const u8* board) const {
         const u32 heads = shared.phase.attention.group;
         const u32 weights = Work::rows_at(Room::WEIGHTS_AT, Room::WEIGHT_PITCH) + group * 32;

@@ -6,6 +6,7 @@
 #pragma once
 #include "accept.cuh"
 #include "choose.cuh"
+#include "commit.cuh"
 #include "control.cuh"
 #include "edges.cuh"
 #include "linear.cuh"

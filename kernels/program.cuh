@@ -263,10 +263,13 @@ struct Choice {
     u32 status;
 };
 
-// K and V of a sequence in pages of 128 positions, each [layer][K, V][kv head][position 128][head_dim].
+// K and V of a sequence in pages of 128 positions, each [layer][K, V][kv head][position 128][head_dim]. Row i of a
+// call lies at position call.length + i, of a tree too, until it is known which rows stay (see commit.cuh).
 struct KvPool {
     u64 layer_bytes;  // 2 * kv_heads * 128 * head_dim * 2
     u64 table;        // u64 [page of the sequence]: its address
+    u32 planes;       // [layer][K, V][kv head]
+    u32 row_bytes;    // head_dim * 2
 };
 
 // The kernel's one parameter. Addresses of device memory; `host` is mapped memory of the host.

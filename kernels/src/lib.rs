@@ -22,6 +22,7 @@ headers! {
     "attention_sums.cuh",
     "attention_tree.cuh",
     "choose.cuh",
+    "commit.cuh",
     "consumers.cuh",
     "control.cuh",
     "copies.cuh",

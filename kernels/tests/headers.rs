@@ -6,9 +6,14 @@ use stheno_jit::Target;
 use support::Source;
 
 /// Sizes of some program.
-pub const SIZES: [(&str, u32); 20] = [
+pub const SIZES: [(&str, u32); 25] = [
     ("SEGMENT_PREFILL", 0),
     ("SEGMENT_TARGET", 1),
+    ("SEGMENT_DRAFT_PREFILL", 2),
+    ("SEGMENT_EXTEND", 3),
+    ("SEGMENT_DRAFT", 4),
+    ("VOCAB_SIZE", 1000),
+    ("DRAFT_VOCAB_SIZE", 1000),
     ("PREFILL_ROWS", 64),
     ("VERIFY_ROWS", 16),
     ("ROW_CAPACITY", 64),

@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stheno_codegen::jit::{Cache, Origin, Request};
-use stheno_codegen::program::abi::{self, Call, NONE};
-use stheno_codegen::program::{Constant, DeviceProgram, KERNEL};
+use stheno_codegen::program::abi::{self, NONE};
+use stheno_codegen::program::{COMMIT_KERNEL, Constant, DeviceProgram, KERNEL};
 use stheno_codegen::tune::THREADS;
 
 /// Polls after which a wait inside the kernel is given up: seconds, where a wait that works takes microseconds.
@@ -50,7 +50,8 @@ pub struct DeviceExecutor {
     plan: Arc<Plan>,
     program: DeviceProgram,
     function: Function,
-    shape: LaunchShape,
+    pub(super) commit: Function,
+    pub(super) shape: LaunchShape,
     /// Everything that kernels only read.
     arena: DeviceBuffer,
     constants: DeviceBuffer,
@@ -74,10 +75,10 @@ pub struct DeviceExecutor {
 #[derive(Debug, Default)]
 pub struct DeviceForward {
     outputs: Vec<(String, Vec<f32>)>,
-    /// Positions before the call.
-    pub(crate) start: usize,
-    /// Rows of the call.
-    pub(crate) rows: usize,
+    /// Which call it was.
+    pub(super) call: u64,
+    /// Parent of each row.
+    pub(super) parents: Vec<Option<u32>>,
 }
 
 impl DeviceForward {
@@ -131,6 +132,7 @@ impl DeviceExecutor {
             .ok_or_else(|| Error::Unsupported("NVRTC gave nothing to load".into()))?;
         let module = Module::load(context, "decode", image)?;
         let function = module.function(KERNEL)?;
+        let commit = module.function(COMMIT_KERNEL)?;
         let shared_bytes = sizes.shared_bytes;
         function.set_dynamic_shared(shared_bytes)?;
         let compile = start.elapsed();
@@ -168,6 +170,7 @@ impl DeviceExecutor {
                 cooperative: true,
             },
             function,
+            commit,
             phases: upload_bytes(bytemuck::cast_slice(&program.phases), "the phases")?,
             segments: upload_bytes(bytemuck::cast_slice(&program.segments), "the segments")?,
             spans: upload_bytes(bytemuck::cast_slice(&program.spans), "the spans")?,
@@ -276,7 +279,7 @@ impl DeviceExecutor {
         launches: impl Iterator<Item = Range<u32>>,
         out: &mut DeviceForward,
     ) -> Result<()> {
-        let call = self.call(segment, rows, kv.len())?;
+        let call = self.tree(segment, kv.len(), rows)?;
         kv.reserve(self.context(), kv.len() + rows.len())?;
         let output_rows = call.output_rows as usize;
         let state = self.turn();
@@ -284,8 +287,8 @@ impl DeviceExecutor {
         for phases in launches {
             self.launch(&state, 1, phases)?;
         }
-        out.start = kv.len();
-        out.rows = rows.len();
+        out.call = kv.begin_call();
+        out.parents = rows.iter().map(|row| row.parent).collect();
         out.outputs.clear();
         let declared = self.plan.segment(segment).map_or(&[][..], |s| &s.outputs);
         let outputs = self.program.outputs.iter();
@@ -353,20 +356,6 @@ impl DeviceExecutor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the first `rows` rows of a call belong to the sequence.
-    ///
-    /// # Errors
-    /// The call was made after other content.
-    pub fn commit(&self, kv: &mut DeviceKv, forward: &DeviceForward, rows: usize) -> Result<()> {
-        if forward.start != kv.len() || rows > forward.rows {
-            return Err(Error::Invalid(
-                "the rows do not continue the sequence that they are committed to".into(),
-            ));
-        }
-        kv.advance(forward.start + rows);
-        Ok(())
-    }
-
     /// Queues a launch: as many calls as `rounds`, or the phases of one call. The caller has the turn.
     pub(super) fn launch(
         &self,
@@ -374,10 +363,6 @@ impl DeviceExecutor {
         rounds: u32,
         phases: Range<u32>,
     ) -> Result<(), DeviceError> {
-        let pool = |segment: SegmentKind, table: &DeviceBuffer| abi::KvPool {
-            layer_bytes: DeviceKv::layer_bytes(&self.plan.kv_of(segment)),
-            table: table.address(),
-        };
         let parameter = abi::Program {
             arena: self.arena.address(),
             constants: self.constants.address(),
@@ -396,8 +381,8 @@ impl DeviceExecutor {
             host: state.host.address(),
             timers: self.recording().as_ref().map_or(0, Recording::address),
             kv: [
-                pool(SegmentKind::Target, &state.pages),
-                pool(SegmentKind::Draft, &state.draft_pages),
+                self.pool(SegmentKind::Target, &state.pages),
+                self.pool(SegmentKind::Draft, &state.draft_pages),
             ],
             span_count: self.program.span_count,
             patience: self.patience,
@@ -428,88 +413,6 @@ impl DeviceExecutor {
         let phases = bytemuck::cast_slice(&self.program.phases);
         self.phases.write(0, phases)?;
         Ok(edge)
-    }
-
-    /// Checks the rows and describes them to the kernel.
-    fn call(&self, segment: SegmentKind, rows: &[Row], start: usize) -> Result<Call> {
-        for (i, row) in rows.iter().enumerate() {
-            let parent = i.checked_sub(1).map(|parent| parent as u32);
-            let chain = row.parent == parent && row.position as usize == start + i;
-            if !chain || row.sequence.0 != 0 {
-                return Err(Error::Unsupported(format!(
-                    "row {i}: a device takes the rows of a call as one chain of one sequence in this version"
-                )));
-            }
-            if row.delta.is_some() {
-                return Err(Error::Unsupported(format!(
-                    "row {i}: a device runs no deltas in this version"
-                )));
-            }
-        }
-        let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
-        self.chain(segment, start, &tokens, |row| rows[row].output)
-    }
-
-    /// A call over a chain of tokens after `start` positions; `output` says whether a row has outputs.
-    pub(super) fn chain(
-        &self,
-        segment: SegmentKind,
-        start: usize,
-        tokens: &[u32],
-        output: impl Fn(usize) -> bool,
-    ) -> Result<Call> {
-        let limit = self.rows_of(segment);
-        if tokens.is_empty() || tokens.len() > limit {
-            return Err(Error::Invalid(format!(
-                "{} rows; a call of the {segment} segment takes 1 to {limit} on this device",
-                tokens.len()
-            )));
-        }
-        let context_length = self.plan.context_length as usize;
-        if start + tokens.len() > context_length {
-            return Err(Error::ContextOverflow {
-                needed: start + tokens.len(),
-                context_length,
-            });
-        }
-        let index = self.plan.segments.iter().position(|s| s.kind == segment);
-        let index = index.ok_or_else(|| Error::Invalid(format!("the plan has no {segment}")))?;
-        let mut call = Call {
-            segment: index as u32,
-            run: 1,
-            rows: tokens.len() as u32,
-            row_tiles: self.program.sizes.row_tiles(tokens.len() as u32),
-            output_rows: 0,
-            output_tiles: 1,
-            length: start as u32,
-            chooses: 0,
-            expected: NONE,
-            expected_rows: 0,
-            expected_outputs: 0,
-            unused: 0,
-            tokens: [0; abi::ROW_LIMIT],
-            positions: [0; abi::ROW_LIMIT],
-            parents: [NONE; abi::ROW_LIMIT],
-            outputs: [0; abi::ROW_LIMIT],
-        };
-        for (i, &token) in tokens.iter().enumerate() {
-            if token >= self.plan.vocab_size {
-                return Err(Error::Invalid(format!(
-                    "row {i}: token {token} is not in the vocabulary of {}",
-                    self.plan.vocab_size
-                )));
-            }
-            let is_known = token < self.plan.vocab_size_of(segment);
-            call.tokens[i] = if is_known { token } else { 0 };
-            call.positions[i] = (start + i) as u32;
-            call.parents[i] = i.checked_sub(1).map_or(NONE, |parent| parent as u32);
-            if output(i) {
-                call.outputs[call.output_rows as usize] = i as u32;
-                call.output_rows += 1;
-            }
-        }
-        call.output_tiles = self.program.sizes.row_tiles(call.output_rows.max(1));
-        Ok(call)
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{Context, DeviceBuffer, DeviceError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use stheno_codegen::plan::{KV_PAGE, KvDecl, Plan};
 
 /// K and V of one sequence in device memory, in copy-on-write pages of 128 positions: a clone is a fork that shares them.
@@ -10,6 +11,8 @@ pub struct DeviceKv {
     decl: KvDecl,
     pages: Vec<Arc<DeviceBuffer>>,
     len: usize,
+    /// The call that wrote after the committed positions last; 0: none. It changes before they do.
+    call: u64,
     /// What the draft keeps of the same tokens; it may be behind.
     draft: Option<Box<DeviceKv>>,
 }
@@ -21,6 +24,7 @@ impl DeviceKv {
             decl,
             pages: Vec::new(),
             len: 0,
+            call: 0,
             draft,
         };
         let draft = plan.draft.as_ref().map(|draft| draft.kv);
@@ -75,6 +79,7 @@ impl DeviceKv {
     /// Forgets every position from `len` on, and gives back the pages that held nothing else.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.call = 0;
         self.pages.truncate(self.len.div_ceil(KV_PAGE));
         if let Some(draft) = &mut self.draft {
             draft.truncate(len);
@@ -98,13 +103,25 @@ impl DeviceKv {
     /// # Errors
     /// Device memory does not suffice; the sequence is then as before.
     pub(super) fn reserve(&mut self, context: &Context, end: usize) -> Result<(), DeviceError> {
+        self.own(context, self.len, end)
+    }
+
+    /// The same where the positions to `held` hold something.
+    ///
+    /// # Errors
+    /// Those of [`DeviceKv::reserve`].
+    pub(super) fn own(
+        &mut self,
+        context: &Context,
+        held: usize,
+        end: usize,
+    ) -> Result<(), DeviceError> {
         let bytes = Self::page_bytes(&self.decl);
         let mut new = Vec::new();
         for index in self.len / KV_PAGE..end.div_ceil(KV_PAGE) {
             let kept = match self.pages.get(index) {
                 Some(page) if Arc::strong_count(page) == 1 => continue,
-                // Only the first page can hold committed positions.
-                Some(page) if index * KV_PAGE < self.len => Some(Arc::clone(page)),
+                Some(page) if index * KV_PAGE < held => Some(Arc::clone(page)),
                 _ => None,
             };
             let page = DeviceBuffer::zeroed(context, bytes, "a page of the KV cache")?;
@@ -127,9 +144,22 @@ impl DeviceKv {
         self.pages.iter().map(|page| page.address()).collect()
     }
 
+    /// A number for a call that writes after the committed positions, which no other call has.
+    pub(super) fn begin_call(&mut self) -> u64 {
+        static CALLS: AtomicU64 = AtomicU64::new(1);
+        self.call = CALLS.fetch_add(1, Ordering::Relaxed);
+        self.call
+    }
+
+    /// Whether what that call wrote is still there.
+    pub(super) fn holds_call(&self, call: u64) -> bool {
+        self.call == call
+    }
+
     /// Says that the positions up to `len`, which a kernel has written, are committed.
     pub(super) fn advance(&mut self, len: usize) {
         debug_assert!(len <= self.pages.len() * KV_PAGE);
         self.len = len;
+        self.call = 0;
     }
 }

@@ -24,6 +24,7 @@
 //! - Any thread may use any of it. Calls leave the thread's current context as they found it.
 
 mod calls;
+mod commit;
 mod compiler;
 mod context;
 mod cublas;
@@ -43,6 +44,7 @@ mod memory;
 mod module;
 mod profile;
 mod recording;
+mod rows;
 mod state;
 mod stepper;
 #[cfg(test)]

@@ -137,13 +137,7 @@ impl Executor {
                 kv.commit(forward.kv(), path)
             }
             (Executor::Device(executor), SessionKv::Device(kv), Computed::Device(forward)) => {
-                // The rows of a call on a device are a chain.
-                if path.iter().zip(0..).any(|(row, i)| *row != i) {
-                    return Err(Error::Invalid(format!(
-                        "{path:?} is no path: each row is the parent of the next"
-                    )));
-                }
-                executor.commit(&mut lock(kv), forward, path.len())
+                executor.commit(&mut lock(kv), forward, path)
             }
             _ => Err(Error::Invalid(
                 "the call was made by another engine".to_owned(),

@@ -154,6 +154,11 @@ impl Engine {
         if let Acceptance::Typical(params) = options.acceptance {
             params.validate()?;
         }
+        if self.device_executor().is_some() && options.acceptance != Acceptance::Exact {
+            return Err(Error::Unsupported(
+                "acceptance other than exact on a device in this version; leave it out, or use --device host".into(),
+            ));
+        }
         match self.draft() {
             Some(draft) => draft.check(options),
             None if *options == SpeculationOptions::default() => Ok(()),

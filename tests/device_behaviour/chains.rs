@@ -43,7 +43,8 @@ pub fn chain(
     let mut forward = DeviceForward::default();
     let rows = rows(kv, tokens);
     executor.forward(segment, &rows, kv, &mut forward).unwrap();
-    executor.commit(kv, &forward, tokens.len()).unwrap();
+    let path: Vec<u32> = (0..tokens.len() as u32).collect();
+    executor.commit(kv, &forward, &path).unwrap();
     outputs(executor, &forward)
 }
 

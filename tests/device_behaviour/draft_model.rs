@@ -3,8 +3,8 @@
 
 use crate::sampling::ways;
 use crate::{
-    FIXTURE, assert_holds_its_tokens, engine, engine_at, generate, ids, next_logits, session,
-    shared, tokens,
+    FIXTURE, assert_holds_its_tokens, engine, engine_at, fixture, generate, ids, next_logits,
+    session, shared, tokens,
 };
 use std::sync::OnceLock;
 use stheno::engine::{
@@ -17,8 +17,7 @@ use stheno::speculation::{Policy, SpeculationOptions, TreeShape};
 const OTHER: &str = "qwen3";
 
 fn drafting(draft: &str, device: Device) -> Engine {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let draft = format!("{root}/tests/fixtures/models/{draft}");
+    let draft = fixture(&format!("models/{draft}"));
     engine(FIXTURE, device, |builder| {
         builder.context_length(200).draft(&draft).unwrap()
     })
@@ -100,16 +99,10 @@ fn its_own_guesses_are_accepted() {
 /// The host accepts the same guesses, as long as rounding lets both choose the same tokens. Two models that learnt the same text.
 #[test]
 fn what_is_accepted_is_what_the_host_accepts() {
-    let fixture = |name: &str| {
-        format!(
-            "{}/tests/fixtures/drafts/{name}",
-            env!("CARGO_MANIFEST_DIR")
-        )
-    };
     let [host, device] = [Device::Host, Device::Virtual].map(|device| {
-        engine_at(&fixture("target-llama"), device, |builder| {
+        engine_at(&fixture("drafts/target-llama"), device, |builder| {
             let builder = builder.context_length(160);
-            builder.draft(&fixture("target-qwen3")).unwrap()
+            builder.draft(&fixture("drafts/target-qwen3")).unwrap()
         })
     });
     let options = options(SamplingParams::greedy(), 40, 3);

@@ -11,6 +11,7 @@ fn calls_in_steps_equal_whole_calls() {
     let prefix = sequence(executor, &tokens(126, 8));
     for (segment, count) in [(SegmentKind::Target, 5), (SegmentKind::Prefill, 20)] {
         let tokens = tokens(count, 9);
+        let path: Vec<u32> = (0..count as u32).collect();
         let phases = executor.phases_of(segment);
         let (mut kv, mut whole) = (prefix.clone(), DeviceForward::default());
         let mut rows = rows(&kv, &tokens);
@@ -19,7 +20,7 @@ fn calls_in_steps_equal_whole_calls() {
         executor
             .forward(segment, &rows, &mut kv, &mut whole)
             .unwrap();
-        executor.commit(&mut kv, &whole, count).unwrap();
+        executor.commit(&mut kv, &whole, &path).unwrap();
         let each: Vec<u32> = (1..phases).collect();
         let splits = [1, 2, 5, phases / 2, phases - 2, phases - 1];
         let splits = splits.iter().map(|split| vec![*split]);
@@ -32,7 +33,7 @@ fn calls_in_steps_equal_whole_calls() {
             let launches = executor.context().calls().launches - before;
             // Tests beside this one launch as well.
             assert!(launches > starts.len() as u64);
-            executor.commit(&mut stepped_kv, &stepped, count).unwrap();
+            executor.commit(&mut stepped_kv, &stepped, &path).unwrap();
             assert!(
                 outputs(executor, &stepped) == outputs(executor, &whole),
                 "{segment} in launches from {starts:?}"

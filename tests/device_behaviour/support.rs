@@ -53,11 +53,16 @@ pub fn engine_at(path: &str, device: Device, change: impl FnOnce(Builder) -> Bui
     change(builder).build().unwrap()
 }
 
+/// Path of a fixture: a folder of `models` or of `drafts`.
+pub fn fixture(name: &str) -> String {
+    let path = root().join("tests/fixtures").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
 /// The engine of a fixture on a device, for short sequences.
 pub fn engine(name: &str, device: Device, change: impl FnOnce(Builder) -> Builder) -> Engine {
-    let path = root().join("tests/fixtures/models").join(name);
-    let path = path.to_str().unwrap();
-    engine_at(path, device, |builder| change(builder.context_length(160)))
+    let path = fixture(&format!("models/{name}"));
+    engine_at(&path, device, |builder| change(builder.context_length(160)))
 }
 
 /// The engine that most tests use: [`FIXTURE`], 200 positions, with the residual after layer 0 as an output.

@@ -8,6 +8,7 @@ use crate::support::{Gpu, Shape};
 use stheno::speculation::sampling::{
     Choice, Logprobs, Sampler, SamplingParams, TokenCounts, TokenMask,
 };
+use stheno_codegen::program::abi::Program;
 use virtual_gpu::{DevicePointer, LaunchOptions};
 
 const NONE: u32 = u32::MAX;
@@ -328,7 +329,7 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     let counted = gpu.upload(&words(sequence[case.counted..].iter().copied()));
 
     let mut bytes = Vec::new();
-    let mut program = [0u64; 23];
+    let mut program = [0u64; size_of::<Program>() / 8];
     program[2] = workspace.0;
     program[10..14].copy_from_slice(&[history.0, counts.0, entries.0, mask.0]);
     bytes.extend(program.iter().flat_map(|word| word.to_le_bytes()));
@@ -356,6 +357,8 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     let length = case.history.len() as u32;
     let all = case.tokens.len() as u32;
     bytes.extend(words([0, 1, all, 8, rows as u32, 8, length, 1]));
+    // No call is expected.
+    bytes.extend(words([NONE, 0, 0, 0]));
     let positions: Vec<u32> = (0..case.tokens.len())
         .map(|row| case.position(row))
         .collect();

@@ -2,11 +2,12 @@
 //! and 8 bits, K and V in f16, guesses, penalties, log-probabilities.
 
 use crate::chains::{chain, executor, outputs, rows, sequence};
-use crate::{FIXTURE, engine, engine_at, generate, ids, session, tiny_gguf, tokens};
+use crate::{FIXTURE, engine, engine_at, fixture, generate, ids, session, tiny_gguf, tokens};
 use stheno::device::DeviceForward;
 use stheno::engine::{Device, Engine, GenerateOptions};
 use stheno::plan::{Dtype, SegmentKind};
 use stheno::speculation::sampling::SamplingParams;
+use stheno::speculation::{Policy, TreeShape};
 
 /// Chains that cross a page, and the same in launches of one phase.
 fn check_chains(engine: &Engine) {
@@ -51,10 +52,30 @@ fn chains_and_guesses_in_bf16() {
     (options.ignore_eos, options.logprobs) = (true, Some(3));
     let prompt = tokens(3, 83).repeat(4);
     let guessed = generate(&mut session(&engine), &prompt, &options);
-    options.speculation.policy = stheno::speculation::Policy::Off;
+    options.speculation.policy = Policy::Off;
     let plain = generate(&mut session(&engine), &prompt, &options);
     assert_eq!(ids(&guessed), ids(&plain));
     assert!(guessed.iter().any(|token| token.accepted));
+}
+
+/// Calls of a draft between those of the target: prefill, extend and steps, weights of each fetched during the one before.
+#[test]
+fn a_draft_model_in_the_loop() {
+    let draft = fixture("models/qwen3");
+    let engine = engine(FIXTURE, Device::Virtual, |builder| {
+        builder.draft(&draft).unwrap()
+    });
+    let mut options = GenerateOptions::greedy(9);
+    options.ignore_eos = true;
+    let prompt = tokens(70, 84);
+    let shape = TreeShape::chain(2);
+    let mut answers = [Policy::Fixed(shape), Policy::Off]
+        .map(|policy| {
+            options.speculation.policy = policy;
+            ids(&generate(&mut session(&engine), &prompt, &options))
+        })
+        .into_iter();
+    assert_eq!(answers.next(), answers.next());
 }
 
 #[test]

@@ -419,6 +419,27 @@ pub struct Stamp {
 pub struct KvPool {
     pub layer_bytes: u64,
     pub table: u64,
+    pub planes: u32,
+    pub row_bytes: u32,
+}
+
+/// See `struct Path` of `kernels/commit.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Path {
+    pub start: u32,
+    pub count: u32,
+    pub rows: [u32; ROW_LIMIT],
+}
+
+/// See `struct Commit` of `kernels/commit.cuh`: the parameter of the kernel of that name.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Commit {
+    pub pool: KvPool,
+    pub path: Path,
 }
 
 /// See `struct Program`: the kernel's one parameter.

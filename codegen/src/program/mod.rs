@@ -44,7 +44,7 @@ mod workspace;
 
 pub use constants::{Constant, Constants};
 pub use error::ProgramError;
-pub use source::{AttentionVariant, KERNEL};
+pub use source::{AttentionVariant, COMMIT_KERNEL, KERNEL};
 pub use stage::{Stage, StageKind};
 pub use tapes::stages_of;
 pub use traffic::{CallShape, Traffic};

@@ -41,6 +41,9 @@ pub(super) struct Ingredients<'a> {
 /// Name of the kernel.
 pub const KERNEL: &str = "decode";
 
+/// Name of the kernel that moves rows of a path to their positions.
+pub const COMMIT_KERNEL: &str = "commit";
+
 /// The header `sizes.cuh`.
 pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     let layout = ingredients.layout;

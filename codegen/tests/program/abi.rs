@@ -1,12 +1,11 @@
 //! The structures of `program/abi.rs` against the headers that they mirror: a kernel tells sizes and offsets.
 
 use std::mem::offset_of;
-use std::path::Path;
 use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::program::abi::{
-    AttentionPhase, Bias, Call, ChoosePhase, Control, Count, EmbedPhase, ExportPhase, Generation,
-    KvPool, LinearPhase, NarrowPhase, Part, Phase, Program, ROW_LIMIT, STOP_LIMIT, Sampling,
-    Segment, Span, Stage, TOP_LIMIT, TapeRange,
+    AttentionPhase, Bias, Call, ChoosePhase, Commit, Control, Count, EmbedPhase, ExportPhase,
+    Generation, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Program, ROW_LIMIT,
+    STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
 
@@ -49,6 +48,8 @@ fn expected() -> Vec<(String, usize)> {
         size!(Generation),
         size!(Control),
         size!(KvPool),
+        size!(Path),
+        size!(Commit),
         size!(Program),
         ("ROW_LIMIT".to_owned(), ROW_LIMIT),
         ("STOP_LIMIT".to_owned(), STOP_LIMIT),
@@ -76,7 +77,9 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
     offsets!(list, Generation: draft_tokens, drafter, draft_length, wanted, guesses, stops, runs);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call);
-    offsets!(list, KvPool: layer_bytes, table);
+    offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);
+    offsets!(list, Path: start, count, rows);
+    offsets!(list, Commit: pool, path);
     offsets!(list, Program: arena, constants, workspace, phases, segments, stages, tapes, spans);
     offsets!(list, Program: edges, control, history, counts, bias, mask, host, timers, kv);
     offsets!(list, Program: span_count, patience, phase_begin, phase_end, rounds, home);
@@ -86,7 +89,9 @@ fn expected() -> Vec<(String, usize)> {
 #[test]
 fn structures_are_those_of_the_headers() {
     let expected = expected();
-    let mut text = String::from("#include \"control.cuh\"\nKERNEL tell(u32* out) {\n");
+    let mut text = String::from(
+        "#include \"commit.cuh\"\n#include \"control.cuh\"\nKERNEL tell(u32* out) {\n",
+    );
     for (i, (expression, _)) in expected.iter().enumerate() {
         text += &format!("    out[{i}] = {expression};\n");
     }
@@ -102,7 +107,7 @@ fn structures_are_those_of_the_headers() {
     let mut request = Request::new("abi.cu", text, Target::Virtual(80));
     request.headers = toy.source.headers();
     request.options = vec!["--std=c++17".to_owned()];
-    let cache = Cache::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi")).unwrap();
+    let cache = Cache::open(std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi")).unwrap();
     let compiled = cache.compile(&nvrtc, &request);
     let ptx = compiled.unwrap_or_else(|error| panic!("{error}")).0.ptx;
     let module = Module::from_ptx(&ptx.unwrap()).unwrap();

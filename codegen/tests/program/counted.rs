@@ -127,6 +127,8 @@ impl Case {
         let pool = KvPool {
             layer_bytes: layer,
             table: upload(bytemuck::cast_slice(&pages)),
+            planes: plan.kv.layers * 2 * plan.kv.num_key_value_heads,
+            row_bytes: 2 * plan.kv.head_dim,
         };
         let parameter = abi::Program {
             arena: arena.0,

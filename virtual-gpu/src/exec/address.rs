@@ -1,7 +1,6 @@
 //! From the addresses of a warp's lanes to bytes of the host.
 
 use super::inst::Flow;
-use super::lanes::lanes_where;
 use super::machine::{Lanes, Machine};
 use super::row::{FULL, LANES};
 use crate::check::finding::{FindingKind, MemorySpace};
@@ -25,6 +24,8 @@ pub enum Located {
     Linear(*mut u8),
     /// All lanes' bytes are the same.
     Uniform(*mut u8),
+    /// Lane i's bytes are so far from one place, which every inactive lane has, too.
+    Near(*mut u8, [i32; LANES]),
     /// Each active lane has its own.
     Scattered([*mut u8; LANES]),
 }
@@ -36,6 +37,7 @@ impl Located {
         match self {
             Self::Linear(first) => first.wrapping_add(lane * bytes),
             Self::Uniform(first) => *first,
+            Self::Near(base, distances) => base.wrapping_offset(distances[lane] as isize),
             Self::Scattered(lanes) => lanes[lane],
         }
     }
@@ -82,57 +84,68 @@ impl Machine<'_> {
         align: usize,
         access: Use,
     ) -> Result<Located, Flow> {
-        let first = addresses[self.mask.trailing_zeros() as usize];
-        if first & (align as u64 - 1) == 0 {
-            let linear = self.mask == FULL
-                && lanes_where(|lane| addresses[lane] == first.wrapping_add((lane * bytes) as u64))
-                    == FULL;
-            let uniform = lanes_where(|lane| addresses[lane] == first) | !self.mask == FULL;
-            if linear && let Some(found) = self.bytes_at::<SPACE>(first, bytes * LANES, access) {
-                return Ok(Located::Linear(found));
-            }
-            if uniform
-                && SPACE != space::LOCAL
-                && let Some(found) = self.bytes_at::<SPACE>(first, bytes, access)
-            {
-                return Ok(Located::Uniform(found));
-            }
-            if SPACE != space::LOCAL
-                && let Some(lanes) = self.near::<SPACE>(addresses, bytes, align, access)
-            {
-                return Ok(Located::Scattered(lanes));
-            }
+        if SPACE != space::LOCAL
+            && let Some(found) = self.together::<SPACE>(addresses, bytes, align, access)
+        {
+            return Ok(found);
         }
         self.scattered::<SPACE>(addresses, bytes, align, access)
     }
 
     /// The bytes of lanes that all are in one allocation, found at once.
     #[inline(always)]
-    fn near<const SPACE: u8>(
+    fn together<const SPACE: u8>(
         &mut self,
         addresses: &[u64; LANES],
         bytes: usize,
         align: usize,
         access: Use,
-    ) -> Option<[*mut u8; LANES]> {
-        let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
-        for lane in 0..LANES {
-            let active = 0u64.wrapping_sub(u64::from(self.mask >> lane & 1));
-            let address = addresses[lane];
-            low = low.min(address | !active);
-            high = high.max(address & active);
-            bits |= address & active;
+    ) -> Option<Located> {
+        let first = addresses[self.mask.trailing_zeros() as usize];
+        if self.mask.is_power_of_two() {
+            if first & (align as u64 - 1) != 0 {
+                return None;
+            }
+            let found = self.bytes_at::<SPACE>(first, bytes, access)?;
+            return Some(Located::Uniform(found));
         }
-        if bits & (align as u64 - 1) != 0 {
+        // Distances to the first active lane, in 32 bits, of which vectors hold twice as many.
+        let (mut distances, mut far) = ([0i32; LANES], 0);
+        if self.mask == FULL {
+            for lane in 0..LANES {
+                let distance = addresses[lane].wrapping_sub(first);
+                far |= distance.wrapping_add(1 << 31);
+                distances[lane] = distance as i32;
+            }
+        } else {
+            for lane in 0..LANES {
+                let active = 0u64.wrapping_sub(u64::from(self.mask >> lane & 1));
+                let distance = addresses[lane].wrapping_sub(first) & active;
+                far |= distance.wrapping_add(1 << 31);
+                distances[lane] = distance as i32;
+            }
+        }
+        let (mut low, mut high, mut bits, mut gaps) = (0, 0, 0, 0);
+        for lane in 0..LANES {
+            let distance = distances[lane];
+            low = low.min(distance);
+            high = high.max(distance);
+            bits |= distance;
+            gaps |= distance ^ (lane * bytes) as i32;
+        }
+        if far >> 32 != 0 || (first | bits as u64) & (align as u64 - 1) != 0 {
             return None;
         }
-        let span = usize::try_from(high - low).ok()?.checked_add(bytes)?;
-        let first = self.bytes_at::<SPACE>(low, span, access)?;
-        let mut found = [std::ptr::null_mut(); LANES];
-        for lane in 0..LANES {
-            found[lane] = first.wrapping_add(addresses[lane].wrapping_sub(low) as usize);
-        }
-        Some(found)
+        let span = (i64::from(high) - i64::from(low)) as usize + bytes;
+        let start = self.bytes_at::<SPACE>(first.wrapping_add(low as u64), span, access)?;
+        let base = start.wrapping_offset(-(low as isize));
+        Some(if bits == 0 {
+            Located::Uniform(base)
+        } else if gaps == 0 && self.mask == FULL {
+            Located::Linear(base)
+        } else {
+            Located::Near(base, distances)
+        })
     }
 
     #[inline(never)]

@@ -17,6 +17,12 @@ pub enum Flow {
     Fault,
 }
 
+/// Runs an instruction for all lanes, and then those after it up to `end`.
+///
+/// # Safety
+/// As for [`Handler`], for each of the instructions; all have such a function and no guard, and there is at least one.
+pub type Full = unsafe fn(Registers, *const Inst, end: *const Inst);
+
 /// The code of an instruction.
 ///
 /// # Safety
@@ -28,7 +34,9 @@ pub struct Handler {
     /// Runs the instruction for the lanes in the machine's mask.
     pub run: unsafe fn(&mut Machine<'_>, &Inst) -> Flow,
     /// Runs it for all lanes: where it does nothing but compute registers from registers.
-    pub full: Option<unsafe fn(Registers, &Inst)>,
+    pub full: Option<Full>,
+    /// What to do so with where `b`, `c`, or both are constants.
+    pub with_constants: Option<&'static [Full; 3]>,
 }
 
 /// A predicate register by its index; index 0 is always true and never written.
@@ -79,6 +87,16 @@ pub struct Inst {
 }
 
 impl Inst {
+    /// Chooses the function for all lanes by which sources are constants.
+    pub fn specialise(&mut self) {
+        let constants = usize::from(self.b.is_constant()) + 2 * usize::from(self.c.is_constant());
+        if let (Some(functions), Some(which)) =
+            (self.handler.with_constants, constants.checked_sub(1))
+        {
+            self.handler.full = Some(functions[which]);
+        }
+    }
+
     /// Fills in how many instructions follow each other straight.
     pub fn mark_straight(code: &mut [Inst]) {
         let mut straight = 0u16;

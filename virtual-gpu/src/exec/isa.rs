@@ -1,6 +1,6 @@
 //! Instruction handlers, compiled for the processor's vector instructions and for any processor.
 
-use super::inst::{Flow, Handler, Inst};
+use super::inst::{Flow, Full, Handler, Inst};
 use super::machine::Machine;
 use super::registers::Registers;
 use super::row::FULL;
@@ -18,22 +18,24 @@ pub trait Code: 'static {
 
 /// Code that computes registers from registers and does nothing else.
 pub trait LaneCode: 'static {
-    /// Computes the lanes in `mask`, which are all lanes if `WHOLE`.
+    /// Computes the lanes in `mask`, which are all lanes if `WHOLE`. Sources in the set `CONSTANTS` are the same in all
+    /// lanes: what limits this code is how many vectors it loads and stores.
     ///
     /// # Safety
     /// As for [`Handler`].
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst);
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    );
 }
 
-struct Masked<C>(PhantomData<C>);
-
-impl<C: LaneCode> Code for Masked<C> {
-    #[inline(always)]
-    unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
-        // SAFETY: passed on.
-        unsafe { C::run::<false>(machine.registers, machine.mask, inst) };
-        Flow::Next
-    }
+/// Sets of sources.
+pub mod source {
+    pub const NONE: u8 = 0;
+    pub const B: u8 = 1;
+    pub const C: u8 = 2;
+    pub const B_AND_C: u8 = B | C;
 }
 
 unsafe fn portable<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
@@ -48,16 +50,78 @@ unsafe fn avx2<C: Code>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     unsafe { C::run(machine, inst) }
 }
 
-unsafe fn portable_full<C: LaneCode>(registers: Registers, inst: &Inst) {
+unsafe fn portable_masked<C: LaneCode>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     // SAFETY: passed on.
-    unsafe { C::run::<true>(registers, FULL, inst) }
+    unsafe {
+        C::run::<false, false, { source::NONE }>(machine.registers, machine.mask, inst);
+    }
+    Flow::Next
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-unsafe fn avx2_full<C: LaneCode>(registers: Registers, inst: &Inst) {
+unsafe fn avx2_masked<C: LaneCode>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
     // SAFETY: passed on.
-    unsafe { C::run::<true>(registers, FULL, inst) }
+    unsafe {
+        C::run::<true, false, { source::NONE }>(machine.registers, machine.mask, inst);
+    }
+    Flow::Next
+}
+
+unsafe fn portable_full<C: LaneCode>(registers: Registers, inst: *const Inst, end: *const Inst) {
+    // SAFETY: passed on.
+    unsafe {
+        C::run::<false, true, { source::NONE }>(registers, FULL, &*inst);
+        go_on(registers, inst, end);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn avx2_full<C: LaneCode, const CONSTANTS: u8>(
+    registers: Registers,
+    inst: *const Inst,
+    end: *const Inst,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        C::run::<true, true, CONSTANTS>(registers, FULL, &*inst);
+        go_on(registers, inst, end);
+    }
+}
+
+/// Runs the instructions after `inst`. A compiler that optimises makes a jump of the call, which saves the processor
+/// the way back to a loop.
+///
+/// # Safety
+/// As for [`Full`].
+#[inline(always)]
+unsafe fn go_on(registers: Registers, inst: *const Inst, end: *const Inst) {
+    // SAFETY: the caller's promise: all instructions before `end` have a function for all lanes.
+    unsafe {
+        let next = inst.add(1);
+        if next != end {
+            ((*next).handler.full.unwrap_unchecked())(registers, next, end);
+        }
+    }
+}
+
+/// Functions for all lanes by which of `b` and `c` are constants.
+#[cfg(target_arch = "x86_64")]
+struct Specialised<C>(PhantomData<C>);
+
+#[cfg(target_arch = "x86_64")]
+impl<C: LaneCode> Specialised<C> {
+    const BINARY: [Full; 3] = [
+        avx2_full::<C, { source::B }>,
+        avx2_full::<C, { source::NONE }>,
+        avx2_full::<C, { source::B }>,
+    ];
+    const TERNARY: [Full; 3] = [
+        avx2_full::<C, { source::B }>,
+        avx2_full::<C, { source::C }>,
+        avx2_full::<C, { source::B_AND_C }>,
+    ];
 }
 
 /// Whether the vector code can run here.
@@ -83,26 +147,33 @@ pub fn handler<C: Code>() -> Handler {
         return Handler {
             run: avx2::<C>,
             full: None,
+            with_constants: None,
         };
     }
     Handler {
         run: portable::<C>,
         full: None,
+        with_constants: None,
     }
 }
 
-/// The best handler of code on registers alone.
-pub fn lane_handler<C: LaneCode>() -> Handler {
-    let masked = handler::<Masked<C>>();
+/// The best handler of code on registers alone, which has `SOURCES` of them.
+pub fn lane_handler<C: LaneCode, const SOURCES: usize>() -> Handler {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         return Handler {
-            full: Some(avx2_full::<C>),
-            ..masked
+            run: avx2_masked::<C>,
+            full: Some(avx2_full::<C, { source::NONE }>),
+            with_constants: match SOURCES {
+                2 => Some(&Specialised::<C>::BINARY),
+                3 => Some(&Specialised::<C>::TERNARY),
+                _ => None,
+            },
         };
     }
     Handler {
+        run: portable_masked::<C>,
         full: Some(portable_full::<C>),
-        ..masked
+        with_constants: None,
     }
 }

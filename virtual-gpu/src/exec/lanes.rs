@@ -1,14 +1,16 @@
 //! Handlers made of a function on one lane.
 
 use super::inst::{Handler, Inst, Predicate};
-use super::isa::{LaneCode, lane_handler};
+use super::isa::{LaneCode, lane_handler, source};
+use super::masks::{bits_of_chunks, is_set, lanes_of};
 use super::registers::Registers;
-use super::row::{LANES, Slot};
+use super::row::Slot;
 use std::marker::PhantomData;
 
 /// Lanes that are worked on together: as many 32-bit lanes as a 256-bit vector has.
-const CHUNK: usize = 8;
-const CHUNKS: usize = 4;
+pub const CHUNK: usize = 8;
+/// Such groups in a warp.
+pub const CHUNKS: usize = 4;
 
 /// A value of one lane: `u32` in a row, `u64` in two rows, `bool` in a predicate.
 pub trait Word: Copy + Default + 'static {
@@ -23,7 +25,17 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// The place is one of the program whose registers these are.
-    unsafe fn read(registers: Registers, place: Self::Place, chunk: usize) -> Self::Chunk;
+    unsafe fn read<const AVX2: bool>(
+        registers: Registers,
+        place: Self::Place,
+        chunk: usize,
+    ) -> Self::Chunk;
+
+    /// The chunk that all are, where all lanes are the same; nothing for predicates.
+    ///
+    /// # Safety
+    /// As for `read`.
+    unsafe fn read_constant(registers: Registers, place: Self::Place) -> Option<Self::Chunk>;
 
     /// One of those lanes.
     fn lane(chunk: &Self::Chunk, lane: usize) -> Self;
@@ -33,7 +45,7 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// As for `read`; the place is no constant.
-    unsafe fn write<const WHOLE: bool>(
+    unsafe fn write<const AVX2: bool, const WHOLE: bool>(
         pending: &mut Self::Pending,
         registers: Registers,
         place: Self::Place,
@@ -46,7 +58,7 @@ pub trait Word: Copy + Default + 'static {
     ///
     /// # Safety
     /// As for `write`.
-    unsafe fn end<const WHOLE: bool>(
+    unsafe fn end<const AVX2: bool, const WHOLE: bool>(
         pending: Self::Pending,
         registers: Registers,
         place: Self::Place,
@@ -71,7 +83,11 @@ macro_rules! word {
             type Pending = ();
 
             #[inline(always)]
-            unsafe fn read(registers: Registers, place: Slot, chunk: usize) -> [Self; CHUNK] {
+            unsafe fn read<const AVX2: bool>(
+                registers: Registers,
+                place: Slot,
+                chunk: usize,
+            ) -> [Self; CHUNK] {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
                     registers
@@ -83,12 +99,18 @@ macro_rules! word {
             }
 
             #[inline(always)]
+            unsafe fn read_constant(registers: Registers, place: Slot) -> Option<[Self; CHUNK]> {
+                // SAFETY: as for `read`.
+                Some([unsafe { registers.pointer(place).cast::<$ty>().read() }; CHUNK])
+            }
+
+            #[inline(always)]
             fn lane(chunk: &[Self; CHUNK], lane: usize) -> Self {
                 chunk[lane]
             }
 
             #[inline(always)]
-            unsafe fn write<const WHOLE: bool>(
+            unsafe fn write<const AVX2: bool, const WHOLE: bool>(
                 _: &mut (),
                 registers: Registers,
                 place: Slot,
@@ -99,8 +121,8 @@ macro_rules! word {
                 // SAFETY: a slot has 32 values of its register's width.
                 unsafe {
                     if !WHOLE {
-                        let old = Self::read(registers, place, chunk);
-                        let active = lanes_of(mask, chunk);
+                        let old = Self::read::<AVX2>(registers, place, chunk);
+                        let active = lanes_of::<AVX2>(mask, chunk);
                         for lane in 0..CHUNK {
                             values[lane] = if is_set(active[lane]) {
                                 values[lane]
@@ -118,7 +140,13 @@ macro_rules! word {
             }
 
             #[inline(always)]
-            unsafe fn end<const WHOLE: bool>(_: (), _: Registers, _: Slot, _: u32) {}
+            unsafe fn end<const AVX2: bool, const WHOLE: bool>(
+                _: (),
+                _: Registers,
+                _: Slot,
+                _: u32,
+            ) {
+            }
 
             #[inline(always)]
             fn destination(inst: &Inst) -> Slot {
@@ -147,12 +175,21 @@ impl Word for bool {
     type Place = Predicate;
     type Chunk = [u32; CHUNK];
     /// All ones in the lanes where the predicate becomes true.
-    type Pending = [u8; LANES];
+    type Pending = [[u32; CHUNK]; CHUNKS];
 
     #[inline(always)]
-    unsafe fn read(registers: Registers, place: Predicate, chunk: usize) -> [u32; CHUNK] {
+    unsafe fn read<const AVX2: bool>(
+        registers: Registers,
+        place: Predicate,
+        chunk: usize,
+    ) -> [u32; CHUNK] {
         // SAFETY: passed on.
-        lanes_of(unsafe { registers.predicate(place) }, chunk)
+        lanes_of::<AVX2>(unsafe { registers.predicate(place) }, chunk)
+    }
+
+    #[inline(always)]
+    unsafe fn read_constant(_: Registers, _: Predicate) -> Option<[u32; CHUNK]> {
+        None
     }
 
     #[inline(always)]
@@ -161,8 +198,8 @@ impl Word for bool {
     }
 
     #[inline(always)]
-    unsafe fn write<const WHOLE: bool>(
-        pending: &mut [u8; LANES],
+    unsafe fn write<const AVX2: bool, const WHOLE: bool>(
+        pending: &mut [[u32; CHUNK]; CHUNKS],
         _: Registers,
         _: Predicate,
         _: u32,
@@ -170,18 +207,18 @@ impl Word for bool {
         values: [bool; CHUNK],
     ) {
         for lane in 0..CHUNK {
-            pending[CHUNK * chunk + lane] = if values[lane] { u8::MAX } else { 0 };
+            pending[chunk][lane] = if values[lane] { u32::MAX } else { 0 };
         }
     }
 
     #[inline(always)]
-    unsafe fn end<const WHOLE: bool>(
-        pending: [u8; LANES],
+    unsafe fn end<const AVX2: bool, const WHOLE: bool>(
+        pending: [[u32; CHUNK]; CHUNKS],
         registers: Registers,
         place: Predicate,
         mask: u32,
     ) {
-        let mut bits = bits_of(pending);
+        let mut bits = bits_of_chunks::<AVX2>(&pending);
         // SAFETY: passed on.
         unsafe {
             if !WHOLE {
@@ -209,84 +246,6 @@ impl Word for bool {
     }
 }
 
-/// All ones in the lanes whose bits are set, for each byte of a mask.
-static LANES_OF_BYTE: [[u32; CHUNK]; 256] = {
-    let mut table = [[0; CHUNK]; 256];
-    let mut at = 0;
-    while at < 256 * CHUNK {
-        if (at / CHUNK) >> (at % CHUNK) & 1 != 0 {
-            table[at / CHUNK][at % CHUNK] = u32::MAX;
-        }
-        at += 1;
-    }
-    table
-};
-
-#[inline(always)]
-fn lanes_of(mask: u32, chunk: usize) -> [u32; CHUNK] {
-    opaque(&LANES_OF_BYTE)[usize::from(mask.to_le_bytes()[chunk])]
-}
-
-/// The same reference, of which the compiler does not know what it points at. Where it knows that lanes are bits of a
-/// mask, it tests the bits one by one instead of selecting by vectors.
-#[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block)] // There is no instruction that could use it.
-fn opaque<T>(reference: &'static T) -> &'static T {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut pointer = std::ptr::from_ref(reference);
-        // SAFETY: no instruction at all; the pointer stays what it is.
-        unsafe {
-            std::arch::asm!(
-                "/* {0} */",
-                inout(reg) pointer,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-            &*pointer
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        std::hint::black_box(reference)
-    }
-}
-
-/// Whether a lane of `lanes_of` is all ones. Its sign is what selections of vectors look at.
-#[inline(always)]
-fn is_set(lane: u32) -> bool {
-    (lane as i32) < 0
-}
-
-/// The lanes for which `test` holds.
-#[inline(always)]
-pub fn lanes_where(test: impl Fn(usize) -> bool) -> u32 {
-    let mut bytes = [0; LANES];
-    for lane in 0..LANES {
-        bytes[lane] = if test(lane) { u8::MAX } else { 0 };
-    }
-    bits_of(bytes)
-}
-
-/// Bit i tells whether byte i is all ones.
-#[inline(always)]
-fn bits_of(bytes: [u8; LANES]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{__m128i, _mm_movemask_epi8};
-        // SAFETY: every processor of this kind has the instruction; both types are 32 plain bytes.
-        let [low, high] = unsafe {
-            let halves: [__m128i; 2] = std::mem::transmute(bytes);
-            halves.map(|half| _mm_movemask_epi8(half) as u32)
-        };
-        low | high << 16
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let lanes = bytes.iter().enumerate();
-        lanes.fold(0, |bits, (lane, byte)| bits | u32::from(byte & 1) << lane)
-    }
-}
-
 /// Values of a function type without captures.
 #[inline(always)]
 fn conjure<F: Copy + 'static>() -> F {
@@ -295,27 +254,48 @@ fn conjure<F: Copy + 'static>() -> F {
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
+/// What a source is in each chunk, if it is one of `CONSTANTS`.
+///
+/// # Safety
+/// As for [`Word::read`]; the source is the same in all lanes.
+#[inline(always)]
+unsafe fn constant<W: Word, const CONSTANTS: u8, const SOURCE: u8>(
+    registers: Registers,
+    place: W::Place,
+) -> Option<W::Chunk> {
+    if CONSTANTS & SOURCE == 0 {
+        return None;
+    }
+    // SAFETY: passed on.
+    unsafe { W::read_constant(registers, place) }
+}
+
 struct Unary<D, A, F>(PhantomData<(D, A, F)>);
 
 impl<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static> LaneCode for Unary<D, A, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let from_a = A::source_a(inst);
         for chunk in 0..CHUNKS {
             // SAFETY: passed on; lane i of the destination depends on lane i of the sources alone, and rows are the
             // same or apart, so chunks may be written as they come.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
 }
 
@@ -323,23 +303,33 @@ struct Binary<D, A, B, F>(PhantomData<(D, A, B, F)>);
 
 impl<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static> LaneCode for Binary<D, A, B, F> {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
+        // SAFETY: passed on.
+        let b = unsafe { constant::<B, CONSTANTS, { source::B }>(registers, from_b) };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
-                let b = B::read(registers, B::source_b(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
+                let b = match b {
+                    Some(b) => b,
+                    None => B::read::<AVX2>(registers, from_b, chunk),
+                };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
 }
 
@@ -349,40 +339,157 @@ impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> L
     for Ternary<D, A, B, C, F>
 {
     #[inline(always)]
-    unsafe fn run<const WHOLE: bool>(registers: Registers, mask: u32, inst: &Inst) {
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
         let f = conjure::<F>();
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
+        let from_c = C::source_c(inst);
+        // SAFETY: passed on.
+        let (b, c) = unsafe {
+            (
+                constant::<B, CONSTANTS, { source::B }>(registers, from_b),
+                constant::<C, CONSTANTS, { source::C }>(registers, from_c),
+            )
+        };
         for chunk in 0..CHUNKS {
             // SAFETY: as for unary.
             unsafe {
-                let a = A::read(registers, A::source_a(inst), chunk);
-                let b = B::read(registers, B::source_b(inst), chunk);
-                let c = C::read(registers, C::source_c(inst), chunk);
+                let a = A::read::<AVX2>(registers, from_a, chunk);
+                let b = match b {
+                    Some(b) => b,
+                    None => B::read::<AVX2>(registers, from_b, chunk),
+                };
+                let c = match c {
+                    Some(c) => c,
+                    None => C::read::<AVX2>(registers, from_c, chunk),
+                };
                 let mut out = [D::default(); CHUNK];
                 for lane in 0..CHUNK {
                     out[lane] = f(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
                 }
-                D::write::<WHOLE>(&mut pending, registers, to, mask, chunk, out);
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
             }
         }
         // SAFETY: passed on.
-        unsafe { D::end::<WHOLE>(pending, registers, to, mask) }
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
+}
+
+struct Either<D, A, B, C, F, G>(PhantomData<(D, A, B, C, F, G)>);
+
+impl<D, A, B, C, F, G> LaneCode for Either<D, A, B, C, F, G>
+where
+    D: Word,
+    A: Word,
+    B: Word,
+    C: Word,
+    F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    G: Fn(A, B, C) -> D + Copy + 'static,
+{
+    #[inline(always)]
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
+        let (quick, sure) = (conjure::<F>(), conjure::<G>());
+        let (to, mut pending) = (D::destination(inst), D::Pending::default());
+        let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
+        let from_c = C::source_c(inst);
+        for chunk in 0..CHUNKS {
+            // SAFETY: as for unary.
+            unsafe {
+                let a = A::read::<AVX2>(registers, from_a, chunk);
+                let b = B::read::<AVX2>(registers, from_b, chunk);
+                let c = C::read::<AVX2>(registers, from_c, chunk);
+                let (mut out, mut wrong) = ([D::default(); CHUNK], 0);
+                for lane in 0..CHUNK {
+                    let (value, right) =
+                        quick(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
+                    out[lane] = value;
+                    wrong |= u32::from(!right);
+                }
+                if wrong != 0 {
+                    for lane in 0..CHUNK {
+                        out[lane] = sure(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
+                    }
+                }
+                D::write::<AVX2, WHOLE>(&mut pending, registers, to, mask, chunk, out);
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
+    }
+}
+
+struct Split<A, F, G>(PhantomData<(A, F, G)>);
+
+impl<A, F, G> LaneCode for Split<A, F, G>
+where
+    A: Word,
+    F: Fn(A) -> u32 + Copy + 'static,
+    G: Fn(A) -> u32 + Copy + 'static,
+{
+    #[inline(always)]
+    unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
+        registers: Registers,
+        mask: u32,
+        inst: &Inst,
+    ) {
+        let (first, second) = (conjure::<F>(), conjure::<G>());
+        let (from, to) = (A::source_a(inst), [inst.d, inst.extra_slot()]);
+        for chunk in 0..CHUNKS {
+            // SAFETY: as for unary; the source is read before either result is written.
+            unsafe {
+                let a = A::read::<AVX2>(registers, from, chunk);
+                let mut out = [[0; CHUNK]; 2];
+                for lane in 0..CHUNK {
+                    out[0][lane] = first(A::lane(&a, lane));
+                    out[1][lane] = second(A::lane(&a, lane));
+                }
+                for (to, out) in to.into_iter().zip(out) {
+                    u32::write::<AVX2, WHOLE>(&mut (), registers, to, mask, chunk, out);
+                }
+            }
+        }
+    }
+}
+
+/// `d = f(a)` and `g(a)` in the slot that the immediate stands for, in every active lane.
+pub fn split<A: Word, F, G>(_: F, _: G) -> Handler
+where
+    F: Fn(A) -> u32 + Copy + 'static,
+    G: Fn(A) -> u32 + Copy + 'static,
+{
+    lane_handler::<Split<A, F, G>, 1>()
+}
+
+/// `d = sure(a, b, c)` in every active lane, by `quick` where that says that it is right.
+pub fn ternary_or<D: Word, A: Word, B: Word, C: Word, F, G>(_quick: F, _sure: G) -> Handler
+where
+    F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    G: Fn(A, B, C) -> D + Copy + 'static,
+{
+    lane_handler::<Either<D, A, B, C, F, G>, 1>()
 }
 
 /// `d = f(a)` in every active lane.
 pub fn unary<D: Word, A: Word, F: Fn(A) -> D + Copy + 'static>(_: F) -> Handler {
-    lane_handler::<Unary<D, A, F>>()
+    lane_handler::<Unary<D, A, F>, 1>()
 }
 
 /// `d = f(a, b)` in every active lane.
 pub fn binary<D: Word, A: Word, B: Word, F: Fn(A, B) -> D + Copy + 'static>(_: F) -> Handler {
-    lane_handler::<Binary<D, A, B, F>>()
+    lane_handler::<Binary<D, A, B, F>, 2>()
 }
 
 /// `d = f(a, b, c)` in every active lane.
 pub fn ternary<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static>(
     _: F,
 ) -> Handler {
-    lane_handler::<Ternary<D, A, B, C, F>>()
+    lane_handler::<Ternary<D, A, B, C, F>, 3>()
 }

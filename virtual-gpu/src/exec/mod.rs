@@ -15,6 +15,7 @@ mod inst;
 mod isa;
 mod lanes;
 mod machine;
+mod masks;
 pub mod mbarrier;
 mod observe;
 pub mod ops;
@@ -30,7 +31,7 @@ pub use address::space;
 pub use grid::{FUNCTION_BASE, Grid, Setup};
 pub use inst::{Handler, Inst, Predicate};
 pub use isa::handler;
-pub use lanes::{binary, ternary, unary};
+pub use lanes::{binary, ternary, ternary_or, unary};
 pub use program::{
     Access, AsyncCopy, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra, LaunchValue,
     Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program,

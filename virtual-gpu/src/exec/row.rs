@@ -34,6 +34,11 @@ impl Slot {
         Self(-((index + rows) as i32) * Self::ROW)
     }
 
+    /// Whether it holds a constant, which is the same in all lanes.
+    pub const fn is_constant(self) -> bool {
+        self.0 < 0
+    }
+
     /// Bytes from the first register.
     #[inline(always)]
     pub const fn bytes(self) -> isize {

@@ -22,28 +22,26 @@ pub enum Stop {
 /// Backward branches after which a fragment lets the others of its warp go first: every lane makes progress.
 const FAIR: u32 = 256;
 
+/// Instructions that may run one inside the other, where the compiler has made calls and no jumps of their ends.
+const DEEPEST: usize = 64;
+
 /// Runs `count` instructions for all lanes: no guard, no branch, nothing that looks at more than registers.
 ///
 /// # Safety
 /// As for [`Handler`](super::inst::Handler), and `count` is at least 1 and at most `first.straight`.
 #[inline(always)]
 unsafe fn run_straight(registers: Registers, first: *const Inst, count: u32) {
-    // SAFETY: the caller's promise; `straight` counts instructions that have a function for all lanes.
-    unsafe {
-        let step = |inst: *const Inst| ((*inst).handler.full.unwrap_unchecked())(registers, &*inst);
-        let (mut inst, end) = (first, first.add(count as usize));
-        // Calls from several places are predicted better.
-        for _ in 0..count / 4 {
-            step(inst);
-            step(inst.add(1));
-            step(inst.add(2));
-            step(inst.add(3));
-            inst = inst.add(4);
+    let mut left = count as usize;
+    let mut inst = first;
+    while left != 0 {
+        let some = left.min(DEEPEST);
+        // SAFETY: the caller's promise; `straight` counts instructions that have a function for all lanes.
+        unsafe {
+            let end = inst.add(some);
+            ((*inst).handler.full.unwrap_unchecked())(registers, inst, end);
+            inst = end;
         }
-        while inst != end {
-            step(inst);
-            inst = inst.add(1);
-        }
+        left -= some;
     }
 }
 

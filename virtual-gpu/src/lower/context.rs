@@ -180,7 +180,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// Appends an instruction.
-    pub fn emit(&mut self, class: Class, inst: Inst) {
+    pub fn emit(&mut self, class: Class, mut inst: Inst) {
+        inst.specialise();
         self.code.push(inst);
         self.origins.push(Origin {
             ptx_line: self.line,

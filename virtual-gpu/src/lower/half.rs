@@ -3,7 +3,7 @@
 use super::Result;
 use super::context::Lowering;
 use super::modifiers::Modifiers;
-use crate::exec::{Class, Handler, binary, ternary, unary};
+use crate::exec::{Class, Handler, binary, ternary, ternary_or, unary};
 use crate::num::HalfMode;
 use crate::num::ScalarType::{self, *};
 use crate::num::half::{self, packed1, packed2, packed3};
@@ -182,6 +182,7 @@ fn handler_of(
         ("add", true) => (half_op!(packed, mode, |m, a, b| half::bf16_add(a, b, m)), 2),
         ("sub", true) => (half_op!(packed, mode, |m, a, b| half::bf16_sub(a, b, m)), 2),
         ("mul", true) => (half_op!(packed, mode, |m, a, b| half::bf16_mul(a, b, m)), 2),
+        ("fma", true) if mode == HalfMode::default() => (plain_fma(packed), 3),
         ("fma", true) => (
             half_op!(packed, mode, |m, a, b, c| half::bf16_fma(a, b, c, m)),
             3,
@@ -251,6 +252,38 @@ fn handler_of(
         ("tanh", true) if approximate => (half_plain!(packed, mode, |a| half::tanh_bf16(a)), 1),
         _ => return None,
     })
+}
+
+/// `fma.rn` of bf16 without modifiers, which kernels consist of.
+fn plain_fma(packed: bool) -> Handler {
+    if !packed {
+        return ternary_or::<u32, u32, u32, u32, _, _>(
+            |a, b, c| {
+                let (result, right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
+                (u32::from(result), right)
+            },
+            |a, b, c| {
+                let mode = HalfMode::default();
+                u32::from(half::bf16_fma(a as u16, b as u16, c as u16, mode))
+            },
+        );
+    }
+    ternary_or::<u32, u32, u32, u32, _, _>(
+        |a, b, c| {
+            let (low, low_right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
+            let [a, b, c] = [a >> 16, b >> 16, c >> 16];
+            let (high, high_right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
+            (
+                u32::from(high) << 16 | u32::from(low),
+                low_right & high_right,
+            )
+        },
+        |a, b, c| {
+            packed3(a, b, c, |a, b, c| {
+                half::bf16_fma(a, b, c, HalfMode::default())
+            })
+        },
+    )
 }
 
 /// `.xorsign.abs`: the extreme of the magnitudes, with the product of the signs.

@@ -112,11 +112,9 @@ fn unpack(
     from: &Operand,
 ) -> Result<()> {
     let run = match (ty.bytes(), parts.len()) {
-        (8, 2) => ops::pack::unpack64(2),
-        (8, 4) => ops::pack::unpack64(4),
-        (4, 2) => ops::pack::unpack32(2),
-        (4, 4) => ops::pack::unpack32(4),
-        (2, 2) => ops::pack::unpack16(),
+        (8 | 4 | 2, 2) => ops::pack::unpack_pair(8 * ty.bytes()),
+        (8, 4) => ops::pack::unpack64(),
+        (4, 4) => ops::pack::unpack32(),
         _ => return Err(lowering.error("these parts do not make up a register of that type")),
     };
     let mut inst = lowering.inst(run);
@@ -125,6 +123,12 @@ fn unpack(
     } else {
         lowering.source32(from)?
     };
+    if let [first, second] = parts {
+        inst.d = lowering.destination32(first)?;
+        inst.imm = lowering.destination32(second)?.to_raw();
+        lowering.emit(Class::Move, inst);
+        return Ok(());
+    }
     let slots: Result<Vec<Option<Slot>>> = parts
         .iter()
         .map(|part| match part {
@@ -145,15 +149,18 @@ fn pack(
     parts: &[Operand],
 ) -> Result<()> {
     let run = match (ty.bytes(), parts.len()) {
-        (8, 2) => ops::pack::pack64(2),
-        (8, 4) => ops::pack::pack64(4),
-        (4, 2) => ops::pack::pack32(2),
-        (4, 4) => ops::pack::pack32(4),
-        (2, 2) => ops::pack::pack16(),
+        (8 | 4 | 2, 2) => ops::pack::pack_pair(8 * ty.bytes()),
+        (8, 4) => ops::pack::pack64(),
+        (4, 4) => ops::pack::pack32(),
         _ => return Err(lowering.error("these parts do not make up a register of that type")),
     };
     let mut inst = lowering.inst(run);
     inst.d = lowering.destination(to, ty)?;
+    if let [first, second] = parts {
+        (inst.a, inst.b) = (lowering.source32(first)?, lowering.source32(second)?);
+        lowering.emit(Class::Move, inst);
+        return Ok(());
+    }
     let slots: Result<Vec<Option<Slot>>> = parts
         .iter()
         .map(|part| lowering.source32(part).map(Some))

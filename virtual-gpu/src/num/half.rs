@@ -275,6 +275,24 @@ pub fn bf16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
     )
 }
 
+/// As [`bf16_fma`] without modifiers, in single precision, and whether that holds the product and the sum: if not, the
+/// result says nothing.
+#[inline(always)]
+pub fn bf16_fma_in_single(a: u16, b: u16, c: u16) -> (u16, bool) {
+    const LARGE: f32 = f32::from_bits((127 + 126) << 23);
+    let number = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+    let (a, b, c) = (number(a), number(b), number(c));
+    let product = a * b;
+    let sum = product + c;
+    let virtual_c = sum - product;
+    let error = (product - (sum - virtual_c)) + (c - virtual_c);
+    let bits = odd32(sum, error).to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let exact = (product.abs() >= f32::MIN_POSITIVE) | (a == 0.0) | (b == 0.0);
+    let fits = exact & (product.abs() < LARGE) & (c.abs() < LARGE);
+    (rounded as u16, fits)
+}
+
 /// `sum + error` rounded to odd in single precision, where `sum` is already the single nearest to it.
 #[inline(always)]
 fn odd32(sum: f32, error: f32) -> f32 {

@@ -243,6 +243,37 @@ fn bf16_arithmetic_rounds_once() {
 }
 
 #[test]
+fn single_precision_gives_the_same_or_says_that_it_may_not() {
+    let mut random = Random(8);
+    let (mut right, mut near_limits) = (0, 0);
+    for round in 0..400_000 {
+        let mut operand = || {
+            let bits = random.next() as u16;
+            match round % 4 {
+                // All patterns; exponents about 0, so that addends meet; and few bits, so that sums are ties.
+                0 => bits,
+                1 => bits & 0x83ff | 0x3c00,
+                2 => bits & 0x878f | 0x3c00,
+                _ => bits & 0xbfff,
+            }
+        };
+        let (a, b, c) = (operand(), operand(), operand());
+        let (found, fits) = half::bf16_fma_in_single(a, b, c);
+        if fits {
+            assert_eq!(found, half::bf16_fma(a, b, c, PLAIN), "{a:x} {b:x} {c:x}");
+            right += 1;
+        } else {
+            near_limits += 1;
+        }
+        assert!(fits || !matches!(round % 4, 1 | 2), "{a:x} {b:x} {c:x}");
+    }
+    assert!(
+        right > 200_000 && near_limits > 50_000,
+        "{right} {near_limits}"
+    );
+}
+
+#[test]
 fn a_product_that_ends_above_a_tie_is_not_rounded_twice() {
     // 1 + 2^-11 + 2^-24: in single precision the last term would be lost and the tie go to even.
     let tiny = half::f32_to_f16(2f32.powi(-24), Rounding::Nearest);

@@ -84,7 +84,8 @@ struct Variant {
     guard: &'static str,
     /// The operand that is the destination too.
     shared: Option<usize>,
-    constant: Option<(&'static str, u64)>,
+    /// Sources that are constants.
+    constants: Vec<usize>,
 }
 
 impl Form {
@@ -100,7 +101,7 @@ impl Form {
         let plain = |guard| Variant {
             guard,
             shared: None,
-            constant: None,
+            constants: Vec::new(),
         };
         if !all {
             return vec![plain("")];
@@ -118,13 +119,22 @@ impl Form {
                     });
                 }
             }
-            if last > 0
-                && let Some(constant) = self.sources[last].constant()
-            {
-                variants.push(Variant {
-                    constant: Some(constant),
-                    ..plain("")
-                });
+            // Sources but the first: handlers are made for each set of constants among them.
+            let sets: &[&[usize]] = match last {
+                0 => &[],
+                2 => &[&[2], &[1], &[1, 2]],
+                _ => &[&[last]],
+            };
+            for set in sets {
+                if set
+                    .iter()
+                    .all(|source| self.sources[*source].constant().is_some())
+                {
+                    variants.push(Variant {
+                        constants: set.to_vec(),
+                        ..plain("")
+                    });
+                }
             }
         }
         variants
@@ -171,7 +181,9 @@ impl Form {
                 lines = lines.replace(&format!("D{index}"), &name(*kind, 8 + index));
             }
             for (index, class) in self.sources.iter().enumerate() {
-                let constant = variant.constant.filter(|_| index + 1 == self.sources.len());
+                let constant = class
+                    .constant()
+                    .filter(|_| variant.constants.contains(&index));
                 let operand = match constant {
                     Some((constant, _)) => constant.to_string(),
                     None if variant.shared == Some(index) => name(class.kind(), 8),
@@ -290,8 +302,10 @@ impl Form {
                     _ => lane & 5 != 0,
                 };
                 let mut sources = sources.clone();
-                if let (Some((_, value)), Some(last)) = (variant.constant, sources.last_mut()) {
-                    *last = value;
+                for source in &variant.constants {
+                    if let Some((_, value)) = self.sources[*source].constant() {
+                        sources[*source] = value;
+                    }
                 }
                 let expected = match &self.check {
                     _ if !runs => self.results.iter().map(|kind| OLD & kind.mask()).collect(),

@@ -199,11 +199,18 @@ impl Machine<'_> {
     pub unsafe fn members(&mut self, slot: Slot) -> Result<(), Flow> {
         // SAFETY: passed on.
         let masks = unsafe { self.row(slot) };
-        let mut union = 0;
-        let mut own = true;
-        for lane in Lanes(self.mask) {
-            union |= masks[lane];
-            own &= masks[lane] >> lane & 1 != 0;
+        let (mut union, mut own, mut all) = (0, true, self.mask);
+        for mask in &masks {
+            all &= mask;
+        }
+        // Mostly all lanes name all lanes.
+        if all == FULL {
+            union = FULL;
+        } else {
+            for lane in Lanes(self.mask) {
+                union |= masks[lane];
+                own &= masks[lane] >> lane & 1 != 0;
+            }
         }
         let strangers = union & !self.warp.alive();
         if !own || strangers != 0 {

@@ -139,6 +139,10 @@ impl<const SPACE: u8, const SIZE: usize> Code for Load<SPACE, SIZE> {
                 let Some((slot, wide)) = *register else {
                     continue;
                 };
+                if SIZE <= 4 && !wide && access.order == Order::Weak {
+                    load_words::<SIZE>(machine, &located, access, bytes, element, slot);
+                    continue;
+                }
                 let values = if access.order == Order::Weak {
                     gather::<SIZE>(machine, &located, bytes, element)
                 } else {
@@ -183,6 +187,65 @@ impl Machine<'_> {
     }
 }
 
+/// Reads element `element` of each lane into a register of 32 bits.
+///
+/// # Safety
+/// `located` is good for `bytes` in each active lane, and the slot is a register of the grid's program.
+#[inline(always)]
+unsafe fn load_words<const SIZE: usize>(
+    machine: &mut Machine<'_>,
+    located: &Located,
+    access: &Access,
+    bytes: usize,
+    element: usize,
+    slot: Slot,
+) {
+    let at = element * SIZE;
+    let mut some = [0; LANES];
+    // SAFETY: the caller's promise; inactive lanes have a place in `Near`, too.
+    unsafe {
+        let full = machine.mask == FULL;
+        // Straight into the register where it can be.
+        let values: &mut [u32; LANES] = if full {
+            &mut (*machine.pointer(slot)).0
+        } else {
+            &mut some
+        };
+        match located {
+            Located::Uniform(first) => *values = [read::<SIZE>(first.add(at)) as u32; LANES],
+            Located::Linear(first) if SIZE == 4 && bytes == 4 => {
+                *values = first.cast::<[u32; LANES]>().read_unaligned();
+            }
+            Located::Linear(first) => {
+                for lane in 0..LANES {
+                    values[lane] = read::<SIZE>(first.add(lane * bytes + at)) as u32;
+                }
+            }
+            Located::Near(base, distances) => {
+                let base = base.wrapping_add(at);
+                for lane in 0..LANES {
+                    let place = base.wrapping_offset(distances[lane] as isize);
+                    values[lane] = read::<SIZE>(place) as u32;
+                }
+            }
+            Located::Scattered(lanes) => {
+                for lane in Lanes(machine.mask) {
+                    values[lane] = read::<SIZE>(lanes[lane].add(at)) as u32;
+                }
+            }
+        }
+        if SIZE < 4 && access.ty.is_signed() {
+            let shift = 32 - 8 * SIZE as u32;
+            for value in values.iter_mut() {
+                *value = ((*value << shift) as i32 >> shift) as u32;
+            }
+        }
+        if !full {
+            machine.set_row(slot, &some);
+        }
+    }
+}
+
 /// Element `element` of each lane, zero-extended.
 #[inline(always)]
 unsafe fn gather<const SIZE: usize>(
@@ -201,9 +264,9 @@ unsafe fn gather<const SIZE: usize>(
                     values[lane] = read::<SIZE>(first.add(lane * bytes + element * SIZE));
                 }
             }
-            Located::Scattered(lanes) => {
+            _ => {
                 for lane in Lanes(machine.mask) {
-                    values[lane] = read::<SIZE>(lanes[lane].add(element * SIZE));
+                    values[lane] = read::<SIZE>(located.lane(lane, bytes).add(element * SIZE));
                 }
             }
         }
@@ -271,7 +334,11 @@ unsafe fn deliver<const SIZE: usize>(
         if wide {
             machine.set_wide(slot, &values);
         } else {
-            machine.set_row(slot, &values.map(|value| value as u32));
+            let mut words = [0; LANES];
+            for lane in 0..LANES {
+                words[lane] = values[lane] as u32;
+            }
+            machine.set_row(slot, &words);
         }
     }
 }
@@ -304,11 +371,11 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
                 let Some((slot, wide)) = *register else {
                     continue;
                 };
-                let values = if wide {
-                    machine.wide(slot)
-                } else {
-                    machine.row(slot).map(u64::from)
-                };
+                if SIZE <= 4 && !wide && access.order == Order::Weak {
+                    store_words::<SIZE>(machine, &located, bytes, element, slot);
+                    continue;
+                }
+                let values = zero_extended(machine, slot, wide);
                 match &located {
                     _ if access.order != Order::Weak => {
                         scatter_ordered::<SIZE>(machine, &located, bytes, element, &values);
@@ -333,19 +400,75 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
     }
 }
 
+/// Writes element `element` of each lane out of a register of 32 bits.
+///
+/// # Safety
+/// `located` is good for `bytes` in each active lane, and the slot is one of the grid's program.
+#[inline(always)]
+unsafe fn store_words<const SIZE: usize>(
+    machine: &Machine<'_>,
+    located: &Located,
+    bytes: usize,
+    element: usize,
+    slot: Slot,
+) {
+    let at = element * SIZE;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let values = machine.row(slot);
+        match located {
+            Located::Linear(first) if SIZE == 4 && bytes == 4 && machine.mask == FULL => {
+                first.cast::<[u32; LANES]>().write_unaligned(values);
+            }
+            Located::Linear(first) if machine.mask == FULL => {
+                for lane in 0..LANES {
+                    write::<SIZE>(first.add(lane * bytes + at), u64::from(values[lane]));
+                }
+            }
+            Located::Near(base, distances) if machine.mask == FULL => {
+                let base = base.wrapping_add(at);
+                for lane in 0..LANES {
+                    let place = base.wrapping_offset(distances[lane] as isize);
+                    write::<SIZE>(place, u64::from(values[lane]));
+                }
+            }
+            _ => {
+                for lane in Lanes(machine.mask) {
+                    let place = located.lane(lane, bytes).add(at);
+                    write::<SIZE>(place, u64::from(values[lane]));
+                }
+            }
+        }
+    }
+}
+
+/// A register, zero-extended.
+///
+/// # Safety
+/// The slot is one of the grid's program, and of two rows if it is wide.
+#[inline(always)]
+unsafe fn zero_extended(machine: &Machine<'_>, slot: Slot, wide: bool) -> [u64; LANES] {
+    // SAFETY: passed on.
+    unsafe {
+        if wide {
+            return machine.wide(slot);
+        }
+        let row = machine.row(slot);
+        let mut values = [0; LANES];
+        for lane in 0..LANES {
+            values[lane] = u64::from(row[lane]);
+        }
+        values
+    }
+}
+
 /// What the lanes write, in 64 bits: enough to tell whether lanes that write to one place write the same.
 #[inline(never)]
 unsafe fn digest(machine: &Machine<'_>, access: &Access) -> [u64; LANES] {
     let mut digest = [0u64; LANES];
     for (slot, wide) in access.registers.iter().flatten() {
         // SAFETY: slots of the program.
-        let values = unsafe {
-            if *wide {
-                machine.wide(*slot)
-            } else {
-                machine.row(*slot).map(u64::from)
-            }
-        };
+        let values = unsafe { zero_extended(machine, *slot, *wide) };
         for lane in 0..LANES {
             digest[lane] = digest[lane].rotate_left(21) ^ values[lane];
         }

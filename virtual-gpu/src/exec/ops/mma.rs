@@ -10,7 +10,7 @@ use crate::exec::row::{LANES, Row, Slot};
 use crate::num::ScalarType;
 use crate::num::mma::{Mma, MmaShape};
 #[cfg(target_arch = "x86_64")]
-use crate::num::mma::{MmaMode, add_products_of_16};
+use crate::num::mma::{MmaMode, add_products_of_16, add_products_of_16_exactly};
 
 /// Forms whose code is compiled for them alone, because most kernels use one of them.
 mod form {
@@ -50,7 +50,7 @@ impl<const FORM: u8> Code for Product<FORM> {
     #[inline(always)]
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
         #[cfg(target_arch = "x86_64")]
-        if FORM != form::ANY && machine.grid.options.mma == MmaMode::Fast && has_avx2() {
+        if FORM != form::ANY && has_avx2() {
             // SAFETY: the handler's contract.
             return unsafe { multiply_vectors::<FORM>(machine, inst) };
         }
@@ -88,10 +88,25 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
         point(machine, &mut rows.0, a);
         point(machine, &mut rows.1, b);
         point(machine, &mut rows.2, c);
-        if FORM == form::F16 {
-            add_products_of_16::<true>(&rows.0, &rows.1, &rows.2, &mut sums);
-        } else {
-            add_products_of_16::<false>(&rows.0, &rows.1, &rows.2, &mut sums);
+        let (a, b, c) = &rows;
+        let done = match (machine.grid.options.mma, FORM == form::F16) {
+            (MmaMode::Fast, true) => {
+                add_products_of_16::<true>(a, b, c, &mut sums);
+                true
+            }
+            (MmaMode::Fast, false) => {
+                add_products_of_16::<false>(a, b, c, &mut sums);
+                true
+            }
+            (MmaMode::Exact(arch), true) => {
+                add_products_of_16_exactly::<true>(arch, a, b, c, &mut sums)
+            }
+            (MmaMode::Exact(arch), false) => {
+                add_products_of_16_exactly::<false>(arch, a, b, c, &mut sums)
+            }
+        };
+        if !done {
+            return multiply::<4, 2, 4, FORM>(machine, inst);
         }
         for (slot, sum) in d.iter().zip(&sums) {
             machine.pointer(*slot).write(Row(*sum));

@@ -2,58 +2,54 @@
 
 use crate::exec::inst::{Flow, Handler, Inst};
 use crate::exec::isa::{Code, handler};
+use crate::exec::lanes::{binary, split};
 use crate::exec::machine::Machine;
 use crate::exec::program::Extra;
 use crate::exec::row::{LANES, Slot};
 
-/// Parts of `BITS` bits, from or to a register of `WHOLE` bits.
-struct Pack<const WHOLE: u32, const COUNT: usize>;
-struct Unpack<const WHOLE: u32, const COUNT: usize>;
+/// Four parts, from or to a register of `WHOLE` bits.
+struct Pack<const WHOLE: u32>;
+struct Unpack<const WHOLE: u32>;
 
-/// Packs `count` parts into 64 bits.
-pub fn pack64(count: usize) -> Handler {
-    if count == 2 {
-        handler::<Pack<64, 2>>()
-    } else {
-        handler::<Pack<64, 4>>()
+/// Parts of a register.
+const COUNT: usize = 4;
+
+/// Packs two parts, `a` and `b`, into a register of so many bits.
+pub fn pack_pair(bits: u32) -> Handler {
+    match bits {
+        64 => binary::<u64, u32, u32, _>(|a, b| u64::from(a) | u64::from(b) << 32),
+        32 => binary::<u32, u32, u32, _>(|a, b| a & 0xffff | b << 16),
+        _ => binary::<u32, u32, u32, _>(|a, b| a & 0xff | (b & 0xff) << 8),
     }
 }
 
-/// Packs `count` parts into 32 bits.
-pub fn pack32(count: usize) -> Handler {
-    if count == 2 {
-        handler::<Pack<32, 2>>()
-    } else {
-        handler::<Pack<32, 4>>()
+/// Takes a register of so many bits apart into two parts; the second goes to the slot of the immediate.
+pub fn unpack_pair(bits: u32) -> Handler {
+    match bits {
+        64 => split::<u64, _, _>(|a| a as u32, |a| (a >> 32) as u32),
+        32 => split::<u32, _, _>(|a| a & 0xffff, |a| a >> 16),
+        _ => split::<u32, _, _>(|a| a & 0xff, |a| a >> 8 & 0xff),
     }
 }
 
-/// Packs two bytes into 16 bits.
-pub fn pack16() -> Handler {
-    handler::<Pack<16, 2>>()
+/// Packs four parts into 64 bits.
+pub fn pack64() -> Handler {
+    handler::<Pack<64>>()
 }
 
-/// Takes 64 bits apart into `count` parts.
-pub fn unpack64(count: usize) -> Handler {
-    if count == 2 {
-        handler::<Unpack<64, 2>>()
-    } else {
-        handler::<Unpack<64, 4>>()
-    }
+/// Packs four parts into 32 bits.
+pub fn pack32() -> Handler {
+    handler::<Pack<32>>()
 }
 
-/// Takes 32 bits apart into `count` parts.
-pub fn unpack32(count: usize) -> Handler {
-    if count == 2 {
-        handler::<Unpack<32, 2>>()
-    } else {
-        handler::<Unpack<32, 4>>()
-    }
+/// Takes 64 bits apart into four parts.
+pub fn unpack64() -> Handler {
+    handler::<Unpack<64>>()
 }
 
-/// Takes 16 bits apart into two bytes.
-pub fn unpack16() -> Handler {
-    handler::<Unpack<16, 2>>()
+/// Takes 32 bits apart into four parts.
+pub fn unpack32() -> Handler {
+    handler::<Unpack<32>>()
 }
 
 /// The slots of the parts.
@@ -69,7 +65,7 @@ unsafe fn parts<'p>(machine: &Machine<'_>, inst: &Inst) -> &'p [Option<Slot>] {
     }
 }
 
-impl<const WHOLE: u32, const COUNT: usize> Code for Pack<WHOLE, COUNT> {
+impl<const WHOLE: u32> Code for Pack<WHOLE> {
     #[inline(always)]
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
         let bits = WHOLE / COUNT as u32;
@@ -107,7 +103,7 @@ impl<const WHOLE: u32, const COUNT: usize> Code for Pack<WHOLE, COUNT> {
     }
 }
 
-impl<const WHOLE: u32, const COUNT: usize> Code for Unpack<WHOLE, COUNT> {
+impl<const WHOLE: u32> Code for Unpack<WHOLE> {
     #[inline(always)]
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
         let bits = WHOLE / COUNT as u32;
@@ -115,11 +111,15 @@ impl<const WHOLE: u32, const COUNT: usize> Code for Unpack<WHOLE, COUNT> {
         // SAFETY: the handler's contract.
         unsafe {
             let slots = parts(machine, inst);
-            let values = if WHOLE == 64 {
-                machine.wide(inst.a)
+            let mut values = [0; LANES];
+            if WHOLE == 64 {
+                values = machine.wide(inst.a);
             } else {
-                machine.row(inst.a).map(u64::from)
-            };
+                let row = machine.row(inst.a);
+                for lane in 0..LANES {
+                    values[lane] = u64::from(row[lane]);
+                }
+            }
             for part in 0..COUNT {
                 let Some(Some(slot)) = slots.get(part) else {
                     continue;

@@ -93,6 +93,29 @@ impl Special {
     }
 }
 
+/// A value for each lane.
+fn by_lane(value: impl Fn(u32) -> u32) -> [u32; LANES] {
+    std::array::from_fn(|lane| value(lane as u32))
+}
+
+/// A coordinate of each thread in its block.
+fn threads(machine: &Machine<'_>, axis: usize) -> [u32; LANES] {
+    let first = machine.warp.index * 32;
+    let [nx, ny, _] = machine.grid.config.block;
+    let mut place = [first % nx, first / nx % ny, first / nx / ny];
+    std::array::from_fn(|_| {
+        let value = place[axis];
+        place[0] += 1;
+        if place[0] == nx {
+            place = [0, place[1] + 1, place[2]];
+        }
+        if place[1] == ny {
+            place = [place[0], 0, place[2] + 1];
+        }
+        value
+    })
+}
+
 /// `mov d, %special`: which one is in the flags; `d` is wide with `imm` 1.
 pub struct ReadSpecial;
 
@@ -104,39 +127,34 @@ impl Code for ReadSpecial {
         machine.grid.clock_reads += u64::from(special as u8 >= Special::Clock as u8);
         let clock =
             machine.grid.instructions + 1000 * machine.grid.slept + machine.grid.clock_reads;
-        let first = machine.warp.index * 32;
-        let [nx, ny, _] = machine.grid.config.block;
-        let coordinates = machine.block.coordinates;
-        let lane_value = |lane: usize| -> u64 {
-            let thread = first + lane as u32;
-            let lane = lane as u32;
-            u64::from(match special {
-                Special::TidX => thread % nx,
-                Special::TidY => thread / nx % ny,
-                Special::TidZ => thread / nx / ny,
-                Special::CtaidX => coordinates[0],
-                Special::CtaidY => coordinates[1],
-                Special::CtaidZ => coordinates[2],
-                Special::LaneId => lane,
-                Special::WarpId => machine.warp.index,
-                Special::SmId => machine.block.index % machine.grid.profile.multiprocessors,
-                Special::LanemaskEq => 1 << lane,
-                Special::LanemaskLt => (1 << lane) - 1,
-                Special::LanemaskLe => ((1u64 << (lane + 1)) - 1) as u32,
-                Special::LanemaskGt => !(((1u64 << (lane + 1)) - 1) as u32),
-                Special::LanemaskGe => !((1 << lane) - 1),
-                Special::Clock | Special::GlobalTimerLow => clock as u32,
-                Special::ClockHigh | Special::GlobalTimerHigh => (clock >> 32) as u32,
-                Special::Clock64 | Special::GlobalTimer => return clock,
-            })
+        let [bx, by, bz] = machine.block.coordinates;
+        let values = match special {
+            Special::TidX => threads(machine, 0),
+            Special::TidY => threads(machine, 1),
+            Special::TidZ => threads(machine, 2),
+            Special::CtaidX => [bx; LANES],
+            Special::CtaidY => [by; LANES],
+            Special::CtaidZ => [bz; LANES],
+            Special::LaneId => by_lane(|lane| lane),
+            Special::WarpId => [machine.warp.index; LANES],
+            Special::SmId => [machine.block.index % machine.grid.profile.multiprocessors; LANES],
+            Special::LanemaskEq => by_lane(|lane| 1 << lane),
+            Special::LanemaskLt => by_lane(|lane| (1 << lane) - 1),
+            Special::LanemaskLe => by_lane(|lane| u32::MAX >> (31 - lane)),
+            Special::LanemaskGt => by_lane(|lane| !(u32::MAX >> (31 - lane))),
+            Special::LanemaskGe => by_lane(|lane| !((1 << lane) - 1)),
+            Special::Clock | Special::Clock64 => [clock as u32; LANES],
+            Special::GlobalTimerLow | Special::GlobalTimer => [clock as u32; LANES],
+            Special::ClockHigh | Special::GlobalTimerHigh => [(clock >> 32) as u32; LANES],
         };
-        let values: [u64; LANES] = std::array::from_fn(lane_value);
+        let whole = matches!(special, Special::Clock64 | Special::GlobalTimer);
+        let high = if whole { clock >> 32 << 32 } else { 0 };
         // SAFETY: the handler's contract.
         unsafe {
             if inst.imm != 0 {
-                machine.set_wide(inst.d, &values);
+                machine.set_wide(inst.d, &values.map(|value| high | u64::from(value)));
             } else {
-                machine.set_row(inst.d, &values.map(|value| value as u32));
+                machine.set_row(inst.d, &values);
             }
         }
         Flow::Next

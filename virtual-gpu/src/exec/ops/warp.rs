@@ -3,6 +3,7 @@
 use crate::exec::inst::{Flow, Inst, Predicate};
 use crate::exec::isa::Code;
 use crate::exec::machine::{Lanes, Machine};
+use crate::exec::masks::lanes_where;
 use crate::exec::row::LANES;
 
 /// Continues if the lanes of the instruction's member mask are here.
@@ -37,29 +38,33 @@ impl<const MODE: u8> Code for Shuffle<MODE> {
                 machine.row(inst.b),
                 machine.row(inst.c),
             );
-            let mut out = [0u32; LANES];
-            let mut valid = 0u32;
+            // Vectors say from where, and words are fetched one by one.
+            let (mut from, mut inside) = ([0u32; LANES], [0u32; LANES]);
             for lane in 0..LANES {
                 let (bval, cval) = (b[lane] & 31, c[lane] & 31);
                 let segment = c[lane] >> 8 & 31;
-                let max = (lane as u32 & segment) | (cval & !segment);
-                let min = lane as u32 & segment;
-                let (from, inside) = match MODE {
+                let own = lane as u32;
+                let max = (own & segment) | (cval & !segment);
+                let min = own & segment;
+                let (source, valid) = match MODE {
                     mode::UP => {
-                        let from = (lane as u32).wrapping_sub(bval);
-                        (from, from as i32 >= max as i32)
+                        let source = own.wrapping_sub(bval);
+                        (source, source as i32 >= max as i32)
                     }
-                    mode::DOWN => (lane as u32 + bval, lane as u32 + bval <= max),
-                    mode::BUTTERFLY => (lane as u32 ^ bval, lane as u32 ^ bval <= max),
+                    mode::DOWN => (own + bval, own + bval <= max),
+                    mode::BUTTERFLY => (own ^ bval, own ^ bval <= max),
                     _ => (min | (bval & !segment), min | (bval & !segment) <= max),
                 };
-                let from = if inside { from & 31 } else { lane as u32 };
-                out[lane] = a[from as usize];
-                valid |= u32::from(inside) << lane;
+                from[lane] = if valid { source & 31 } else { own };
+                inside[lane] = if valid { u32::MAX } else { 0 };
+            }
+            let mut out = [0; LANES];
+            for lane in 0..LANES {
+                out[lane] = a[from[lane] as usize & 31];
             }
             machine.set_row(inst.d, &out);
             if inst.p != Predicate::SINK {
-                machine.blend_predicate(inst.p, valid);
+                machine.blend_predicate(inst.p, lanes_where(|lane| inside[lane] != 0));
             }
         }
         Flow::Next

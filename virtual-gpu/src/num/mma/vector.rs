@@ -3,6 +3,10 @@
 //! The same sums as in `fast`, operation by operation. What the compiler makes of the general code depends on where it
 //! is inlined, and costs three to six times as much.
 
+mod exact;
+
+pub(crate) use exact::add_products_of_16_exactly;
+
 use std::arch::x86_64::*;
 
 use crate::num::float32::NAN_BITS;
@@ -30,12 +34,11 @@ pub(crate) fn add_products_of_16<const HALF: bool>(
     };
     unpack::<HALF>(a, b, &mut operands);
     for half in 0..2 {
-        let [low, high] = &mut d.as_chunks_mut::<2>().0[half];
         add_rows(
             operands.a.as_chunks::<8>().0[half].each_ref(),
             &operands.b,
             [c[2 * half], c[2 * half + 1]],
-            [low, high],
+            &mut d.as_chunks_mut::<2>().0[half],
         );
     }
 }
@@ -75,15 +78,8 @@ fn unpack<const HALF: bool>(a: &[&Register; 4], b: &[&Register; 2], to: &mut Ope
 /// Adds the products of eight rows to `c`; registers of C hold even columns or odd ones.
 #[inline(never)]
 #[target_feature(enable = "avx2,f16c")]
-fn add_rows(a: [&[f32; 16]; 8], b: &[[f32; 8]; 16], c: [&Register; 2], d: [&mut Register; 2]) {
-    let mut sums = [_mm256_setzero_ps(); 8];
-    let (evens, odds) = (c[0].as_chunks::<8>().0, c[1].as_chunks::<8>().0);
-    for ((sums, even), odd) in sums.as_chunks_mut::<2>().0.iter_mut().zip(evens).zip(odds) {
-        let (even, odd) = (load(even), load(odd));
-        let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
-        sums[0] = _mm256_permute2f128_ps::<0x20>(low, high);
-        sums[1] = _mm256_permute2f128_ps::<0x31>(low, high);
-    }
+fn add_rows(a: [&[f32; 16]; 8], b: &[[f32; 8]; 16], c: [&Register; 2], d: &mut [Register; 2]) {
+    let mut sums = rows(c);
     for (k, b) in b.iter().enumerate() {
         let b = load_row(b);
         for (sum, a) in sums.iter_mut().zip(&a) {
@@ -91,12 +87,33 @@ fn add_rows(a: [&[f32; 16]; 8], b: &[[f32; 8]; 16], c: [&Register; 2], d: [&mut 
             *sum = _mm256_add_ps(*sum, _mm256_mul_ps(_mm256_set1_ps(a[k]), b));
         }
     }
+    columns(&sums.map(|sum| canonical(sum)), d);
+}
+
+/// Eight rows of C out of the registers that hold their even columns and their odd ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rows(c: [&Register; 2]) -> [__m256; 8] {
+    let mut rows = [_mm256_setzero_ps(); 8];
+    let (evens, odds) = (c[0].as_chunks::<8>().0, c[1].as_chunks::<8>().0);
+    for ((rows, even), odd) in rows.as_chunks_mut::<2>().0.iter_mut().zip(evens).zip(odds) {
+        let (even, odd) = (load(even), load(odd));
+        let (low, high) = (_mm256_unpacklo_ps(even, odd), _mm256_unpackhi_ps(even, odd));
+        rows[0] = _mm256_permute2f128_ps::<0x20>(low, high);
+        rows[1] = _mm256_permute2f128_ps::<0x31>(low, high);
+    }
+    rows
+}
+
+/// The other way.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns(rows: &[__m256; 8], d: &mut [Register; 2]) {
     let [even, odd] = d;
     let (evens, odds) = (even.as_chunks_mut::<8>().0, odd.as_chunks_mut::<8>().0);
-    for ((sums, even), odd) in sums.as_chunks::<2>().0.iter().zip(evens).zip(odds) {
-        let (first, second) = (canonical(sums[0]), canonical(sums[1]));
-        let low = _mm256_permute2f128_ps::<0x20>(first, second);
-        let high = _mm256_permute2f128_ps::<0x31>(first, second);
+    for ((rows, even), odd) in rows.as_chunks::<2>().0.iter().zip(evens).zip(odds) {
+        let low = _mm256_permute2f128_ps::<0x20>(rows[0], rows[1]);
+        let high = _mm256_permute2f128_ps::<0x31>(rows[0], rows[1]);
         store_bits(even, _mm256_shuffle_ps::<0x88>(low, high));
         store_bits(odd, _mm256_shuffle_ps::<0xdd>(low, high));
     }

@@ -196,8 +196,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
 };
 
 // Appends K and V of the call's rows `first`, `first + step`... to the pool: row i in the place of position length + i,
-// which is the position of a chain's row; rows of a tree are moved to theirs when it is known which stay. Their warps
-// are others than those that have most to do for the stream and the queries of a single row.
+// which is the position of a chain's row; rows of a tree are moved to theirs when it is known which stay (commit.cuh).
+// Their warps are others than those that have most to do for the stream and the queries of a single row.
 template <u32 HEAD_DIM, typename KvType>
 DEVICE void append(const Program& program, const Shared& shared, u32 head, u32 first, u32 step) {
     const HeadPool pool = head_pool<HEAD_DIM>(program, shared.phase.attention, head);

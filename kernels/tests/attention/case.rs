@@ -365,8 +365,9 @@ impl Case {
         given[2] = workspace.0;
         given[3] = phases_at.0;
         given[8] = edges.0;
-        given.extend([0; 2]);
-        given.extend([layer_bytes.into(), table_at.0]);
+        given.extend([0; 3]);
+        let planes = u64::from(2 * LAYERS * heads);
+        given.extend([layer_bytes.into(), table_at.0, planes | u64::from(d) << 33]);
         given.extend([0, 0, 0, calls_at.0, calls.len() as u64]);
         let given: Vec<u8> = given.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = Shape {

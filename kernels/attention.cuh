@@ -1,8 +1,12 @@
 // The attention phase: softmax of scaled scores over the positions that a row sees, times V, after norm and rotation of
 // Q and K; K and V of the rows are appended to the pool.
 //
+// Rows are a chain, or a tree by call.parents: a row sees the positions before the call, its ancestors and itself, at
+// most a window of them. K and V of row i go to the place of position call.length + i; Q and K are rotated by
+// call.positions.
+//
 // Bits of a row of the output depend on the row, on what it sees and on absolute positions only, not on other rows of
-// the call, the grid, the room in shared memory or the order of blocks:
+// the call, whether it is a tree, the grid, the room in shared memory or the order of blocks:
 //   - scores are sums of mma over head_dim, ascending, times the scale;
 //   - within a segment of 128 positions, units of 64 follow with a running largest score; weights are rounded to the
 //     type of K and V, and their sums are sums of mma as well, where what a row does not see has weight zero;
@@ -13,7 +17,7 @@
 // columns after the last head become 0.
 #pragma once
 #include "attention_merge.cuh"
-#include "attention_score.cuh"
+#include "attention_tree.cuh"
 #include "edges.cuh"
 
 // Row tiles of a block at most: what fits in registers, and in shared memory beside a stream of K and V.
@@ -57,6 +61,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         // Each row once: by the items of the head in turn.
         const u32 items = split.parts * split.row_blocks;
         append<HEAD_DIM, KvType>(program, shared, head, part * split.row_blocks + row_block, items);
+        if (end_unit > split.tree_unit) find_ancestors<HEAD_DIM>(shared);
 
         Work work;
         work.tiles = TILES == 1 ? 1 : divide_up(last_row - first_row, TILE_ROWS);
@@ -74,12 +79,22 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
 #pragma unroll 1
         for (u32 unit = first_unit; unit < end_unit; unit++) {
             const u32 number = unit * 2 * Room::PORTIONS;
+            if (unit < split.tree_unit) {
 #pragma unroll 1
-            for (u32 i = 0; i < Room::PORTIONS; i++) work.score(keys.next(program, shared, split, number + i), i);
-            work.weigh(segment, phase(), unit);
+                for (u32 i = 0; i < Room::PORTIONS; i++) work.score(keys.next(program, shared, split, number + i), i);
+                work.weigh(segment, phase(), unit);
 #pragma unroll 1
-            for (u32 i = 0; i < Room::PORTIONS; i++)
-                work.add(segment, keys.next(program, shared, split, number + Room::PORTIONS + i), i);
+                for (u32 i = 0; i < Room::PORTIONS; i++)
+                    work.add(segment, keys.next(program, shared, split, number + Room::PORTIONS + i), i);
+            } else {
+                const TreeUnit<HEAD_DIM, KvType, TILES> tree(program, shared, split, head, first_row, last_row, unit);
+                const u32 portions = divide_up(tree.common, Room::PORTION);
+#pragma unroll 1
+                for (u32 i = 0; i < portions; i++) work.score(keys.next(program, shared, split, number + i), i);
+                tree.score(work, keys.last_page());
+                work.weigh(segment, phase(), unit);
+                tree.add(segment, work.tiles, keys.last_page());
+            }
 
             const u32 end = (unit + 1) << UNIT_SHIFT;
             const bool is_last = unit + 1 == end_unit;

@@ -3,7 +3,8 @@
 // A unit of 64 positions comes as portions of K, then portions of V, each of as many positions as the room allows. They
 // pass through a ring, so that later ones are under way while one is used. Positions before the call come from the
 // pool, those of the call's own rows from the products, and those after them are zero: their weight is zero, but zero
-// times what an old owner of the page left may be NaN.
+// times what an old owner of the page left may be NaN. Of a call whose rows are a tree the stream has the positions
+// before the call only, and ends with K of the first unit that has others: attention_tree.cuh goes on from there.
 #pragma once
 #include "attention_split.cuh"
 #include "copies.cuh"
@@ -16,7 +17,8 @@ template <u32 HEAD_DIM, u32 TILES> struct AttentionRoom {
     static constexpr u32 PITCH = 2 * HEAD_DIM + 16;
     static constexpr u32 WEIGHT_PITCH = 2 * 64 + 16;
     static constexpr u32 SPLIT_AT = SCRATCH_AT;                                          // Split
-    static constexpr u32 QUERIES_AT = SPLIT_AT + 64;                                     // [row][HEAD_DIM]
+    static constexpr u32 ANCESTORS_AT = SPLIT_AT + 64;                                   // u64 [row of the call]
+    static constexpr u32 QUERIES_AT = ANCESTORS_AT + 8 * ROW_CAPACITY;                   // [row][HEAD_DIM]
     static constexpr u32 WEIGHTS_AT = QUERIES_AT + TILES * TILE_ROWS * PITCH;            // [row][position 64]
     static constexpr u32 LARGEST_AT = WEIGHTS_AT + TILES * TILE_ROWS * WEIGHT_PITCH;     // f32 [row][warp]
     static constexpr u32 RING_AT = LARGEST_AT + TILES * TILE_ROWS * CONSUMER_WARPS * 4;  // [slot][position][HEAD_DIM]
@@ -28,7 +30,25 @@ template <u32 HEAD_DIM, u32 TILES> struct AttentionRoom {
     static constexpr u32 FIT = FREE / SLOT_BYTES;
     static constexpr u32 SLOTS = FIT < 8 ? FIT : 8;
     static constexpr u32 PORTIONS = 64 / PORTION;  // of K in a unit, and of V
-    static constexpr bool IS_ENOUGH = SLOTS >= 2;
+
+    // In place of the ring when the stream is over, for the units of a tree: K of the call's rows and products of the
+    // queries of a tile with it, in the order of positions; then V of the rows, a row of zeros, and V of positions
+    // before the call, as many at once as there is room for. Where there is more room, V does not wait for K to go.
+    static constexpr u32 PRODUCT_PITCH = 4 * 64 + 16;
+    static constexpr u32 PRODUCT_BYTES = TILE_ROWS * PRODUCT_PITCH;
+    static constexpr u32 OWN_VALUES = ROW_CAPACITY + 1;  // rows of V that are not of positions before the call
+    static constexpr u32 BESIDE_OWN = FREE > OWN_VALUES * PITCH ? (FREE - OWN_VALUES * PITCH) / PITCH / 16 * 16 : 0;
+    static constexpr u32 COMMON = BESIDE_OWN < 64 ? BESIDE_OWN : 64;  // positions before the call
+    static constexpr u32 LATER_FREE = FREE > PRODUCT_BYTES ? FREE - PRODUCT_BYTES : 0;
+    static constexpr bool HOLDS_TREE = COMMON >= 16 && LATER_FREE >= ROW_CAPACITY * PITCH;
+    static constexpr bool HOLDS_COMMON = LATER_FREE >= (OWN_VALUES + COMMON) * PITCH;
+    static constexpr bool HOLDS_VALUES = LATER_FREE >= (ROW_CAPACITY + OWN_VALUES + COMMON) * PITCH;
+    static constexpr u32 KEYS_AT = RING_AT;                  // [row][HEAD_DIM]
+    static constexpr u32 PRODUCTS_AT = END - PRODUCT_BYTES;  // f32 [row of a tile][position 64]
+    // [row, zeros, position][HEAD_DIM]
+    static constexpr u32 VALUES_AT = RING_AT + (HOLDS_VALUES ? ROW_CAPACITY * PITCH : 0);
+
+    static constexpr bool IS_ENOUGH = SLOTS >= 2 && HOLDS_TREE;
 };
 
 static_assert(sizeof(Split) <= 64, "Split");
@@ -52,18 +72,30 @@ DEVICE u64 rotation_address(const Program& program, const Shared& shared, u32 ro
     return program.constants + phase.rope + (u64)shared.call.positions[row] * phase.rope_pairs * 8;
 }
 
-// K of a row of the call, normed and rotated, or V.
+// Products of a row of the call, of which K or V becomes.
 template <u32 HEAD_DIM>
-DEVICE void load_own(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 head, u32 row,
-                     bool is_value) {
+DEVICE void load_products(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 head, u32 row,
+                          bool is_value) {
     const AttentionPhase& phase = shared.phase.attention;
     const u32 first = (phase.group + is_value) * phase.kv_heads + head;  // in heads, after those of q
     const u64 from = program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + first * HEAD_DIM) * 4;
     load_head(own, from);
-    if (!is_value) {
-        if (phase.k_norm != NONE) norm_head(own, program.constants + phase.k_norm, phase.k_eps);
-        rotate_head(own, rotation_address(program, shared, row), phase.rope_pairs);
-    }
+}
+
+// K of them: normed and rotated.
+template <u32 HEAD_DIM>
+DEVICE void turn_key(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 row) {
+    const AttentionPhase& phase = shared.phase.attention;
+    if (phase.k_norm != NONE) norm_head(own, program.constants + phase.k_norm, phase.k_eps);
+    rotate_head(own, rotation_address(program, shared, row), phase.rope_pairs);
+}
+
+// K or V of a row of the call.
+template <u32 HEAD_DIM>
+DEVICE void load_own(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 head, u32 row,
+                     bool is_value) {
+    load_products(own, program, shared, head, row, is_value);
+    if (!is_value) turn_key(own, program, shared, row);
 }
 
 // Which portion follows which. All consumers walk the same way.
@@ -76,12 +108,17 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
     u32 portion, end_portion;  // the next that is started, and the end
     u64 page, next_page;       // the second is asked for a page ahead, so that no copy waits for it
 
-    // Starts with units `first` to `last - 1`. What the ring held before has been used by all.
+    // Starts with units `first` to `last - 1`, or those before a tree's and what K there is of its first. What the ring
+    // held before has been used by all.
     METHOD void open(const Program& program, const Shared& shared, const Split& split, u32 of_head, u32 first,
                      u32 last) {
         head = of_head;
         portion = first * 2 * Room::PORTIONS;
         end_portion = last * 2 * Room::PORTIONS;
+        if (last > split.tree_unit) {
+            const u32 common = shared.call.length % (1u << UNIT_SHIFT);
+            end_portion = split.tree_unit * 2 * Room::PORTIONS + divide_up(common, Room::PORTION);
+        }
         page = page_at(program, shared, first / 2);
         next_page = page_at(program, shared, first / 2 + 1);
 #pragma unroll 1
@@ -98,6 +135,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
         fill(program, shared, split);
         return shared_address(shared_region(0)) + slot_at(number);
     }
+
+    // The page of the last unit that the stream had a portion of.
+    METHOD u64 last_page() const { return page; }
 
   private:
     // Of the pool; 0 where the stream has nothing to copy from it.
@@ -122,7 +162,10 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
 #pragma unroll 1
             for (u32 piece = threadIdx.x; piece < old * PIECES; piece += CONSUMER_THREADS)
                 copy_16(to + piece / PIECES * Room::PITCH + piece % PIECES * 16, from + piece * 16);
-            if (old < Room::PORTION) fill_own(program, shared, shared_region(0) + slot_at(portion), first, old, split.end, is_value);
+            if (old < Room::PORTION) {
+                u8* const slot = shared_region(0) + slot_at(portion);
+                fill_own(program, shared, slot, first, old, split.common_end, is_value);
+            }
             portion++;
             if (portion % (4 * Room::PORTIONS) == 0) {
                 page = next_page;
@@ -132,7 +175,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
         commit_copies();
     }
 
-    // Positions from `first + old` on: the call's own, then none. A warp does one; K and V begin with different warps.
+    // Positions from `first + old` on: those of a chain's rows, then none. A warp does one; K and V begin with
+    // different warps.
     METHOD void fill_own(const Program& program, const Shared& shared, u8* slot, u32 first, u32 old, u32 end,
                          bool is_value) {
         const u32 turn = (2 * CONSUMER_WARPS - 1 - is_value - threadIdx.x / 32) % CONSUMER_WARPS;
@@ -142,7 +186,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
             u8* to = slot + i * Room::PITCH;
             if (first + i < end) {
                 Head<HEAD_DIM> own;
-                load_own(own, program, shared, head, row_at(shared.call, first + i), is_value);
+                load_own(own, program, shared, head, first + i - shared.call.length, is_value);
                 store_head<KvType>(to, own);
             } else if (lane < PIECES) {
                 *(uint4*)(to + lane * 16) = make_uint4(0, 0, 0, 0);
@@ -151,8 +195,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
     }
 };
 
-// Appends K and V of the call's rows `first`, `first + step`... to the pool. Their warps are others than those that
-// have most to do for the stream and the queries of a single row.
+// Appends K and V of the call's rows `first`, `first + step`... to the pool: row i in the place of position length + i,
+// which is the position of a chain's row; rows of a tree are moved to theirs when it is known which stay (commit.cuh).
+// Their warps are others than those that have most to do for the stream and the queries of a single row.
 template <u32 HEAD_DIM, typename KvType>
 DEVICE void append(const Program& program, const Shared& shared, u32 head, u32 first, u32 step) {
     const HeadPool pool = head_pool<HEAD_DIM>(program, shared.phase.attention, head);
@@ -162,11 +207,11 @@ DEVICE void append(const Program& program, const Shared& shared, u32 head, u32 f
         const u32 row = first + task / 2 * step;
         if (row >= shared.call.rows) break;
         const bool is_value = task % 2;
-        const u32 position = shared.call.positions[row];
-        const u64 page = load_l2_long(pool.table + (u64)(position / KV_PAGE) * 8);
+        const u32 place = shared.call.length + row;
+        const u64 page = load_l2_long(pool.table + (u64)(place / KV_PAGE) * 8);
         Head<HEAD_DIM> own;
         load_own(own, program, shared, head, row, is_value);
-        const u64 to = page + pool.offset + is_value * pool.value_bytes + position % KV_PAGE * HEAD_DIM * 2;
+        const u64 to = page + pool.offset + is_value * pool.value_bytes + place % KV_PAGE * HEAD_DIM * 2;
         store_head<KvType>((u8*)to, own);
     }
 }

@@ -31,23 +31,29 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     METHOD void score(u32 portion_at, u32 portion) {
         constexpr u32 WARPS = Room::PORTION / 8;
         if (warp() / WARPS != portion) return;
-        const u32 keys = portion_at + (warp() % WARPS * 8 + lane() % 8) * Room::PITCH + lane() / 8 * 16;
+        multiply_keys(scores, portion_at + (warp() % WARPS * 8 + lane() % 8) * Room::PITCH);
+    }
+
+    // Products of all queries with eight keys, whose shared addresses lanes 0 to 7 have, as have the three times eight
+    // lanes after them.
+    METHOD void multiply_keys(float (&products)[TILES][4], u32 key) const {
+        const u32 keys = key + lane() / 8 * 16;
         const u32 queries = rows_at(Room::QUERIES_AT, Room::PITCH);
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++)
 #pragma unroll
-            for (u32 i = 0; i < 4; i++) scores[tile][i] = 0.0f;
+            for (u32 i = 0; i < 4; i++) products[tile][i] = 0.0f;
 #pragma unroll
         for (u32 step = 0; step + 1 < HEAD_DIM / 16; step += 2) {
             u32 k[4];
             load_matrices(k, keys + step * 32);
-            multiply(queries, step, k[0], k[1]);
-            multiply(queries, step + 1, k[2], k[3]);
+            multiply(products, queries, step, k[0], k[1]);
+            multiply(products, queries, step + 1, k[2], k[3]);
         }
         if (HEAD_DIM % 32 != 0) {
             u32 k[2];
             load_matrices(k, keys + (HEAD_DIM / 16 - 1) * 32);
-            multiply(queries, HEAD_DIM / 16 - 1, k[0], k[1]);
+            multiply(products, queries, HEAD_DIM / 16 - 1, k[0], k[1]);
         }
     }
 
@@ -143,13 +149,13 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     static METHOD u32 row(u32 tile, u32 half) { return tile * TILE_ROWS + half * 8 + lane() / 4; }
 
   private:
-    METHOD void multiply(u32 queries, u32 step, u32 k0, u32 k1) {
+    METHOD void multiply(float (&products)[TILES][4], u32 queries, u32 step, u32 k0, u32 k1) const {
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++) {
             if (tile >= tiles) break;
             u32 q[4];
             load_matrices(q, queries + tile * TILE_ROWS * Room::PITCH + step * 32);
-            KvType::multiply(scores[tile], q, k0, k1);
+            KvType::multiply(products[tile], q, k0, k1);
         }
     }
 };

@@ -5,6 +5,9 @@
 // segments, super-segments or spans, one or more that follow each other, for a block of query rows and a KV head; if
 // there is more than one of them in all, their sums are partial results that the last item of the row block and head
 // merges.
+//
+// Rows of a call are a chain, where each follows the one before it, or a tree. Of a tree several rows, and so several
+// keys, can be at a position from call.length on: units with such positions go another way, see attention_tree.cuh.
 #pragma once
 #include "program.cuh"
 
@@ -30,6 +33,8 @@ struct Split {
     u32 run;           // pieces of an item
     u32 parts;         // items of a row block and head
     u32 items;
+    u32 common_end;    // keys at positions before it are the same for all rows: `end` for a chain
+    u32 tree_unit;     // the first unit with keys that are not; NONE for a chain
 };
 
 DEVICE u32 piece_count(u32 begin, u32 end, u32 shift) { return ((end - 1) >> shift) - (begin >> shift) + 1; }
@@ -42,12 +47,16 @@ DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_til
     split.tiles = divide_up(tiles, divide_up(tiles, max_tiles));
     split.row_blocks = divide_up(tiles, split.tiles);
     u32 lowest = NONE, highest = 0;
+    bool is_chain = true;
     for (u32 row = 0; row < call.rows; row++) {
+        is_chain = is_chain && call.parents[row] == row - 1;
         lowest = smaller(lowest, call.positions[row]);
         highest = larger(highest, call.positions[row]);
     }
     split.begin = phase.window && lowest >= phase.window ? lowest - phase.window + 1 : 0;
     split.end = highest + 1;
+    split.common_end = is_chain ? split.end : call.length;
+    split.tree_unit = is_chain ? NONE : call.length >> UNIT_SHIFT;
 
     const u32 parts = larger(gridDim.x / (split.row_blocks * phase.kv_heads), 1u);
     split.shift = SPAN_SHIFT;
@@ -66,12 +75,9 @@ DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_til
     return split;
 }
 
-// Whether a row that sees up to position `last` (-1: nothing), and a window if there is one, sees a position. Ancestor
-// masks of trees belong here.
+// Whether a row that sees up to position `last` (-1: nothing), and a window if there is one, sees a position: the key
+// there of the sequence or, from call.length on, of its ancestor or itself.
 DEVICE bool sees(int last, u32 window, u32 position) {
     const int distance = last - (int)position;
     return distance >= 0 && (window == 0 || distance < (int)window);
 }
-
-// The row of the call at a position from call.length on.
-DEVICE u32 row_at(const Call& call, u32 position) { return position - call.length; }

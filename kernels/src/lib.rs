@@ -20,6 +20,7 @@ headers! {
     "attention_score.cuh",
     "attention_split.cuh",
     "attention_sums.cuh",
+    "attention_tree.cuh",
     "choose.cuh",
     "commit.cuh",
     "consumers.cuh",

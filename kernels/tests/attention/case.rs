@@ -1,11 +1,12 @@
 //! One sequence, the rows that follow it, and what the phase makes of them on the virtual GPU.
 
 use crate::support::{Gpu, Kernels, Shape, Source};
+use crate::tree::Tree;
 use half::{bf16, f16};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use stheno_kernels::attention::{counter_bytes, partial_bytes};
-use virtual_gpu::{DevicePointer, LaunchOptions, LaunchReport};
+use virtual_gpu::{Arch, Checks, DevicePointer, LaunchOptions, LaunchReport, MmaMode};
 
 const PAGE: u32 = 128;
 const LAYERS: u32 = 2;
@@ -35,9 +36,16 @@ pub struct Case {
     /// Of the data.
     pub seed: u64,
     pub compute: u32,
+    /// Whose sums products have.
+    pub tensor_cores: Arch,
+    pub checks: Checks,
     /// Before the rows K repeats after 640 positions, and V does with the other sign: sums nearly cancel, so that what
     /// f32 rounds off shows in an output of bf16.
     pub cancels: bool,
+    /// Without norm and rotation K of all rows is the same, and so much larger than K before them that weights of these
+    /// nearly vanish. Along each path V is something large, something small, and the large with the other sign, in turn:
+    /// every third row has an output that is all of the small, and of what f32 rounds off.
+    pub rows_cancel: bool,
 }
 
 impl Default for Case {
@@ -58,7 +66,10 @@ impl Default for Case {
             schedule: 0,
             seed: 1,
             compute: 90,
+            tensor_cores: Arch::Hopper,
+            checks: Checks::All,
             cancels: false,
+            rows_cancel: false,
         }
     }
 }
@@ -122,9 +133,24 @@ impl Case {
         }
         sum
     }
-    /// Products of the row at a position.
-    pub fn product(&self, position: u32, column: u32) -> f32 {
-        self.draw(Kind::Products, position, column) * 2.0
+    /// Products of a row of the tree; those of a chain do not depend on where it is cut into calls.
+    pub fn product(&self, tree: &Tree, row: u32, column: u32) -> f32 {
+        let x = self.draw(Kind::Products, self.length + row, column) * 2.0;
+        if !self.rows_cancel {
+            return x;
+        }
+        let all = self.draw(Kind::Products, 0, column).abs();
+        if column < self.query_heads() * self.head_dim {
+            0.5 + x.abs()
+        } else if column < (self.query_heads() + self.kv_heads) * self.head_dim {
+            8.0 + 8.0 * all
+        } else {
+            match tree.depth(row) % 3 {
+                0 => 1.0 + all,
+                1 => x * 2f32.powi(-16),
+                _ => -1.0 - all,
+            }
+        }
     }
     pub fn norm(&self, is_k: bool, d: u32) -> f32 {
         1.0 + self.draw(Kind::Norm, u32::from(is_k), d) / 2.0
@@ -189,8 +215,34 @@ impl Case {
         (table.collect(), of_pool)
     }
 
-    /// Runs the rows and checks what every run must leave: counters, edges, pages of others.
+    /// Runs a chain of `rows` rows, in calls of `rows_of_call`.
     pub fn run(&self) -> Outcome {
+        let tree = Tree::chain(self.rows);
+        let rows: Vec<u32> = (0..self.rows).collect();
+        let calls: Vec<_> = rows.chunks(self.rows_of_call as usize).collect();
+        self.run_calls(&tree, &calls)
+    }
+
+    /// Runs all of a tree in one call. `rows` are its rows.
+    pub fn run_tree(&self, tree: &Tree) -> Outcome {
+        let rows: Vec<u32> = (0..self.rows).collect();
+        self.run_calls(tree, &[&rows])
+    }
+
+    /// Runs the ancestors of a row of a tree and the row, in one call or several.
+    pub fn run_path(&self, tree: &Tree, row: u32) -> Outcome {
+        let path = tree.path(row);
+        let case = Case {
+            rows: path.len() as u32,
+            ..*self
+        };
+        let calls: Vec<_> = path.chunks(self.rows_of_call as usize).collect();
+        case.run_calls(tree, &calls)
+    }
+
+    /// Runs calls of rows of a tree one after the other, each with all ancestors in it or before it, and checks what every
+    /// run must leave: counters, edges, pages of others.
+    fn run_calls(&self, tree: &Tree, calls: &[&[u32]]) -> Outcome {
         let (d, heads) = (self.head_dim, self.kv_heads);
         let mut gpu = Gpu::new(self.blocks);
         let (table, pages) = self.pages();
@@ -226,10 +278,6 @@ impl Case {
         }
         let constants: Vec<u8> = constants.iter().flat_map(|x| x.to_le_bytes()).collect();
 
-        let calls: Vec<(u32, u32)> = (0..self.rows)
-            .step_by(self.rows_of_call as usize)
-            .map(|first| (first, self.rows_of_call.min(self.rows - first)))
-            .collect();
         let slices = (self.query_heads() * d).div_ceil(64);
         let tiles = |rows: u32| rows.div_ceil(8).next_power_of_two();
         let mut end = 0u32;
@@ -248,7 +296,8 @@ impl Case {
         let counters = place(counter_bytes);
         let places: Vec<(u32, u32)> = calls
             .iter()
-            .map(|&(_, rows)| {
+            .map(|rows| {
+                let rows = rows.len() as u32;
                 let qkv = place(u64::from(rows * self.qkv_columns() * 4));
                 (qkv, place(u64::from(slices * 2 * tiles(rows) * 512)))
             })
@@ -258,19 +307,29 @@ impl Case {
         let zeros = vec![0; counter_bytes as usize];
         gpu.write(at(counters), &zeros);
         let (mut call_bytes, mut phase_bytes) = (Vec::new(), Vec::new());
-        for (run, (&(first, rows), &(qkv, output))) in calls.iter().zip(&places).enumerate() {
-            let positions = self.length + first..self.length + first + rows;
-            let products = positions.clone().flat_map(|position| {
-                (0..self.qkv_columns()).map(move |column| self.product(position, column))
+        let mut length = self.length;
+        for (run, (&of_call, &(qkv, output))) in calls.iter().zip(&places).enumerate() {
+            let rows = of_call.len() as u32;
+            let products = of_call.iter().flat_map(|&row| {
+                (0..self.qkv_columns()).map(move |column| self.product(tree, row, column))
             });
             let products: Vec<u8> = products.flat_map(f32::to_le_bytes).collect();
             gpu.write(at(qkv), &products);
 
-            let mut call = vec![0, run as u32, rows, tiles(rows), 1, 1, positions.start, 0];
+            let positions = of_call.iter().map(|&row| self.length + tree.depth(row));
+            let row_of = |row: u32| of_call.iter().position(|other| *other == row);
+            let parents = of_call.iter().map(|&row| {
+                let parent = tree.parent(row).and_then(row_of);
+                parent.map_or(NONE, |row| row as u32)
+            });
+            let mut call = vec![0, run as u32, rows, tiles(rows), 1, 1, length, 0];
+            length += rows;
             let fill = |values: Vec<u32>| values.into_iter().chain(std::iter::repeat(0)).take(64);
+            // No call is expected to follow.
+            call.extend([NONE, 0, 0, 0]);
             call.extend(fill(vec![]));
             call.extend(fill(positions.collect()));
-            call.extend(fill((0..rows).map(|row| row.wrapping_sub(1)).collect()));
+            call.extend(fill(parents.collect()));
             call.extend(fill(vec![rows - 1]));
             call_bytes.extend(words(&call));
 
@@ -306,8 +365,9 @@ impl Case {
         given[2] = workspace.0;
         given[3] = phases_at.0;
         given[8] = edges.0;
-        given.extend([0; 2]);
-        given.extend([layer_bytes.into(), table_at.0]);
+        given.extend([0; 3]);
+        let planes = u64::from(2 * LAYERS * heads);
+        given.extend([layer_bytes.into(), table_at.0, planes | u64::from(d) << 33]);
         given.extend([0, 0, 0, calls_at.0, calls.len() as u64]);
         let given: Vec<u8> = given.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = Shape {
@@ -317,6 +377,8 @@ impl Case {
         };
         let options = LaunchOptions {
             seed: self.schedule,
+            checks: self.checks,
+            mma: MmaMode::Exact(self.tensor_cores),
             ..LaunchOptions::default()
         };
         let report = gpu.launch(&self.module(), "phase", shape, &given, &options);
@@ -331,7 +393,8 @@ impl Case {
         assert!(left.iter().all(|byte| *byte == 0), "{self:?}: counters");
 
         let mut output = Vec::new();
-        for (&(_, rows), &(_, place)) in calls.iter().zip(&places) {
+        for (rows, &(_, place)) in calls.iter().zip(&places) {
+            let rows = rows.len() as u32;
             let tiles = tiles(rows);
             let bytes = gpu.download(at(place), (slices * 2 * tiles * 512) as usize);
             for row in 0..rows {

@@ -8,3 +8,5 @@ mod case;
 mod numbers;
 mod reference;
 mod resources;
+mod tree;
+mod trees;

@@ -174,7 +174,7 @@ else
 fi
 modules=(calls ngram stepped)
 if [[ -z "$quick" ]]; then
-    modules+=(draft_model endings rows sampling sessions)
+    modules+=(draft_model endings rows sampling sessions trees)
 fi
 for module in "${modules[@]}"; do
     models "$module" "$(either 900 3600)" "$folder/tests/device_behaviour" "$module::"

@@ -28,11 +28,6 @@ impl DeviceExecutor {
                     "row {i}: a device runs no deltas in this version"
                 )));
             }
-            if row.parent != i.checked_sub(1).map(|parent| parent as u32) {
-                return Err(Error::Unsupported(format!(
-                    "row {i}: a device takes the rows of a call as one chain in this version"
-                )));
-            }
             let position = match row.parent {
                 None => start,
                 Some(parent) if (parent as usize) < i => {

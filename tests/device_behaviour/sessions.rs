@@ -161,12 +161,15 @@ fn what_a_device_cannot_do_yet_is_refused() {
     let (mut one, two) = (session(engine), session(engine));
     one.append(&[1, 2]).unwrap();
     let mut tree = Row::chain(SequenceIndex(0), 2, &[3, 4, 5]);
-    (tree[2].parent, tree[2].position) = (Some(0), 3);
+    (tree[2].parent, tree[2].position) = (Some(0), 4);
     let error = engine.forward(&tree, &[&one]).unwrap_err().to_string();
     assert!(
-        error.contains("row 2") && error.contains("one chain"),
+        error.contains("row 2") && error.contains("makes it 3"),
         "{error}"
     );
+    tree[2].parent = Some(2);
+    let error = engine.forward(&tree, &[&one]).unwrap_err().to_string();
+    assert!(error.contains("parent 2 is no earlier row"), "{error}");
     let rows = Row::chain(SequenceIndex(0), 2, &[3]);
     let error = engine.forward(&rows, &[&one, &two]).unwrap_err();
     assert!(error.to_string().contains("2 sessions"), "{error}");

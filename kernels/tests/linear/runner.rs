@@ -384,7 +384,8 @@ impl Machine {
             host.0,
             0,
         ];
-        for word in addresses.into_iter().chain([0; 4]) {
+        // Two pools of K and V, which no product reads.
+        for word in addresses.into_iter().chain([0; 6]) {
             parameter.extend(word.to_le_bytes());
         }
         parameter.extend(bytes_of(&[2, 0, 0, phases.len() as u32, 0, 0]));

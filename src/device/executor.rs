@@ -223,11 +223,11 @@ impl DeviceExecutor {
         rows as usize
     }
 
-    /// Runs `rows`, a chain over the committed content of `kv`, and reads the outputs. Nothing is committed: see
+    /// Runs `rows`, a tree over the committed content of `kv`, and reads the outputs. Nothing is committed: see
     /// [`DeviceExecutor::commit`].
     ///
     /// # Errors
-    /// The rows are no such chain, are too many, or reach past the context; device memory does not suffice; the kernel
+    /// The rows are no such tree, are too many, or reach past the context; device memory does not suffice; the kernel
     /// failed.
     pub fn forward(
         &self,

@@ -217,11 +217,13 @@ struct Call {
     // The call that is expected to come next: its weights are fetched ahead.
     u32 expected;   // segment, or NONE
     u32 expected_rows, expected_outputs;
-    u32 unused;
+    u32 moved;      // rows of the target's last call that came true and have not moved yet: see commit.cuh
     u32 tokens[ROW_LIMIT];
     u32 positions[ROW_LIMIT];
     u32 parents[ROW_LIMIT];  // row, or NONE: follows position length - 1
     u32 outputs[ROW_LIMIT];  // row of output row j, ascending
+    u8 path[ROW_LIMIT];      // row `path[j]` of the target's last call becomes position length - moved + j
+    u8 sources[ROW_LIMIT];   // row of the segment's input that a row takes
 };
 
 // How tokens are chosen, as stheno's SamplingParams.

@@ -35,12 +35,14 @@ DEVICE void write_rows(const Program& program, Control& control, u32 segment, u3
     call.length = from;
     call.chooses = 1;
     call.expected = NONE;
+    call.moved = 0;
     const u32 vocab_size = is_target(segment) ? VOCAB_SIZE : DRAFT_VOCAB_SIZE;
     for (u32 row = 0; row < rows; row++) {
         const u32 token = history[from + row];
         call.tokens[row] = token < vocab_size ? token : 0;
         call.positions[row] = from + row;
         call.parents[row] = row == 0 ? NONE : row - 1;
+        call.sources[row] = (u8)row;
     }
     for (u32 i = 0; i < outputs; i++) call.outputs[i] = rows - outputs + i;
 }

@@ -100,11 +100,13 @@ impl DeviceExecutor {
             expected: NONE,
             expected_rows: 0,
             expected_outputs: 0,
-            unused: 0,
+            moved: 0,
             tokens: [0; ROW_LIMIT],
             positions: [0; ROW_LIMIT],
             parents: [NONE; ROW_LIMIT],
             outputs: [0; ROW_LIMIT],
+            path: [0; ROW_LIMIT],
+            sources: std::array::from_fn(|row| row as u8),
         };
         let context_length = plan.context_length as usize;
         for i in 0..count {

@@ -367,6 +367,8 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
         list.resize(ROW_LIMIT, 12_345);
         bytes.extend(words(list));
     }
+    // Nothing has moved, and nothing is fed from outside.
+    bytes.extend([0; 2 * ROW_LIMIT]);
     let best = if case.has_best { best } else { NONE };
     bytes.extend(words([
         logits,

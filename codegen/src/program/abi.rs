@@ -298,11 +298,13 @@ pub struct Call {
     pub expected: u32,
     pub expected_rows: u32,
     pub expected_outputs: u32,
-    pub unused: u32,
+    pub moved: u32,
     pub tokens: [u32; ROW_LIMIT],
     pub positions: [u32; ROW_LIMIT],
     pub parents: [u32; ROW_LIMIT],
     pub outputs: [u32; ROW_LIMIT],
+    pub path: [u8; ROW_LIMIT],
+    pub sources: [u8; ROW_LIMIT],
 }
 
 /// See `struct Sampling`.

@@ -69,8 +69,8 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, TapeRange: first, count, before_outputs);
     offsets!(list, Segment: first_phase, phases);
     offsets!(list, Call: segment, run, rows, row_tiles, output_rows, output_tiles, length, chooses);
-    offsets!(list, Call: expected, expected_rows, expected_outputs);
-    offsets!(list, Call: tokens, positions, parents, outputs);
+    offsets!(list, Call: expected, expected_rows, expected_outputs, moved);
+    offsets!(list, Call: tokens, positions, parents, outputs, path, sources);
     offsets!(list, Sampling: seed, temperature, top_p, min_p, repetition_penalty, presence_penalty);
     offsets!(list, Sampling: frequency_penalty, top_k, penalty_window, greedy, penalises);
     offsets!(list, Sampling: bias_count, masked, top_logprobs, prompt_length);

@@ -331,6 +331,8 @@ impl Case {
             call.extend(fill(positions.collect()));
             call.extend(fill(parents.collect()));
             call.extend(fill(vec![rows - 1]));
+            // Path and sources.
+            call.extend([0; 32]);
             call_bytes.extend(words(&call));
 
             let norm = |at: u32| if self.has_norms { at } else { NONE };

@@ -174,6 +174,8 @@ impl Call {
         words.extend(of(&self.tokens));
         words.extend([0; 128]);
         words.extend(of(&self.outputs));
+        // Path and sources.
+        words.extend([0; 32]);
         bytes_of(&words)
     }
 }

@@ -150,15 +150,21 @@ DEVICE void choose(const Program& program, Shared& shared, const Sampling& sampl
     }
 }
 
-// The same for the token with the largest logit, whatever the sampling is: a guess.
-DEVICE void choose_likeliest(const Program& program, Shared& shared, u32 row) {
+// Lists the `wanted` most likely tokens after an output row: what a draft has to say. Where there are fewer, tokens of no probability
+// follow.
+DEVICE void list_likeliest(const Program& program, Shared& shared, u32 wanted, u32 row) {
     const ChoosePhase& phase = shared.phase.choose;
+    const u32 vocab_size = phase.vocab_size;
+    const u64 raw = program.workspace + phase.logits + 4ull * row * vocab_size;
+    const u64 top = program.workspace + phase.top + sizeof(TopLogprob) * TOP_LIMIT * row;
+    const u64 keys = program.workspace + phase.candidates + 8ull * row * vocab_size;
     const u64 best = best_of_blocks(shared, program.workspace + phase.best, row);
-    const u64 choice = program.workspace + phase.choices + sizeof(Choice) * row;
-    if (threadIdx.x == 0) {
-        store_word(choice, token_of(best));
-        store_word(choice + 4, 1);
-        store_float(choice + 8, 0.0f);
-        store_word(choice + 12, is_choosable(best) ? CHOICE_MADE : CHOICE_NONE_LEFT);
+    const u32 listed = is_choosable(best) ? smaller(wanted, vocab_size) : 0;
+    if (listed > 0) log_probabilities(shared, raw, vocab_size, best, token_of(best), listed, top, keys);
+    // Who still reads the regions comes before their next use.
+    consumers_meet();
+    if (threadIdx.x >= listed && threadIdx.x < wanted) {
+        store_word(top + sizeof(TopLogprob) * threadIdx.x, NONE);
+        store_float(top + sizeof(TopLogprob) * threadIdx.x + 4, MINUS_INFINITY);
     }
 }

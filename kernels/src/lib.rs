@@ -36,6 +36,7 @@ headers! {
     "formats/fp8.cuh",
     "formats/integer.cuh",
     "formats/scales.cuh",
+    "grow.cuh",
     "kv_types.cuh",
     "linear.cuh",
     "logprobs.cuh",

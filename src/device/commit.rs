@@ -41,7 +41,10 @@ impl DeviceExecutor {
     fn move_rows(&self, kv: &DeviceKv, path: &[u32]) -> Result<(), DeviceError> {
         let state = self.turn();
         let mut rows = [0; abi::ROW_LIMIT];
-        rows[..path.len()].copy_from_slice(path);
+        for (place, row) in rows.iter_mut().zip(path) {
+            // A row of a call, of which there are not more than 64.
+            *place = *row as u8;
+        }
         state.pages.write(0, bytemuck::cast_slice(&kv.table()))?;
         let parameter = abi::Commit {
             pool: self.pool(SegmentKind::Target, &state.pages),

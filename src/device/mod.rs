@@ -62,7 +62,7 @@ pub use event::Event;
 pub use executor::{BuildReport, DeviceExecutor, DeviceForward, ExecutorOptions};
 pub use facts::DeviceFacts;
 pub use function::{Function, LaunchShape};
-pub(crate) use generation::{DeviceDrafter, Generation, GenerationInput};
+pub(crate) use generation::{DeviceDrafter, Generation, GenerationInput, VerifiedNode};
 pub use kv::DeviceKv;
 pub use library::{VIRTUAL_DRIVER_VARIABLE, find_virtual_driver};
 pub(crate) use lowered::Lowered;

@@ -3,7 +3,7 @@
 mod linear;
 
 use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
-use crate::plan::{Activation, BufferId, Dim, Dtype, Op, Plan, Segment, WeightId};
+use crate::plan::{Activation, BufferId, Dim, Dtype, Op, Plan, Segment, SegmentKind, WeightId};
 use crate::program::abi::{
     AttentionPhase, ChoosePhase, EmbedPhase, ExportPhase, NONE, NarrowPhase, Phase, PhaseKind,
     TOP_LIMIT, flags,
@@ -200,9 +200,16 @@ impl Lowering<'_> {
         let edge = self.new_edge();
         let mut phase = Phase::new(PhaseKind::Embed, op as u32, &phase);
         phase.edge_out = edge;
-        walk.phases.push(phase);
+        let grid = self.sizes.architecture.sm_count;
         let tiles = columns.div_ceil(TILE_ROWS as u32);
-        walk.edge = (edge, tiles.min(self.sizes.architecture.sm_count));
+        let mut arrivals = tiles.min(grid);
+        if walk.segment.kind == SegmentKind::Target {
+            // Rows of the last call that came true are moved by all blocks before anybody attends to them.
+            phase.flags |= flags::ALL_ARRIVE;
+            arrivals = grid;
+        }
+        walk.phases.push(phase);
+        walk.edge = (edge, arrivals);
         Ok(())
     }
 
@@ -363,20 +370,24 @@ impl Lowering<'_> {
         let op = walk.segment.ops.len() as u32;
         let grid = self.sizes.architecture.sm_count;
         let rows = u64::from(self.sizes.max_rows);
-        let (best, choices) = (self.own("best"), self.own("choices"));
-        // A guess is the likeliest token: no filter needs room.
-        let mut room = |name: &str, bytes: u64| match self.is_draft {
-            true => Ok(NONE),
-            false => self.workspace.place(name, bytes * rows),
+        let best = self.own("best");
+        let (top, candidates) = (self.own("top"), self.own("candidates"));
+        let mut room = |name: &str, bytes: u64| self.workspace.place(name, bytes * rows);
+        let top = room(&top, 8 * TOP_LIMIT as u64)?;
+        let candidates = room(&candidates, 8 * u64::from(vocab_size))?;
+        // What a draft says is listed as it is, and none of it chosen.
+        let (adjusted, choices) = match self.is_draft {
+            true => (NONE, NONE),
+            false => {
+                let adjusted = 16 * u64::from(vocab_size.div_ceil(4));
+                (room("adjusted logits", adjusted)?, room("choices", 16)?)
+            }
         };
-        let top = room("top", 8 * TOP_LIMIT as u64)?;
-        let candidates = room("candidates", 8 * u64::from(vocab_size))?;
-        let adjusted = room("adjusted logits", 16 * u64::from(vocab_size.div_ceil(4)))?;
         let choose = ChoosePhase {
             logits,
             vocab_size,
             best: self.workspace.place(best, 0)?,
-            choices: self.workspace.place(choices, 16 * rows)?,
+            choices,
             top,
             candidates,
             adjusted,
@@ -387,7 +398,7 @@ impl Lowering<'_> {
         phase.edge_out = edge;
         phase.flags |= flags::OUTPUT_ROWS | flags::ALL_ARRIVE;
         if self.is_draft {
-            phase.flags |= flags::LIKELIEST;
+            phase.flags |= flags::LISTS;
         }
         walk.phases.push(phase);
         let mut phase = Phase::new(PhaseKind::Next, op, &choose);

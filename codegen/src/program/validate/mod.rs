@@ -208,6 +208,7 @@ impl DeviceProgram {
             let embed: EmbedPhase = phase.part();
             let tiles = u64::from(embed.tiles);
             let first = |block: usize| block as u64 * tiles / blocks as u64;
+            part.arrives = all_arrive;
             if first(block) < first(block + 1) {
                 access(embed.view, Access::Write);
                 access(embed.view_stats, Access::Write);

@@ -80,8 +80,8 @@ fn rounds(engine: &Engine, prompt: &[u32], options: &GenerateOptions) -> (Vec<u3
     (tokens, seen)
 }
 
-/// The same paths with the same scores. What scores the same but for rounding may have changed places, or be the other side of
-/// where the best end.
+/// The same paths with the same scores, but for a few whose ancestors, or they themselves, scored so close to others that rounding
+/// chose between them. That a tree is exactly what comes of the lists is shown by `device_growth`.
 fn assert_same_tree(ours: &Round, theirs: &Round, place: &str) {
     assert_eq!(
         ours.draft_tokens.len(),
@@ -101,16 +101,19 @@ fn assert_same_tree(ours: &Round, theirs: &Round, place: &str) {
         nodes.map(|(node, score)| (path(node), *score)).collect()
     };
     let (ours, theirs) = (paths(ours), paths(theirs));
-    let least = ours.values().copied().fold(0.0, f32::min);
-    for (these, those) in [(&ours, &theirs), (&theirs, &ours)] {
-        for (path, score) in these {
-            let other = those.get(path).copied().unwrap_or(least);
-            assert!(
-                (score - other).abs() < 0.05 * (1.0 + score.abs()),
-                "{place}: {path:?} {score} {other}"
-            );
+    let mut shared = 0;
+    for (path, score) in &ours {
+        if let Some(other) = theirs.get(path) {
+            let near = (score - other).abs() < 0.05 * (1.0 + score.abs());
+            assert!(near, "{place}: {path:?} {score} {other}");
+            shared += 1;
         }
     }
+    assert!(
+        8 * shared >= 7 * ours.len(),
+        "{place}: {shared} of {}",
+        ours.len()
+    );
 }
 
 /// As long as rounding lets both choose the same tokens.

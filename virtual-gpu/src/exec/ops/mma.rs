@@ -85,7 +85,7 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
     let mut sums = [[0; LANES]; 4];
     let mut rows = ([&NOTHING; 4], [&NOTHING; 2], [&NOTHING; 4]);
     // SAFETY: slots of the program; D has no constants, and is written when the others have been read. The caller
-    // knows that the processor has the instructions.
+    // knows that the processor has AVX2, and `has_avx512` says whether it has the rest.
     unsafe {
         point(machine, &mut rows.0, a);
         point(machine, &mut rows.1, b);

@@ -6,6 +6,7 @@
 #include "counts.cuh"
 #include "grow.cuh"
 #include "ngram.cuh"
+#include "planner.cuh"
 #include "rounds.cuh"
 #include "token_ring.cuh"
 
@@ -93,8 +94,11 @@ DEVICE void show_tree(const Program& program, const Control& control) {
 // The tree of the next round, as far as it needs no draft: what lookup guesses, or the root alone. By all consumers, after what is
 // known has been counted.
 DEVICE void begin_tree(const Program& program, Shared& shared, Control& control, u32 known, u32 levels) {
-    const u32 guesses =
-        levels > 0 && control.generation.drafter == DRAFTER_LOOKUP ? guess_tokens(program, shared, control.tree, known, levels) : 0;
+    u32 guesses = 0;
+    if (levels > 0 && control.generation.drafter == DRAFTER_LOOKUP) {
+        guesses = guess_tokens(program, shared, control.tree, known, levels);
+        if (control.planner.automatic) guesses = weigh_chain(program, guesses);
+    }
     // All reads of the tree before, and what has been guessed, before thread 0 completes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
@@ -141,9 +145,15 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     // No call follows that would move them.
     if (is_verified && is_over && !is_straight)
         move_rows(program.kv[0], call.length, count, generation.path, threadIdx.x, CONSUMER_THREADS);
-    const u32 levels = is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
+    Planner& planner = control.planner;
+    if (planner.automatic && is_verified && count > 0 && control.tree.nodes > 1) observe_round(program, shared, count);
+    // What was learnt, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const bool pauses = planner.automatic && planner.left > 0;
+    const u32 levels = is_over || count == 0 || pauses ? 0 : smaller(generation.levels, generation.limit - known - 1);
     begin_tree(program, shared, control, known, levels);
     if (threadIdx.x != 0) return;
+    if (pauses) planner.left--;
     generation.rounds += is_verified;
     generation.length = call.length + (is_verified ? count : call.rows);
     generation.moved = is_verified && !is_straight ? count : 0;
@@ -165,8 +175,14 @@ DEVICE void finish_guess(const Program& program, Shared& shared) {
     if (call.output_rows == 0) return;
     name_level(program, shared, program.workspace + shared.phase.choose.top);
     const Growth& growth = control.growth;
-    const bool goes_on = growth.levels < levels_left(generation) && growth.width > 0 && growth.rows + growth.width <= ROW_CAPACITY;
-    if (!goes_on) finish_growth(program, smaller(generation.nodes, VERIFY_ROWS));
+    bool goes_on = growth.levels < levels_left(generation) && growth.width > 0 && growth.rows + growth.width <= ROW_CAPACITY;
+    u32 nodes = smaller(generation.nodes, VERIFY_ROWS);
+    if (control.planner.automatic) {
+        weigh_growth(program, nodes);
+        goes_on = goes_on && deeper_pays(control.planner, growth, nodes);
+        nodes = weighing_of().nodes;
+    }
+    if (!goes_on) finish_growth(program, nodes);
     if (threadIdx.x != 0) return;
     generation.drafting = goes_on ? DRAFTING_LEVEL : DRAFTING_DONE;
     if (!goes_on) control.tree.levels = levels_of(control.tree);
@@ -179,7 +195,10 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     const bool is_step = is_target(shared.call.segment);
     if (is_step) finish_step(program, shared);
     else finish_guess(program, shared);
+    // What all have decided by, before thread 0 changes it.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
+    observe_time(control.planner, shared.call);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control);
     const u32 round = control.round;

@@ -79,6 +79,24 @@ struct Growth {
     u32 parents[ROW_LIMIT];          // of a row in the draft's cache and then of the frontier's: row, or NONE
 };
 
+// Widths of steps whose cost is known: 1, 2, 4... 64 rows.
+#define COST_STEPS 7u
+#define CALIBRATION_BUCKETS 25u
+
+// What decides about depth and width, and what it has learnt: see planner.cuh.
+struct Planner {
+    u32 automatic;            // 0: trees are of one size in every round
+    float steps[COST_STEPS];  // seconds of a step of the target, by its rows; they do not fall
+    float start, level;       // seconds of the draft before the first level, and for each one more
+    float stretch;            // by how much steps take longer, with the context, than was measured
+    float child_rate;         // how often a node with children had one of them accepted
+    float gain;               // mean of the speed-up over plain steps, in so many rounds
+    u32 rounds;
+    u32 left, length;         // rounds without guesses: that are left, and of the next pause
+    u64 clock;                // nanoseconds: when the last call ended; 0: unknown
+    float offered[CALIBRATION_BUCKETS], accepted[CALIBRATION_BUCKETS];  // guesses, by what the draft thought of them
+};
+
 struct Control {
     u32 round;         // calls published since the program was loaded; the release that makes `call` visible
     u32 launch_round;  // the call that the next launch begins with; changes only when a launch ends
@@ -89,6 +107,7 @@ struct Control {
     Call call;
     Tree tree;
     Growth growth;
+    Planner planner;
 };
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }

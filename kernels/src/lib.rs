@@ -50,6 +50,7 @@ headers! {
     "order.cuh",
     "penalties.cuh",
     "philox.cuh",
+    "planner.cuh",
     "prelude.cuh",
     "program.cuh",
     "residual.cuh",

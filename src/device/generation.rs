@@ -3,8 +3,8 @@
 use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
 use crate::plan::SegmentKind;
-use crate::speculation::TreeShape;
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
+use crate::speculation::{CostTable, TreeShape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
@@ -48,6 +48,30 @@ pub(crate) struct GenerationInput<'a> {
     pub drafter: DeviceDrafter,
     /// Whether the trees of rounds are wanted.
     pub traces: bool,
+    /// Where depth and width are chosen every round: by what steps cost here and what earlier generations have taught.
+    pub learnt: Option<Learnt>,
+}
+
+/// What the loop's planner knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Learnt(abi::Planner);
+
+impl Learnt {
+    /// Nothing yet but costs.
+    pub fn new(costs: &CostTable) -> Self {
+        let plain = costs.seconds(1, 0) as f32;
+        Learnt(abi::Planner {
+            automatic: 1,
+            steps: std::array::from_fn(|i| costs.seconds(1 << i, 0) as f32),
+            start: 0.05 * plain,
+            level: 0.05 * plain,
+            stretch: 1.0,
+            child_rate: 0.6,
+            gain: 1.0,
+            length: 16,
+            ..abi::Planner::zeroed()
+        })
+    }
 }
 
 /// Who guesses in the loop.
@@ -81,6 +105,30 @@ pub(crate) struct VerifiedNode {
     pub token: u32,
     pub parent: Option<u32>,
     pub score: f32,
+}
+
+impl DeviceExecutor {
+    /// Whether a draft of the plan can grow trees of that size inside the loop.
+    ///
+    /// # Errors
+    /// They are too wide, or have too many nodes to draft from.
+    pub(crate) fn check_growth(&self, shape: TreeShape) -> Result<()> {
+        let drafts = self.plan().segment(SegmentKind::Draft).is_some();
+        let (topk, levels) = (u64::from(shape.topk), u64::from(shape.num_steps));
+        let rows = u64::from(self.program().sizes.row_capacity());
+        if drafts && topk > TOP_LIMIT as u64 {
+            return Err(Error::Unsupported(format!(
+                "a top-k of {topk} on a device in this version, which lists {TOP_LIMIT} candidates of a node; make it smaller, or use --device host"
+            )));
+        }
+        if drafts && (levels - 1) * topk > rows {
+            return Err(Error::Unsupported(format!(
+                "a tree of {levels} levels with a top-k of {topk}: the draft would have to run {} nodes, and has room for {rows} on this device; make one of them smaller, or use --device host",
+                (levels - 1) * topk
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// A generation under way. Ends it when dropped.
@@ -294,6 +342,14 @@ impl Generation {
         self.word(host_words::FINISH) == abi::FINISH_NOTHING_LEFT
     }
 
+    /// What the loop's planner has learnt, once the generation has ended.
+    pub fn learnt(&self) -> Result<Learnt, DeviceError> {
+        let mut planner = abi::Planner::zeroed();
+        let at = std::mem::offset_of!(Control, planner) as u64;
+        (self.state.control).read(at, bytemuck::bytes_of_mut(&mut planner))?;
+        Ok(Learnt(planner))
+    }
+
     /// Ends it, waits until the device has stopped, and says of `kv` what is committed.
     pub fn end(&mut self, kv: &mut DeviceKv) -> Result<()> {
         self.stop()?;
@@ -354,6 +410,12 @@ fn control(
     control.generation.topk = shape.topk;
     control.generation.nodes = shape.num_draft_tokens;
     control.generation.traces = u32::from(input.traces);
+    if let Some(Learnt(planner)) = input.learnt {
+        control.planner = abi::Planner {
+            clock: 0,
+            ..planner
+        };
+    }
     control.tree.nodes = 1;
     control.tree.tokens[0] = input.tokens.last().copied().unwrap_or(0);
     control.tree.parents[0] = NONE;

@@ -155,7 +155,10 @@ impl Engine {
         if let Some(costs) = self.shared.costs.get() {
             return Ok(costs.clone());
         }
-        let measured = measure_costs(self)?;
+        let measured = match self.device_executor() {
+            Some(executor) => executor.step_costs()?,
+            None => measure_costs(self)?,
+        };
         Ok(self.shared.costs.get_or_init(|| measured).clone())
     }
 

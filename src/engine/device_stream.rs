@@ -1,8 +1,9 @@
 use super::accept::{Chooser, Picked};
 use super::executor::{SessionKv, lock};
 use super::{Engine, GenerateOptions, Round, Session, Statistics};
-use crate::device::{DeviceDrafter, Generation, GenerationInput, VerifiedNode};
-use crate::speculation::{Policy, Tree, TreeShape};
+use crate::device::{DeviceDrafter, Generation, GenerationInput, Learnt, VerifiedNode};
+use crate::plan::SegmentKind;
+use crate::speculation::{DEEPEST, Policy, Tree, TreeShape};
 use crate::{Error, Result};
 
 /// A generation whose loop runs on the device: the host only reads tokens as they come.
@@ -10,7 +11,7 @@ use crate::{Error, Result};
 pub(super) struct DeviceStream {
     running: Option<Generation>,
     stop_ids: Vec<u32>,
-    tree: Option<TreeShape>,
+    policy: Policy,
     drafter: DeviceDrafter,
     round: Current,
 }
@@ -28,12 +29,6 @@ struct Current {
 /// Takes a round that the device has verified.
 pub(super) type RoundHook<'h> = &'h mut dyn FnMut(&Round);
 
-/// Tokens looked up ahead where nothing else is said: with the token before them the rows of the narrowest product.
-const LOOKUP_TOKENS: u32 = 7;
-
-/// Tokens that a draft model guesses ahead where nothing else is said: each costs a step of it.
-const MODEL_TOKENS: u32 = 4;
-
 impl DeviceStream {
     /// `None` if the engine is on the host, or the options need the host between tokens.
     pub fn new(engine: &Engine, options: &GenerateOptions) -> Option<Self> {
@@ -45,20 +40,18 @@ impl DeviceStream {
         if !Generation::can(&stop_ids, options.logprobs) {
             return None;
         }
-        let (drafter, usual) = match engine.draft_kind() {
-            Some("ngram") => (DeviceDrafter::Lookup, Some(LOOKUP_TOKENS)),
-            Some(_) => (DeviceDrafter::Model, Some(MODEL_TOKENS)),
-            None => (DeviceDrafter::Lookup, None),
+        let drafter = match engine.draft_kind() {
+            Some("ngram") | None => DeviceDrafter::Lookup,
+            Some(_) => DeviceDrafter::Model,
         };
-        let tree = match options.speculation.policy {
-            Policy::Automatic => usual.map(TreeShape::chain),
-            Policy::Fixed(shape) => usual.map(|_| shape),
-            Policy::Off => None,
+        let policy = match engine.draft_kind() {
+            Some(_) => options.speculation.policy,
+            None => Policy::Off,
         };
         Some(DeviceStream {
             running: None,
             stop_ids,
-            tree,
+            policy,
             drafter,
             round: Current::default(),
         })
@@ -66,7 +59,7 @@ impl DeviceStream {
 
     /// Whether it guesses ahead.
     pub fn drafts(&self) -> bool {
-        self.tree.is_some()
+        self.policy != Policy::Off
     }
 
     /// The next token, counted. Starts the loop when it is first asked.
@@ -80,7 +73,7 @@ impl DeviceStream {
     ) -> Result<Picked> {
         if self.running.is_none() {
             self.running = Some({
-                let traces = self.tree.is_some() && hook.is_some();
+                let traces = self.drafts() && hook.is_some();
                 self.start(session, chooser, max_tokens, traces)?
             });
         }
@@ -140,6 +133,21 @@ impl DeviceStream {
         else {
             return Err(Error::Invalid("the session is on the host".to_owned()));
         };
+        let rows = executor.rows_of(SegmentKind::Target) as u32;
+        let (tree, learnt) = match self.policy {
+            Policy::Off => (None, None),
+            Policy::Fixed(shape) => (Some(shape), None),
+            Policy::Automatic => {
+                let costs = engine.costs()?;
+                let shape = TreeShape {
+                    num_steps: DEEPEST,
+                    topk: costs.topk(session.tokens.len()) as u32,
+                    num_draft_tokens: rows,
+                };
+                let learnt = session.learnt.unwrap_or_else(|| Learnt::new(&costs));
+                (Some(shape), Some(learnt))
+            }
+        };
         let input = GenerationInput {
             tokens: chooser.counts.tokens(),
             prompt: chooser.prompt_tokens,
@@ -148,9 +156,10 @@ impl DeviceStream {
             counts: &chooser.counts,
             stop_ids: &self.stop_ids,
             logprobs: chooser.logprobs,
-            tree: self.tree,
+            tree,
             drafter: self.drafter,
             traces,
+            learnt,
         };
         Generation::start(executor, &mut lock(kv), &input)
     }
@@ -164,6 +173,9 @@ impl DeviceStream {
             return Ok(());
         };
         let ended = running.end(&mut lock(kv));
+        if ended.is_ok() && self.policy == Policy::Automatic {
+            session.learnt = Some(running.learnt()?);
+        }
         let length = {
             let mut kv = lock(kv);
             let length = kv.len().min(tokens.len());

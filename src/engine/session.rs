@@ -2,6 +2,7 @@ use super::core::Shared;
 use super::executor::SessionKv;
 use super::speculator::Speculator;
 use super::{Engine, Forward};
+use crate::device::Learnt;
 use crate::draft::DraftModel;
 use crate::plan::{Row, SegmentKind, SequenceIndex};
 use crate::{Error, Result};
@@ -31,6 +32,8 @@ pub struct Session {
     state: u64,
     /// Of an engine with a draft.
     pub(super) speculator: Option<Speculator>,
+    /// What the loop on a device has learnt about drafting.
+    pub(super) learnt: Option<Learnt>,
     /// Buffers of the last step.
     pub(super) scratch: Forward,
 }
@@ -58,6 +61,7 @@ impl Session {
                 drafter: draft.start(),
                 planner: None,
             }),
+            learnt: None,
             scratch: Forward::default(),
         })
     }
@@ -86,6 +90,7 @@ impl Session {
             context_length: self.context_length,
             state: self.state,
             speculator: self.speculator.as_ref().map(Speculator::fork),
+            learnt: self.learnt,
             scratch: Forward::default(),
         }
     }

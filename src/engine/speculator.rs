@@ -159,6 +159,11 @@ impl Engine {
                 "acceptance other than exact on a device in this version; leave it out, or use --device host".into(),
             ));
         }
+        if let (Some(executor), Policy::Fixed(shape), Some(_)) =
+            (self.device_executor(), options.policy, self.draft())
+        {
+            executor.check_growth(shape)?;
+        }
         match self.draft() {
             Some(draft) => draft.check(options),
             None if *options == SpeculationOptions::default() => Ok(()),

@@ -19,4 +19,4 @@ pub use policy::{CostTable, Policy, SpeculationOptions, StepCost, TreeShape};
 pub use tree::Tree;
 pub use tree_search::{TreeSearch, expected_accept_len};
 
-pub(crate) use policy::{Limits, Observation, Planner};
+pub(crate) use policy::{DEEPEST, Limits, Observation, Planner};

@@ -158,3 +158,48 @@ fn trees_and_paths_are_the_hosts() {
         "{compared} {branches} {accepted}"
     );
 }
+
+/// Depth and width are chosen every round. What is learnt stays with the session.
+#[test]
+fn sizes_change_from_round_to_round() {
+    for prompt in PROMPTS {
+        let mut options = options(SamplingParams::greedy(), 60, None);
+        let expected = ids(&generate(&mut session(on_device()), &prompt, &options));
+        options.speculation.policy = Policy::Automatic;
+        let (found, rounds) = rounds(on_device(), &prompt, &options);
+        assert_eq!(found, expected);
+        let distinct = |of: fn(&Round) -> usize| {
+            let all: std::collections::BTreeSet<usize> = rounds.iter().map(of).collect();
+            all.len()
+        };
+        let nodes = distinct(|round| round.draft_tokens.len());
+        let levels = distinct(|round| round.depth.iter().copied().max().unwrap_or(0) as usize);
+        assert!(nodes > 2 && levels > 1, "{prompt:?}: {nodes} {levels}");
+        let accepted: usize = rounds.iter().map(|r| r.accepted_nodes.len()).sum();
+        assert!(
+            accepted > 10,
+            "{prompt:?}: {accepted} of {} rounds",
+            rounds.len()
+        );
+    }
+}
+
+/// A draft that is always wrong is asked less and less.
+#[test]
+fn what_does_not_pay_pauses() {
+    let engine = engine_at(
+        &fixture("drafts/target-llama"),
+        Device::Virtual,
+        |builder| {
+            let builder = builder.context_length(300).max_rows(16);
+            builder.draft(&fixture("models/llama-tied")).unwrap()
+        },
+    );
+    let mut options = options(SamplingParams::greedy(), 80, None);
+    let expected = ids(&generate(&mut session(&engine), &PROMPTS[0], &options));
+    options.speculation.policy = Policy::Automatic;
+    let (found, rounds) = rounds(&engine, &PROMPTS[0], &options);
+    assert_eq!(found, expected);
+    let plain = rounds.iter().filter(|round| round.draft_tokens.len() == 1);
+    assert!(plain.count() > 20, "{} rounds", rounds.len());
+}

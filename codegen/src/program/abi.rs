@@ -419,6 +419,32 @@ pub struct Growth {
     pub parents: [u32; ROW_LIMIT],
 }
 
+/// Widths of steps whose cost a [`Planner`] knows: 1, 2, 4... 64 rows.
+pub const COST_STEPS: usize = 7;
+
+/// Buckets of a [`Planner`]'s calibration.
+pub const CALIBRATION_BUCKETS: usize = 25;
+
+/// See `struct Planner`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Planner {
+    pub automatic: u32,
+    pub steps: [f32; COST_STEPS],
+    pub start: f32,
+    pub level: f32,
+    pub stretch: f32,
+    pub child_rate: f32,
+    pub gain: f32,
+    pub rounds: u32,
+    pub left: u32,
+    pub length: u32,
+    pub clock: u64,
+    pub offered: [f32; CALIBRATION_BUCKETS],
+    pub accepted: [f32; CALIBRATION_BUCKETS],
+}
+
 /// See `struct Control`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
@@ -433,6 +459,7 @@ pub struct Control {
     pub call: Call,
     pub tree: Tree,
     pub growth: Growth,
+    pub planner: Planner,
 }
 
 /// See `struct TimerHead` of `kernels/timers.cuh`.

@@ -4,8 +4,8 @@ use std::mem::offset_of;
 use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::program::abi::{
     AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, Count, EmbedPhase,
-    ExportPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Program,
-    ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange, Tree,
+    ExportPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Planner,
+    Program, ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange, Tree,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
 
@@ -49,6 +49,7 @@ fn expected() -> Vec<(String, usize)> {
         size!(Tree),
         size!(Candidate),
         size!(Growth),
+        size!(Planner),
         size!(Control),
         size!(KvPool),
         size!(Path),
@@ -83,7 +84,9 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Tree: nodes, levels, tokens, parents, scores);
     offsets!(list, Candidate: key, token, parent);
     offsets!(list, Growth: levels, records, kept_count, width, rows, kept, frontier, parents);
-    offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth);
+    offsets!(list, Planner: automatic, steps, start, level, stretch, child_rate, gain, rounds, left);
+    offsets!(list, Planner: length, clock, offered, accepted);
+    offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth, planner);
     offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);
     offsets!(list, Path: start, count, rows);
     offsets!(list, Commit: pool, path);

@@ -48,6 +48,12 @@ impl CostTable {
         self.at_start(rows) + rows as f64 * positions as f64 * self.per_row_and_position
     }
 
+    /// Candidates of a node that are worth asking for: many where rows are cheap.
+    pub(crate) fn topk(&self, positions: usize) -> usize {
+        let cheap = |k: &usize| self.seconds(2 * k, positions) <= 1.6 * self.seconds(1, positions);
+        [8, 4, 2].into_iter().find(cheap).unwrap_or(1)
+    }
+
     /// Between measured numbers of rows, a line; beyond the last, the line from the first through it.
     fn at_start(&self, rows: usize) -> f64 {
         let after = self.steps.partition_point(|step| step.rows < rows);

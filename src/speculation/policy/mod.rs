@@ -5,7 +5,7 @@ mod cost;
 mod planner;
 
 pub use cost::{CostTable, StepCost};
-pub(crate) use planner::{Limits, Observation, Planner};
+pub(crate) use planner::{DEEPEST, Limits, Observation, Planner};
 
 use crate::speculation::{Acceptance, Choices, Tree};
 use crate::{Error, Result};

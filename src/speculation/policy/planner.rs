@@ -97,7 +97,7 @@ const LEAST_GAIN: f64 = 1.01;
 const FREE: f64 = 0.01;
 
 /// Levels of the automatic policy at most.
-const DEEPEST: u32 = 24;
+pub(crate) const DEEPEST: u32 = 24;
 
 impl Planner {
     /// A planner that knows nothing of the text.
@@ -144,14 +144,7 @@ impl Planner {
     pub fn topk(&self) -> usize {
         match self.policy {
             Policy::Fixed(shape) => shape.topk as usize,
-            // Wide where rows are cheap.
-            Policy::Automatic | Policy::Off => {
-                let cheap = |k: &usize| {
-                    self.costs.seconds(2 * k, self.limits.positions)
-                        <= 1.6 * self.costs.seconds(1, self.limits.positions)
-                };
-                [8, 4, 2].into_iter().find(cheap).unwrap_or(1)
-            }
+            Policy::Automatic | Policy::Off => self.costs.topk(self.limits.positions),
         }
     }
 

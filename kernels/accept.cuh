@@ -157,13 +157,33 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     generation.rounds += is_verified;
     generation.length = call.length + (is_verified ? count : call.rows);
     generation.moved = is_verified && !is_straight ? count : 0;
+    generation.last_row = is_verified ? generation.path[larger(count, 1u) - 1] : call.rows - 1;
+    // Of a prompt's chunk all rows stay.
+    if (!is_verified)
+        for (u32 row = 0; row < call.rows; row++) generation.path[row] = (u8)row;
     generation.known = known;
     generation.finish = shared.words[1];
     generation.drafting = DRAFTING_DONE;
-    if (levels > 0 && generation.nodes > 1 && generation.drafter == DRAFTER_MODEL) {
+    if (levels > 0 && generation.nodes > 1 && generation.drafter != DRAFTER_LOOKUP) {
         generation.drafting = DRAFTING_ROOT;
         begin_growth(control.growth);
     }
+}
+
+// Whether the draft guesses one level more; `nodes` of the tree so far are worth their verification. By all consumers.
+DEVICE bool goes_deeper(const Program& program, u32& nodes) {
+    const Control& control = control_of(program);
+    const Generation& generation = control.generation;
+    const Growth& growth = control.growth;
+    nodes = smaller(generation.nodes, VERIFY_ROWS);
+    const u32 limit = nodes;
+    // Heads have guessed already, nothing is to be run.
+    const bool has_room = generation.drafter == DRAFTER_HEADS || growth.rows + growth.width <= ROW_CAPACITY;
+    const bool is_possible = growth.levels < levels_left(generation) && growth.width > 0 && has_room;
+    if (!control.planner.automatic) return is_possible;
+    weigh_growth(program, limit);
+    nodes = weighing_of().nodes;
+    return is_possible && deeper_pays(control.planner, growth, limit);
 }
 
 // By all consumers of block 0 at the end of a call of the draft.
@@ -171,16 +191,24 @@ DEVICE void finish_guess(const Program& program, Shared& shared) {
     Control& control = control_of(program);
     Generation& generation = control.generation;
     const Call& call = shared.call;
+    if (generation.mode == MODE_CALL) {
+        if (threadIdx.x == 0) generation.finish = FINISH_CALL;
+        return;
+    }
     if (threadIdx.x == 0 && call.segment != SEGMENT_DRAFT) generation.draft_length = call.length + call.rows;
     if (call.output_rows == 0) return;
-    name_level(program, shared, program.workspace + shared.phase.choose.top);
-    const Growth& growth = control.growth;
-    bool goes_on = growth.levels < levels_left(generation) && growth.width > 0 && growth.rows + growth.width <= ROW_CAPACITY;
-    u32 nodes = smaller(generation.nodes, VERIFY_ROWS);
-    if (control.planner.automatic) {
-        weigh_growth(program, nodes);
-        goes_on = goes_on && deeper_pays(control.planner, growth, nodes);
-        nodes = weighing_of().nodes;
+    const u64 lists = program.workspace + shared.phase.choose.top;
+    u32 nodes = 0;
+    bool goes_on = false;
+    if (generation.drafter == DRAFTER_HEADS) {
+        do {
+            // Lists of the heads follow each other, of VERIFY_ROWS rows each.
+            const u64 own = (u64)control.growth.levels * VERIFY_ROWS * TOP_LIMIT * sizeof(TopLogprob);
+            name_level(program, shared, lists + own, true);
+        } while (goes_deeper(program, nodes));
+    } else {
+        name_level(program, shared, lists, false);
+        goes_on = goes_deeper(program, nodes);
     }
     if (!goes_on) finish_growth(program, nodes);
     if (threadIdx.x != 0) return;
@@ -198,7 +226,7 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     // What all have decided by, before thread 0 changes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
-    observe_time(control.planner, shared.call);
+    observe_time(control, shared.call);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control);
     const u32 round = control.round;

@@ -15,7 +15,9 @@ enum Mode {
 // Who guesses.
 enum Drafter {
     DRAFTER_LOOKUP,  // what followed the same tokens before: a chain
-    DRAFTER_MODEL,   // the draft segments, level after level of a tree
+    DRAFTER_MODEL,   // a small model: it is fed tokens, level after level of a tree
+    DRAFTER_LAYER,   // a layer that is fed hidden states as well: those of a position with the token after it
+    DRAFTER_HEADS,   // heads that each guess a level, out of the hidden state that the last token came of
 };
 
 // How far the guesses of a round are.
@@ -42,11 +44,13 @@ struct Generation {
     u32 topk;          // candidates below a node, and nodes of a level that the draft goes on from, at most
     u32 nodes;         // of a round's tree, the root among them, at most
     u32 moved;         // see Call
+    u32 last_row;      // of the target's last call: the row that the last token came of
     u32 traces;        // 1: the host sees every round's tree
     u32 rounds;        // trees verified
+    u32 unused;
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
-    u8 path[ROW_LIMIT];       // see Call
+    u8 path[ROW_LIMIT];       // rows of the target's last call that stayed: see Call
 };
 
 // The last known token and guesses at what follows it, as they are verified: parents come before their children.
@@ -73,7 +77,7 @@ struct Growth {
     u32 kept_count;
     u32 width;    // nodes of the frontier
     u32 rows;     // rows of the frontier's ancestors in the draft's cache
-    u32 unused;
+    u32 last_row;  // the first row of the draft's last call
     Candidate kept[ROW_LIMIT];       // the best of all, best first
     Candidate frontier[TOP_LIMIT];   // the best of the last level, best first: what the draft sees next
     u32 parents[ROW_LIMIT];          // of a row in the draft's cache and then of the frontier's: row, or NONE

@@ -19,11 +19,12 @@ DEVICE float score_of(const Candidate& candidate) { return unordered((u32)(candi
 
 // Begins the tree of a round at the root. By one thread.
 DEVICE void begin_growth(Growth& growth) {
-    growth.levels = growth.records = growth.kept_count = growth.width = growth.rows = 0;
+    growth.levels = growth.records = growth.kept_count = growth.width = growth.rows = growth.last_row = 0;
 }
 
-// Names the next level: `lists` is TopLogprob [node of the frontier, or the root][TOP_LIMIT], most likely first. By all consumers.
-DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists) {
+// Names the next level: `lists` is TopLogprob [node of the frontier, or the root][TOP_LIMIT], most likely first; or one list for all
+// nodes, if `is_shared`. By all consumers.
+DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, bool is_shared) {
     Growth& growth = control_of(program).growth;
     const u32 topk = control_of(program).generation.topk;
     const bool is_first = growth.levels == 0;
@@ -39,7 +40,8 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists) {
     // What was there, and all reads of it from memory, before it is replaced.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const auto listed = [&](u32 i) {
-        const u64 words = load_l2_long(lists + (u64)(i / topk * TOP_LIMIT + i % topk) * sizeof(TopLogprob));
+        const u32 first = is_shared ? 0 : i / topk * TOP_LIMIT;
+        const u64 words = load_l2_long(lists + (u64)(first + i % topk) * sizeof(TopLogprob));
         return TopLogprob{(u32)words, float_of((u32)(words >> 32))};
     };
     u32 live = 0;
@@ -84,6 +86,7 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists) {
         growth.records = records + count;
         growth.kept_count = smaller(kept_count + named, ROW_LIMIT);
         growth.width = smaller(named, topk);
+        growth.last_row = rows;
         growth.rows = next_row;
     }
     // The level, to all; and all reads of shared memory.

@@ -138,14 +138,17 @@ DEVICE bool deeper_pays(const Planner& planner, const Growth& growth, u32 limit)
 }
 
 // Takes note of what a call of the generation took. By one thread.
-DEVICE void observe_time(Planner& planner, const Call& call) {
+DEVICE void observe_time(Control& control, const Call& call) {
+    Planner& planner = control.planner;
     if (planner.automatic == 0) return;
     const u64 now = nanoseconds(), before = planner.clock;
     planner.clock = now;
     if (before == 0 || call.segment == SEGMENT_PREFILL) return;
     const float seconds = (float)(now - before) * 1e-9f;
     if (call.segment != SEGMENT_TARGET) {
-        float& mean = call.segment == SEGMENT_DRAFT ? planner.level : planner.start;
+        // Heads guess all levels at once.
+        const bool is_level = call.segment == SEGMENT_DRAFT && control.generation.drafter != DRAFTER_HEADS;
+        float& mean = is_level ? planner.level : planner.start;
         // What something interrupted says nothing.
         mean += DECAY * (smaller(seconds, 4.0f * larger(mean, planner.steps[0])) - mean);
     } else {

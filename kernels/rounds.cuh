@@ -2,10 +2,11 @@
 //
 //   DRAFT_PREFILL ...  what is known of the sequence and the draft has not seen, while it is much
 //   EXTEND             the rest of it; the first level of a tree comes of its last row
-//   DRAFT ...          the best nodes of each level but the last, for the next one
+//   DRAFT ...          the best nodes of each level but the last, for the next one; of heads, all levels at once
 //   TARGET             the last known token and all guesses, a tree
 //
-// Before the first round PREFILL works through the prompt.
+// Before the first round PREFILL works through the prompt. Hidden states of a call of the target are there until the next one:
+// a layer that is fed them follows each at once.
 #pragma once
 #include "control.cuh"
 
@@ -48,12 +49,12 @@ DEVICE Call& begin_call(Control& control, u32 segment, u32 length, u32 rows, u32
 // A token as a draft is fed it: another one for those that it does not know, which come from the target's padding, never from text.
 DEVICE u32 fed_token(u32 token) { return token < DRAFT_VOCAB_SIZE ? token : 0; }
 
-// A chain: tokens of the history from position `from` on.
-DEVICE void write_chain(const Program& program, Control& control, u32 segment, u32 from, u32 rows, u32 outputs) {
+// A chain from position `from` on, of the history's tokens; or of those that follow them, `ahead` by 1.
+DEVICE void write_chain(const Program& program, Control& control, u32 segment, u32 from, u32 rows, u32 outputs, u32 ahead = 0) {
     Call& call = begin_call(control, segment, from, rows, outputs);
     const u32* const history = (const u32*)program.history;
     for (u32 row = 0; row < rows; row++) {
-        const u32 token = history[from + row];
+        const u32 token = history[from + row + ahead];
         call.tokens[row] = is_target(segment) ? token : fed_token(token);
         call.positions[row] = from + row;
         call.parents[row] = row == 0 ? NONE : row - 1;
@@ -81,8 +82,8 @@ DEVICE void write_step(Control& control) {
     call.moved = generation.moved;
     for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];
     // If it does not end, a round like this one follows.
-    if (generation.drafter == DRAFTER_MODEL && generation.levels > 0) expect(call, SEGMENT_EXTEND, 1, 1);
-    else expect(call, SEGMENT_TARGET, rows, rows);
+    if (generation.levels == 0 || generation.drafter == DRAFTER_LOOKUP) expect(call, SEGMENT_TARGET, rows, rows);
+    else expect(call, generation.drafter == DRAFTER_HEADS ? SEGMENT_DRAFT : SEGMENT_EXTEND, 1, 1);
 }
 
 // What the draft's call before the last level's will be followed by: the width of levels is that of the first, mostly.
@@ -92,18 +93,30 @@ DEVICE void expect_guesses(Control& control, u32 levels) {
     else expect(control.call, SEGMENT_TARGET, generation.nodes, generation.nodes);
 }
 
-// What is known, for the draft.
+// What is known, for the draft, as far as it can be fed: guesses come of the last row, if they are wanted.
 DEVICE void write_root(const Program& program, Control& control) {
     const Generation& generation = control.generation;
-    const u32 from = generation.draft_length, behind = generation.known - from;
-    if (behind <= VERIFY_ROWS) {
-        write_chain(program, control, SEGMENT_EXTEND, from, behind, 1);
-    } else {
-        const u32 rows = smaller(behind, PREFILL_ROWS);
-        write_chain(program, control, SEGMENT_DRAFT_PREFILL, from, rows, rows == behind);
-        if (rows < behind) return;
-    }
-    expect_guesses(control, 1);
+    const bool is_layer = generation.drafter == DRAFTER_LAYER, is_wanted = generation.drafting == DRAFTING_ROOT;
+    const u32 from = generation.draft_length, behind = (is_layer ? generation.length : generation.known) - from;
+    const u32 rows = smaller(behind, behind <= VERIFY_ROWS ? VERIFY_ROWS : PREFILL_ROWS);
+    const u32 segment = behind <= VERIFY_ROWS ? SEGMENT_EXTEND : SEGMENT_DRAFT_PREFILL;
+    write_chain(program, control, segment, from, rows, is_wanted && rows == behind, is_layer);
+    if (is_layer)
+        for (u32 row = 0; row < rows; row++) control.call.sources[row] = generation.path[row];
+    if (rows < behind) return;
+    if (is_wanted) expect_guesses(control, 1);
+    else expect(control.call, generation.known - generation.length > 1 ? SEGMENT_PREFILL : SEGMENT_TARGET, 1, 1);
+}
+
+// The row that the last token came of, for heads.
+DEVICE void write_heads(Control& control) {
+    const Generation& generation = control.generation;
+    Call& call = begin_call(control, SEGMENT_DRAFT, generation.length, 1, 1);
+    call.tokens[0] = 0;
+    call.positions[0] = generation.length;
+    call.parents[0] = NONE;
+    call.sources[0] = (u8)generation.last_row;
+    expect(call, SEGMENT_TARGET, generation.nodes, generation.nodes);
 }
 
 // The frontier, for the draft. Where all it has been fed of the tree is a chain, the rows are where a sequence has them; else they
@@ -116,7 +129,11 @@ DEVICE void write_level(Control& control) {
     for (u32 row = 0; row < rows; row++) is_chain = is_chain && growth.parents[row] == row - 1;
     const u32 length = generation.draft_length;
     Call& call = begin_call(control, SEGMENT_DRAFT, is_chain ? length + base : length, growth.width, growth.width);
-    for (u32 row = 0; row < growth.width; row++) call.tokens[row] = fed_token(growth.frontier[row].token);
+    for (u32 row = 0; row < growth.width; row++) {
+        call.tokens[row] = fed_token(growth.frontier[row].token);
+        // What a layer is fed is what its last call left after the parent: of the first level after the root.
+        call.sources[row] = growth.levels == 1 ? 0 : (u8)(growth.parents[base + row] - growth.last_row);
+    }
     if (is_chain) {
         call.positions[0] = length + base;
         call.parents[0] = NONE;
@@ -137,12 +154,16 @@ DEVICE void write_call(const Program& program, Control& control) {
     const u32 left = generation.known - generation.length;
     if (generation.finish != FINISH_NONE) {
         control.call.segment = NONE;
+    } else if (generation.drafter == DRAFTER_LAYER && generation.draft_length < generation.length) {
+        write_root(program, control);
     } else if (left > 1) {
         const u32 rows = smaller(left, PREFILL_ROWS), after = left - rows, next = smaller(after, PREFILL_ROWS);
         write_chain(program, control, SEGMENT_PREFILL, generation.length, rows, after == 0);
-        if (after > 0) expect(control.call, after > 1 ? SEGMENT_PREFILL : SEGMENT_TARGET, next, next == after);
+        if (generation.drafter == DRAFTER_LAYER) expect(control.call, SEGMENT_DRAFT_PREFILL, rows, 0);
+        else if (after > 0) expect(control.call, after > 1 ? SEGMENT_PREFILL : SEGMENT_TARGET, next, next == after);
     } else if (generation.drafting == DRAFTING_ROOT) {
-        write_root(program, control);
+        if (generation.drafter == DRAFTER_HEADS) write_heads(control);
+        else write_root(program, control);
     } else if (generation.drafting == DRAFTING_LEVEL) {
         write_level(control);
     } else {

@@ -57,14 +57,20 @@ pub(crate) struct GenerationInput<'a> {
 pub(crate) struct Learnt(abi::Planner);
 
 impl Learnt {
-    /// Nothing yet but costs.
-    pub fn new(costs: &CostTable) -> Self {
+    /// Nothing yet but costs, of the target and about those of the draft.
+    pub fn new(costs: &CostTable, drafter: DeviceDrafter) -> Self {
         let plain = costs.seconds(1, 0) as f32;
         Learnt(abi::Planner {
             automatic: 1,
             steps: std::array::from_fn(|i| costs.seconds(1 << i, 0) as f32),
-            start: 0.05 * plain,
-            level: 0.05 * plain,
+            start: match drafter {
+                DeviceDrafter::Lookup => 0.0,
+                _ => 0.05 * plain,
+            },
+            level: match drafter {
+                DeviceDrafter::Model | DeviceDrafter::Layer => 0.05 * plain,
+                DeviceDrafter::Lookup | DeviceDrafter::Heads => 0.0,
+            },
             stretch: 1.0,
             child_rate: 0.6,
             gain: 1.0,
@@ -79,8 +85,12 @@ impl Learnt {
 pub(crate) enum DeviceDrafter {
     /// The sequence itself: what followed the same tokens before.
     Lookup,
-    /// The draft segments of the plan, level after level of a tree.
+    /// A small model, level after level of a tree.
     Model,
+    /// A layer that is fed hidden states of the target as well.
+    Layer,
+    /// Heads that each guess a level.
+    Heads,
 }
 
 /// A token out of the ring.
@@ -159,11 +169,17 @@ impl Generation {
         let capacity = input.limit.saturating_sub(input.tokens.len()).max(1);
         let (plan, program) = (executor.plan(), executor.program());
         let context = executor.context();
+        if input.drafter == DeviceDrafter::Layer {
+            // Hidden states that the draft has not been fed are gone, so the target computes those positions again. The draft's
+            // last row stands on the token after it, which may be another now if that is not committed.
+            kv.truncate((draft_len(kv) as usize).min(kv.len().saturating_sub(1)));
+        }
         let end = input.limit.min(plan.context_length as usize);
         // Rows of a tree lie behind each other until it is known which stay.
         let rows = input.tree.map_or(0, |_| ROW_LIMIT);
         kv.reserve(context, end + rows)?;
-        if let (DeviceDrafter::Model, Some(draft)) = (input.drafter, kv.draft_mut()) {
+        let drafts = matches!(input.drafter, DeviceDrafter::Model | DeviceDrafter::Layer);
+        if let (true, Some(draft)) = (drafts, kv.draft_mut()) {
             draft.reserve(context, end + rows)?;
         }
         // Of each token four words; lists of log-probabilities follow them all, and trees these.
@@ -422,6 +438,8 @@ fn control(
     control.generation.drafter = match input.drafter {
         DeviceDrafter::Lookup => abi::DRAFTER_LOOKUP,
         DeviceDrafter::Model => abi::DRAFTER_MODEL,
+        DeviceDrafter::Layer => abi::DRAFTER_LAYER,
+        DeviceDrafter::Heads => abi::DRAFTER_HEADS,
     };
     control.generation.draft_length = draft_len(kv);
     control.sampling = sampling_of(params, input.logprobs, input.prompt);

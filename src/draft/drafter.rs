@@ -1,3 +1,4 @@
+use crate::device::DeviceDrafter;
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::speculation::sampling::{Sampler, TokenCounts};
@@ -14,6 +15,14 @@ pub(crate) trait DraftModel: Debug + Send + Sync {
     /// What of the target's hidden states it is fed.
     fn features(&self) -> Features {
         Features::None
+    }
+
+    /// How it drafts in the loop of a device.
+    fn on_device(&self) -> DeviceDrafter;
+
+    /// Levels that it can guess, if they are bounded.
+    fn deepest(&self) -> Option<u32> {
+        None
     }
 
     /// Checks what a generation asks of it.

@@ -3,6 +3,7 @@
 use super::drafter::{Ask, DraftModel, Drafter, Proposal};
 use super::grow::{LevelNode, Stepper, grow};
 use crate::checkpoint::Checkpoint;
+use crate::device::DeviceDrafter;
 use crate::engine::Engine;
 use crate::host::{Call, Forward, KvSequence};
 use crate::model::{ModelConfig, PlanOptions, kv_decl, stack};
@@ -69,6 +70,10 @@ fn same_tokens(draft: &Tokenizer, target: &Tokenizer, path: &Path) -> Result<()>
 impl DraftModel for SmallModel {
     fn kind(&self) -> &'static str {
         "small-model"
+    }
+
+    fn on_device(&self) -> DeviceDrafter {
+        DeviceDrafter::Model
     }
 
     fn declare(

@@ -40,13 +40,12 @@ impl DeviceStream {
         if !Generation::can(&stop_ids, options.logprobs) {
             return None;
         }
-        let drafter = match engine.draft_kind() {
-            Some("ngram") | None => DeviceDrafter::Lookup,
-            Some(_) => DeviceDrafter::Model,
-        };
-        let policy = match engine.draft_kind() {
-            Some(_) => options.speculation.policy,
-            None => Policy::Off,
+        let (policy, drafter) = match engine.draft() {
+            None => (Policy::Off, DeviceDrafter::Lookup),
+            Some(_) if options.speculation.policy == Policy::Off => {
+                (Policy::Off, DeviceDrafter::Lookup)
+            }
+            Some(draft) => (options.speculation.policy, draft.on_device()),
         };
         Some(DeviceStream {
             running: None,
@@ -55,6 +54,11 @@ impl DeviceStream {
             drafter,
             round: Current::default(),
         })
+    }
+
+    /// Whether the loop computes the prompt too: its draft is fed hidden states of all positions, which stay on the device.
+    pub fn takes_prompt(&self) -> bool {
+        self.drafter == DeviceDrafter::Layer
     }
 
     /// Whether it guesses ahead.
@@ -96,8 +100,9 @@ impl DeviceStream {
                 tokens: 0,
                 verified: verified + usize::from(generated.is_verified),
             };
-            statistics.decode_steps = generated.round as usize;
-            if let Some(speculation) = &mut statistics.speculation {
+            statistics.decode_steps = self.round.verified;
+            if let (Some(speculation), true) = (&mut statistics.speculation, generated.is_verified)
+            {
                 speculation.count_round(generated.guesses as usize, generated.levels as usize);
             }
             if let (Some(hook), true) = (hook, generated.is_verified) {
@@ -109,7 +114,7 @@ impl DeviceStream {
                 hook(&Round::new(prefix_len, &tree, &path, bonus));
             }
         }
-        if let Some(speculation) = &mut statistics.speculation {
+        if let (Some(speculation), true) = (&mut statistics.speculation, generated.is_verified) {
             speculation.count_token(self.round.tokens, generated.accepted);
         }
         self.round.tokens += 1;
@@ -139,12 +144,15 @@ impl DeviceStream {
             Policy::Fixed(shape) => (Some(shape), None),
             Policy::Automatic => {
                 let costs = engine.costs()?;
+                let deepest = engine.draft().and_then(|draft| draft.deepest());
                 let shape = TreeShape {
-                    num_steps: DEEPEST,
+                    num_steps: deepest.unwrap_or(DEEPEST),
                     topk: costs.topk(session.tokens.len()) as u32,
                     num_draft_tokens: rows,
                 };
-                let learnt = session.learnt.unwrap_or_else(|| Learnt::new(&costs));
+                let learnt = session
+                    .learnt
+                    .unwrap_or_else(|| Learnt::new(&costs, self.drafter));
                 (Some(shape), Some(learnt))
             }
         };

@@ -111,16 +111,19 @@ impl Session {
         });
         let start = Instant::now();
         let reused = self.rewind_to_shared_prefix(&history);
+        let device = DeviceStream::new(&engine, options);
         let cancellation = &options.cancellation;
-        let complete = self.prefill(&history[reused..], None, &mut || {
-            cancellation.is_cancelled()
-        })?;
+        let complete = match device.as_ref().is_some_and(DeviceStream::takes_prompt) {
+            true => !cancellation.is_cancelled(),
+            false => self.prefill(&history[reused..], None, &mut || {
+                cancellation.is_cancelled()
+            })?,
+        };
         let finish = match (complete, limits.max_tokens) {
             (false, _) => Some(FinishReason::Cancelled),
             (true, 0) => Some(FinishReason::Length),
             (true, _) => None,
         };
-        let device = DeviceStream::new(&engine, options);
         let device_drafts = device.as_ref().is_some_and(DeviceStream::drafts);
         let statistics = Statistics {
             prompt_tokens: history.len(),
@@ -239,7 +242,15 @@ impl<'a> TokenStream<'a> {
     /// Chooses at least one more token.
     fn decode(&mut self) -> Result<()> {
         let _span = tracing::debug_span!("step").entered();
-        let Some(&last) = self.tokens().last() else {
+        let takes_prompt = self.device.as_ref().is_some_and(DeviceStream::takes_prompt);
+        let last = self.tokens().last().copied();
+        let Some(last) = last.or(takes_prompt.then_some(0)) else {
+            let known = self.session.tokens.len();
+            if let Some(rest @ [_, ..]) = self.history().get(known..) {
+                // It was left to a loop that does not come.
+                let rest = rest.to_vec();
+                self.session.prefill(&rest, None, &mut || false)?;
+            }
             // Of the prompt's last chunk, only the last row has an output.
             let picked = self.chooser.choose(self.session.scratch.logits())?;
             self.ready.push_back(picked);

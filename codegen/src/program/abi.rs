@@ -24,8 +24,14 @@ pub const MODE_GENERATE: u32 = 1;
 /// [`Generation::drafter`]: guesses are what followed the same tokens before.
 pub const DRAFTER_LOOKUP: u32 = 0;
 
-/// [`Generation::drafter`]: the draft segments grow a tree level after level.
+/// [`Generation::drafter`]: a small model grows a tree level after level.
 pub const DRAFTER_MODEL: u32 = 1;
+
+/// [`Generation::drafter`]: a layer that is fed hidden states as well does.
+pub const DRAFTER_LAYER: u32 = 2;
+
+/// [`Generation::drafter`]: heads guess a level each.
+pub const DRAFTER_HEADS: u32 = 3;
 
 /// [`Generation::drafting`]: the tree is what will be verified.
 pub const DRAFTING_DONE: u32 = 0;
@@ -374,8 +380,10 @@ pub struct Generation {
     pub topk: u32,
     pub nodes: u32,
     pub moved: u32,
+    pub last_row: u32,
     pub traces: u32,
     pub rounds: u32,
+    pub unused: u32,
     pub stops: [u32; STOP_LIMIT],
     pub runs: [u32; 8],
     pub path: [u8; ROW_LIMIT],
@@ -413,7 +421,7 @@ pub struct Growth {
     pub kept_count: u32,
     pub width: u32,
     pub rows: u32,
-    pub unused: u32,
+    pub last_row: u32,
     pub kept: [Candidate; ROW_LIMIT],
     pub frontier: [Candidate; TOP_LIMIT],
     pub parents: [u32; ROW_LIMIT],

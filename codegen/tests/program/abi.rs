@@ -80,10 +80,10 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Sampling: bias_count, masked, top_logprobs, prompt_length);
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
     offsets!(list, Generation: drafter, draft_length, drafting, levels, topk, nodes, moved);
-    offsets!(list, Generation: traces, rounds, stops, runs, path);
+    offsets!(list, Generation: last_row, traces, rounds, stops, runs, path);
     offsets!(list, Tree: nodes, levels, tokens, parents, scores);
     offsets!(list, Candidate: key, token, parent);
-    offsets!(list, Growth: levels, records, kept_count, width, rows, kept, frontier, parents);
+    offsets!(list, Growth: levels, records, kept_count, width, rows, last_row, kept, frontier, parents);
     offsets!(list, Planner: automatic, steps, start, level, stretch, child_rate, gain, rounds, left);
     offsets!(list, Planner: length, clock, offered, accepted);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth, planner);

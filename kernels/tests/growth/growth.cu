@@ -17,7 +17,7 @@ KERNEL __launch_bounds__(THREADS) grow_cases(const Case* cases) {
     if (threadIdx.x == 0) begin_growth(control_of(program).growth);
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     for (u32 level = 0; level < own.levels; level++)
-        name_level(program, shared, own.lists + (u64)level * CANDIDATES * sizeof(TopLogprob));
+        name_level(program, shared, own.lists + (u64)level * CANDIDATES * sizeof(TopLogprob), false);
     finish_growth(program, own.nodes);
     if (threadIdx.x == 0) control_of(program).tree.levels = levels_of(control_of(program).tree);
 }

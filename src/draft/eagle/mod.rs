@@ -8,6 +8,7 @@ mod segment;
 
 use super::drafter::{DraftModel, Drafter};
 use crate::checkpoint::Checkpoint;
+use crate::device::DeviceDrafter;
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::{Error, Result};
@@ -209,6 +210,10 @@ impl DraftModel for Eagle {
             Version::One => "eagle",
             Version::Three => "eagle3",
         }
+    }
+
+    fn on_device(&self) -> DeviceDrafter {
+        DeviceDrafter::Layer
     }
 
     fn features(&self) -> Features {

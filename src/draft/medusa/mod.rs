@@ -6,6 +6,7 @@ mod layout;
 use super::drafter::{DraftModel, Drafter};
 use super::target_head;
 use crate::checkpoint::Checkpoint;
+use crate::device::DeviceDrafter;
 use crate::model::{Emitter, Features, ModelConfig, PlanOptions};
 use crate::speculation::{Policy, SpeculationOptions};
 use crate::{Error, Result};
@@ -86,6 +87,14 @@ impl Medusa {
 impl DraftModel for Medusa {
     fn kind(&self) -> &'static str {
         "medusa"
+    }
+
+    fn on_device(&self) -> DeviceDrafter {
+        DeviceDrafter::Heads
+    }
+
+    fn deepest(&self) -> Option<u32> {
+        Some(self.layout.heads.len() as u32)
     }
 
     fn features(&self) -> Features {

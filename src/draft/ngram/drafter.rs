@@ -1,6 +1,7 @@
 use super::super::drafter::{Ask, DraftModel, Drafter, Proposal};
 use super::{ProposeOptions, SuffixIndex};
 use crate::Result;
+use crate::device::DeviceDrafter;
 use crate::engine::Engine;
 use crate::model::{ModelConfig, PlanOptions};
 use crate::{Error, speculation::Acceptance, speculation::SpeculationOptions};
@@ -19,6 +20,10 @@ const SHORTEST_MATCH: usize = 1;
 impl DraftModel for Ngram {
     fn kind(&self) -> &'static str {
         "ngram"
+    }
+
+    fn on_device(&self) -> DeviceDrafter {
+        DeviceDrafter::Lookup
     }
 
     fn check(&self, options: &SpeculationOptions) -> Result<()> {

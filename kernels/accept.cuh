@@ -111,6 +111,10 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
 DEVICE void finish_guess(const Program& program, Shared& shared) {
     Generation& generation = control_of(program).generation;
     const Call& call = shared.call;
+    if (generation.mode == MODE_CALL) {
+        generation.finish = FINISH_CALL;
+        return;
+    }
     if (call.segment != SEGMENT_DRAFT) generation.draft_length = call.length + call.rows;
     if (call.output_rows == 0) return;
     const Choice choice = read_choice(program.workspace + shared.phase.choose.choices, 0);

@@ -149,16 +149,3 @@ DEVICE void choose(const Program& program, Shared& shared, const Sampling& sampl
         store_word(choice + 12, is_made ? CHOICE_MADE : CHOICE_NONE_LEFT);
     }
 }
-
-// The same for the token with the largest logit, whatever the sampling is: a guess.
-DEVICE void choose_likeliest(const Program& program, Shared& shared, u32 row) {
-    const ChoosePhase& phase = shared.phase.choose;
-    const u64 best = best_of_blocks(shared, program.workspace + phase.best, row);
-    const u64 choice = program.workspace + phase.choices + sizeof(Choice) * row;
-    if (threadIdx.x == 0) {
-        store_word(choice, token_of(best));
-        store_word(choice + 4, 1);
-        store_float(choice + 8, 0.0f);
-        store_word(choice + 12, is_choosable(best) ? CHOICE_MADE : CHOICE_NONE_LEFT);
-    }
-}

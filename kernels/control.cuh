@@ -35,6 +35,8 @@ struct Generation {
     u32 guesses;       // guessed so far; they stand in the history after what is known
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
+    u32 topk;          // tokens that a draft lists for each output row, at most TOP_LIMIT; 0: its likeliest alone
+    u32 unused[3];
 };
 
 struct Control {

@@ -1,3 +1,4 @@
+use crate::device::Guesses;
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::speculation::sampling::{Sampler, TokenCounts};
@@ -14,6 +15,11 @@ pub(crate) trait DraftModel: Debug + Send + Sync {
     /// What of the target's hidden states it is fed.
     fn features(&self) -> Features {
         Features::None
+    }
+
+    /// What its logits stand for.
+    fn guesses(&self) -> Guesses {
+        Guesses::default()
     }
 
     /// Checks what a generation asks of it.

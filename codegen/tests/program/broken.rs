@@ -20,7 +20,9 @@ fn error(change: impl FnOnce(&mut DeviceProgram)) -> String {
 
 /// Whether it says that a region is read or written too early; which of the two depends on which block runs ahead.
 fn is_about_order(text: &str) -> bool {
-    text.contains("may read before block") || text.contains("may write")
+    ["may read before block", "may write", "nobody has written"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// Index of the first linear phase of the target with that epilogue.

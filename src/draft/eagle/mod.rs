@@ -8,6 +8,7 @@ mod segment;
 
 use super::drafter::{DraftModel, Drafter};
 use crate::checkpoint::Checkpoint;
+use crate::device::Guesses;
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::{Error, Result};
@@ -215,6 +216,13 @@ impl DraftModel for Eagle {
         match self.layout.version {
             Version::One => Features::Final,
             Version::Three => Features::Layers(self.layers.clone()),
+        }
+    }
+
+    fn guesses(&self) -> Guesses {
+        Guesses {
+            target_ids: self.layout.target_ids.clone(),
+            ..Guesses::default()
         }
     }
 

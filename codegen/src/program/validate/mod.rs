@@ -15,6 +15,7 @@ use super::abi::{
 use super::accesses::{Access, Place, accesses};
 use super::{DeviceProgram, ProgramError};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// How a block takes part in a phase.
 #[derive(Debug, Default)]
@@ -100,6 +101,9 @@ impl DeviceProgram {
                     let mut before = phases[..at[block]].iter();
                     let others = before.rposition(|other| other.op != phase.op);
                     let first = others.map_or(0, |index| index as u32 + 1);
+                    let mut after = phases[at[block]..].iter();
+                    let same = after.position(|other| other.op != phase.op);
+                    let last = same.map_or(phases.len(), |same| at[block] + same) as u32;
                     at[block] += 1;
                     clocks[block][block] += 1;
                     for (place, access) in part.accesses {
@@ -108,7 +112,7 @@ impl DeviceProgram {
                         check_access(
                             block,
                             &clocks[block],
-                            first,
+                            first..last,
                             &mut uses,
                             (place, access),
                             is_given,
@@ -264,11 +268,11 @@ impl DeviceProgram {
     }
 }
 
-/// `first`: clock of all blocks before the phases of the op.
+/// `op`: clock of all blocks before the phases of the op, and after them.
 fn check_access(
     block: usize,
     clock: &[u32],
-    first: u32,
+    op: Range<u32>,
     uses: &mut Vec<Uses>,
     (place, access): (Place, Access),
     is_given: bool,
@@ -296,13 +300,14 @@ fn check_access(
                     "block {block} may write while block {other} still reads"
                 ));
             }
+            let unseen =
+                |(other, when): &(&usize, &u32)| **other != block && clock[**other] < **when;
             let mut writers = met().flat_map(|uses| &uses.writes);
-            let early = writers.find(|(other, when)| {
-                **other != block && **when <= first && clock[**other] < **when
-            });
-            if let Some((other, _)) = early {
+            let apart =
+                writers.find(|write| unseen(write) && (*write.1 <= op.start || *write.1 > op.end));
+            if let Some((other, _)) = apart {
                 return Err(format!(
-                    "block {block} may write before block {other} has written for an earlier phase"
+                    "block {block} may write before or after block {other} has written for another phase"
                 ));
             }
         }

@@ -384,7 +384,7 @@ impl Machine {
         for word in addresses.into_iter().chain([0; 6]) {
             parameter.extend(word.to_le_bytes());
         }
-        parameter.extend(bytes_of(&[2, 0, 0, phases.len() as u32, 0, 0]));
+        parameter.extend(bytes_of(&[2, 0, 0, phases.len() as u32, 0, 0, 0, 0, 0, 0]));
         let shape = Shape {
             blocks: self.blocks,
             threads: THREADS,

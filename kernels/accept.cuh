@@ -1,8 +1,10 @@
-// The end of a call: which tokens it gave, and what the next call works on. Thread 0 of block 0 decides; the others help to
-// count tokens.
+// The end of a call: which tokens it gave, and what the next call works on. Thread 0 of block 0 decides; the others help to count
+// tokens and to grow trees.
 #pragma once
+#include "commit.cuh"
 #include "control.cuh"
 #include "counts.cuh"
+#include "grow.cuh"
 #include "ngram.cuh"
 #include "rounds.cuh"
 #include "token_ring.cuh"
@@ -13,10 +15,12 @@ DEVICE Choice read_choice(u64 choices, u32 row) {
     return {words.x, words.y, float_of(words.z), words.w};
 }
 
-// Whether the row after output row `row` is a guess that the token is.
-DEVICE bool is_guessed(const Call& call, u32 row, u32 token) {
-    const u32 next = call.outputs[row] + 1;
-    return next < call.rows && call.tokens[next] == token;
+// The row after output row `output` that is a guess that the token is; NONE if nobody guessed it.
+DEVICE u32 guess_of(const Call& call, u32 output, u32 token) {
+    const u32 row = call.outputs[output];
+    for (u32 next = row + 1; next < call.rows; next++)
+        if (call.parents[next] == row && call.tokens[next] == token) return next;
+    return NONE;
 }
 
 // The tokens that a call chose, before it is said what they mean.
@@ -25,22 +29,25 @@ struct Given {
     u32 finish;
 };
 
-// Takes choices along the chain of rows while each row's token is what the row before it chose; ends at a stop id or limit.
-DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices, const Generation& generation) {
+// Takes choices down the tree while a row's token is a guess after it; ends at a stop id or limit. The output rows become the path.
+DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices, Generation& generation) {
     u32* const history = (u32*)program.history;
     Given given = {0, FINISH_NONE};
-    for (u32 row = 0; row < call.output_rows; row++) {
-        const Choice choice = read_choice(choices, row);
+    for (u32 output = 0; output < call.output_rows;) {
+        const Choice choice = read_choice(choices, output);
         if (choice.status != CHOICE_MADE) {
             given.finish = FINISH_NOTHING_LEFT;
             break;
         }
+        generation.path[given.count] = (u8)output;
         history[generation.known + given.count] = choice.token;
         given.count++;
         for (u32 stop = 0; stop < generation.stop_count; stop++)
             if (generation.stops[stop] == choice.token) given.finish = FINISH_STOP;
         if (given.finish == FINISH_NONE && generation.known + given.count >= generation.limit) given.finish = FINISH_LENGTH;
-        if (given.finish != FINISH_NONE || !is_guessed(call, row, choice.token)) break;
+        if (given.finish != FINISH_NONE) break;
+        // Of a step all rows have outputs.
+        output = guess_of(call, output, choice.token);
     }
     return given;
 }
@@ -51,20 +58,52 @@ DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u
     const bool has_lists = control.sampling.top_logprobs != NONE;
     const u32 capacity = has_lists ? load_acquire_system(HOST_WORD(program, capacity)) : 0;
     const u32 first = generation.known - generation.begin;
+    const bool is_step = call.segment == SEGMENT_TARGET;
+    // Of a step all rows but the first are guesses; of a prompt's chunk none.
+    const u32 origin = is_step ? is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
     for (u32 i = 0; i < count; i++) {
-        const Choice choice = read_choice(choices, i);
-        // Of a step all rows but the first are guesses; of a prompt's chunk none.
-        const u32 guesses = call.segment == SEGMENT_TARGET ? call.rows - 1 : 0;
-        const u32 draft = guesses << 1 | is_guessed(call, i, choice.token);
-        ring_put(program, first + i, {choice.token, draft, choice.logprob, steps_of(generation)});
+        const u32 row = generation.path[i];
+        const Choice choice = read_choice(choices, row);
+        const u32 is_guessed = guess_of(call, row, choice.token) != NONE;
+        ring_put(program, first + i, {choice.token, origin | is_guessed, choice.logprob, steps_of(generation)});
         if (!has_lists) continue;
         const u64 list = ring_top(program.host, capacity, first + i);
         for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
-            const u64 from = top + (u64)(i * TOP_LIMIT + j) * sizeof(TopLogprob);
+            const u64 from = top + (u64)(row * TOP_LIMIT + j) * sizeof(TopLogprob);
             store_relaxed_system(list + 8 * j, load_l2(from));
             store_relaxed_system(list + 8 * j + 4, load_l2(from + 4));
         }
     }
+}
+
+// The tree that was verified, to the host. By all consumers.
+DEVICE void show_tree(const Program& program, const Control& control) {
+    const Tree& tree = control.tree;
+    const bool has_lists = control.sampling.top_logprobs != NONE;
+    const u64 round = ring_round(program.host, load_acquire_system(HOST_WORD(program, capacity)), has_lists,
+                                 control.generation.rounds);
+    if (threadIdx.x == 0) store_relaxed_system(round, tree.nodes);
+    if (threadIdx.x >= tree.nodes) return;
+    const u64 node = round + 16 + 16 * threadIdx.x;
+    store_relaxed_system(node, tree.tokens[threadIdx.x]);
+    store_relaxed_system(node + 4, tree.parents[threadIdx.x]);
+    store_relaxed_system(node + 8, bits_of(tree.scores[threadIdx.x]));
+}
+
+// The tree of the next round, as far as it needs no draft: what lookup guesses, or the root alone. By all consumers, after what is
+// known has been counted.
+DEVICE void begin_tree(const Program& program, Shared& shared, Control& control, u32 known, u32 levels) {
+    const u32 guesses =
+        levels > 0 && control.generation.drafter == DRAFTER_LOOKUP ? guess_tokens(program, shared, control.tree, known, levels) : 0;
+    // All reads of the tree before, and what has been guessed, before thread 0 completes it.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (threadIdx.x != 0) return;
+    Tree& tree = control.tree;
+    tree.nodes = 1 + guesses;
+    tree.levels = guesses;
+    tree.tokens[0] = ((const u32*)program.history)[known - 1];
+    tree.parents[0] = NONE;
+    tree.scores[0] = 0.0f;
 }
 
 // By all consumers of block 0 at the end of a call of the target.
@@ -74,6 +113,8 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     Generation& generation = control.generation;
     const Call& call = shared.call;
     const u64 choices = program.workspace + phase.choices, top = program.workspace + phase.top;
+    const bool is_verified = call.segment == SEGMENT_TARGET && generation.mode == MODE_GENERATE;
+    if (is_verified && generation.traces) show_tree(program, control);
     if (threadIdx.x == 0) {
         Given given = {0, FINISH_NONE};
         if (generation.mode == MODE_CALL) {
@@ -85,46 +126,54 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
         shared.words[0] = given.count;
         shared.words[1] = given.finish;
     }
-    // Thread 0's decision and what it wrote to the history, to all that count tokens.
+    // Thread 0's decision and what it wrote to the history and the path, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const u32 count = shared.words[0], known = generation.known + count;
-    if (control.sampling.penalises && count > 0)
-        count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
-    const u32 wanted = shared.words[1] != FINISH_NONE ? 0 : smaller(generation.draft_tokens, generation.limit - known - 1);
-    u32 guesses = 0;
-    if (wanted > 0 && generation.drafter == DRAFTER_LOOKUP) guesses = guess_tokens(program, shared, known, wanted);
-    // Orders the others' reads of the control block before thread 0 changes it.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    if (threadIdx.x != 0) return;
-    if (generation.mode == MODE_GENERATE) {
-        // What a draft has computed of its guesses stays as far as they came true; it never saw its last one.
-        if (generation.guesses > 0) generation.draft_length = generation.known + smaller(count - 1, generation.guesses - 1);
-        generation.length = call.length + (call.segment == SEGMENT_PREFILL ? call.rows : count);
-        generation.known = known;
-        generation.wanted = smaller(wanted, VERIFY_ROWS - 1);
-        generation.guesses = guesses;
-    }
-    generation.finish = shared.words[1];
-}
-
-// By thread 0 of block 0 at the end of a call of the draft.
-DEVICE void finish_guess(const Program& program, Shared& shared) {
-    Generation& generation = control_of(program).generation;
-    const Call& call = shared.call;
     if (generation.mode == MODE_CALL) {
-        generation.finish = FINISH_CALL;
+        if (threadIdx.x == 0) generation.finish = shared.words[1];
         return;
     }
-    if (call.segment != SEGMENT_DRAFT) generation.draft_length = call.length + call.rows;
-    if (call.output_rows == 0) return;
-    const Choice choice = read_choice(program.workspace + shared.phase.choose.choices, 0);
-    if (choice.status == CHOICE_MADE && choice.token < VOCAB_SIZE) {
-        ((u32*)program.history)[generation.known + generation.guesses] = choice.token;
-        generation.guesses++;
-    } else {
-        // It has nothing to say that the target could.
-        generation.wanted = generation.guesses;
+    const u32 count = shared.words[0], known = generation.known + count;
+    const bool is_over = shared.words[1] != FINISH_NONE;
+    if (control.sampling.penalises && count > 0)
+        count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
+    bool is_straight = true;
+    for (u32 j = 0; j < count; j++) is_straight = is_straight && generation.path[j] == j;
+    // No call follows that would move them.
+    if (is_verified && is_over && !is_straight)
+        move_rows(program.kv[0], call.length, count, generation.path, threadIdx.x, CONSUMER_THREADS);
+    const u32 levels = is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
+    begin_tree(program, shared, control, known, levels);
+    if (threadIdx.x != 0) return;
+    generation.rounds += is_verified;
+    generation.length = call.length + (is_verified ? count : call.rows);
+    generation.moved = is_verified && !is_straight ? count : 0;
+    generation.known = known;
+    generation.finish = shared.words[1];
+    generation.drafting = DRAFTING_DONE;
+    if (levels > 0 && generation.nodes > 1 && generation.drafter == DRAFTER_MODEL) {
+        generation.drafting = DRAFTING_ROOT;
+        begin_growth(control.growth);
     }
+}
+
+// By all consumers of block 0 at the end of a call of the draft.
+DEVICE void finish_guess(const Program& program, Shared& shared) {
+    Control& control = control_of(program);
+    Generation& generation = control.generation;
+    const Call& call = shared.call;
+    if (generation.mode == MODE_CALL) {
+        if (threadIdx.x == 0) generation.finish = FINISH_CALL;
+        return;
+    }
+    if (threadIdx.x == 0 && call.segment != SEGMENT_DRAFT) generation.draft_length = call.length + call.rows;
+    if (call.output_rows == 0) return;
+    name_level(program, shared, program.workspace + shared.phase.choose.top);
+    const Growth& growth = control.growth;
+    const bool goes_on = growth.levels < levels_left(generation) && growth.width > 0 && growth.rows + growth.width <= ROW_CAPACITY;
+    if (!goes_on) finish_growth(program, smaller(generation.nodes, VERIFY_ROWS));
+    if (threadIdx.x != 0) return;
+    generation.drafting = goes_on ? DRAFTING_LEVEL : DRAFTING_DONE;
+    if (!goes_on) control.tree.levels = levels_of(control.tree);
 }
 
 // By all consumers of block 0, after every block has arrived. shared.words[2] says whether the host wants an end.
@@ -133,8 +182,8 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     Generation& generation = control.generation;
     const bool is_step = is_target(shared.call.segment);
     if (is_step) finish_step(program, shared);
+    else finish_guess(program, shared);
     if (threadIdx.x != 0) return;
-    if (!is_step) finish_guess(program, shared);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control);
     const u32 round = control.round;

@@ -71,7 +71,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
                 const bool exists = row < last_row;
-                work.last.set(tile, half, exists ? (int)shared.call.positions[row / phase().group] : -1);
+                work.last.set(tile, half, exists ? (int)shared.call.positions[shared.call.base + row / phase().group] : -1);
             }
         Total segment, super;
         segment.clear();

@@ -69,7 +69,7 @@ template <u32 HEAD_DIM> DEVICE HeadPool head_pool(const Program& program, const 
 // Cosines and sines of a row's position.
 DEVICE u64 rotation_address(const Program& program, const Shared& shared, u32 row) {
     const AttentionPhase& phase = shared.phase.attention;
-    return program.constants + phase.rope + (u64)shared.call.positions[row] * phase.rope_pairs * 8;
+    return program.constants + phase.rope + (u64)shared.call.positions[shared.call.base + row] * phase.rope_pairs * 8;
 }
 
 // Products of a row of the call, of which K or V becomes.
@@ -195,7 +195,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
     }
 };
 
-// Appends K and V of the call's rows `first`, `first + step`... to the pool: row i in the place of position length + i,
+// Appends K and V of the call's rows `first`, `first + step`... to the pool: row i in the place of position length + base + i,
 // which is the position of a chain's row; rows of a tree are moved to theirs when it is known which stay (commit.cuh).
 // Their warps are others than those that have most to do for the stream and the queries of a single row.
 template <u32 HEAD_DIM, typename KvType>
@@ -207,7 +207,7 @@ DEVICE void append(const Program& program, const Shared& shared, u32 head, u32 f
         const u32 row = first + task / 2 * step;
         if (row >= shared.call.rows) break;
         const bool is_value = task % 2;
-        const u32 place = shared.call.length + row;
+        const u32 place = shared.call.length + shared.call.base + row;
         const u64 page = load_l2_long(pool.table + (u64)(place / KV_PAGE) * 8);
         Head<HEAD_DIM> own;
         load_own(own, program, shared, head, row, is_value);

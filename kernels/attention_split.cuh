@@ -47,8 +47,9 @@ DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_til
     split.tiles = divide_up(tiles, divide_up(tiles, max_tiles));
     split.row_blocks = divide_up(tiles, split.tiles);
     u32 lowest = NONE, highest = 0;
-    bool is_chain = true;
-    for (u32 row = 0; row < call.rows; row++) {
+    // What follows rows of earlier calls is none: they would have been committed.
+    bool is_chain = call.base == 0;
+    for (u32 row = call.base; row < call.base + call.rows; row++) {
         is_chain = is_chain && call.parents[row] == row - 1;
         lowest = smaller(lowest, call.positions[row]);
         highest = larger(highest, call.positions[row]);

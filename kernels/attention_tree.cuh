@@ -12,15 +12,17 @@
 #pragma once
 #include "attention_score.cuh"
 
-// u64 [row of the call]: bit a says that row a is an ancestor of the row, or the row. The k-th that is set is at
-// position call.length + k.
+// u64 [row of the tree]: bit a says that row a is an ancestor of the row, or the row. The k-th that is set is at
+// position call.length + k. Rows of the tree are those of earlier calls, then the call's.
 template <u32 HEAD_DIM> DEVICE u64* ancestors() {
     return (u64*)shared_region(AttentionRoom<HEAD_DIM, 1>::ANCESTORS_AT);
 }
 
+DEVICE u32 tree_rows(const Call& call) { return call.base + call.rows; }
+
 // By all consumers; visible after a barrier.
 template <u32 HEAD_DIM> DEVICE void find_ancestors(const Shared& shared) {
-    if (threadIdx.x >= shared.call.rows) return;
+    if (threadIdx.x >= tree_rows(shared.call)) return;
     u64 mask = 0;
     for (u32 row = threadIdx.x; row != NONE; row = shared.call.parents[row]) mask |= 1ull << row;
     ancestors<HEAD_DIM>()[threadIdx.x] = mask;
@@ -59,7 +61,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
     // unit, if it has common positions.
     METHOD void score(Work& work, u64 page) const {
         const Call& call = shared.call;
-        const u32 rows = call.rows;
+        const u32 rows = tree_rows(call);
         // All reads of the ring before it is overwritten; queries and ancestors, to all.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
         if (Room::HOLDS_COMMON) copy_common(page, 0);
@@ -82,7 +84,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
                 if (row >= last_row) continue;
-                const u64 mask = ancestors<HEAD_DIM>()[row / shared.phase.attention.group];
+                const u64 mask = ancestors<HEAD_DIM>()[call.base + row / shared.phase.attention.group];
 #pragma unroll
                 for (u32 i = 0; i < 2; i++) {
                     if (own + i >= rows || !(mask >> (own + i) & 1)) continue;
@@ -156,7 +158,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
     // the first is used.
     METHOD void load_rows(bool keys, bool values) const {
         constexpr u32 BATCH = HEAD_DIM <= 128 ? 4 : 2;
-        const u32 rows = shared.call.rows;
+        if (shared.call.base > 0) load_earlier(keys, values);
+        const u32 base = shared.call.base, rows = shared.call.rows;
         const u32 tasks = keys && values ? 2 * rows : rows;
 #pragma unroll 1
         for (u32 first = Work::warp(); first < tasks; first += CONSUMER_WARPS * BATCH) {
@@ -173,8 +176,24 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
                 const bool is_value = !keys || task >= rows;
                 if (!is_value) turn_key(own[i], program, shared, task);
                 const u32 at = is_value ? Room::VALUES_AT : Room::KEYS_AT;
-                store_head<KvType>(shared_region(at) + (task < rows ? task : task - rows) * Room::PITCH, own[i]);
+                store_head<KvType>(shared_region(at) + (base + (task < rows ? task : task - rows)) * Room::PITCH, own[i]);
             }
+        }
+    }
+
+    // The same of rows that came in earlier calls, which left them in the pool.
+    METHOD void load_earlier(bool keys, bool values) const {
+        const HeadPool pool = head_pool<HEAD_DIM>(program, shared.phase.attention, head);
+        const u32 base = shared.call.base;
+#pragma unroll 1
+        for (u32 piece = threadIdx.x; piece < 2 * base * PIECES; piece += CONSUMER_THREADS) {
+            const u32 row = piece / PIECES % base, at = piece % PIECES * 16, place = shared.call.length + row;
+            const bool is_value = piece >= base * PIECES;
+            if (is_value ? !values : !keys) continue;
+            const u64 page = load_l2_long(pool.table + (u64)(place / KV_PAGE) * 8);
+            const u64 from = page + pool.offset + is_value * pool.value_bytes + place % KV_PAGE * HEAD_DIM * 2;
+            *(uint4*)(shared_region(is_value ? Room::VALUES_AT : Room::KEYS_AT) + row * Room::PITCH + at) =
+                load_l2_vector(from + at);
         }
     }
 
@@ -202,8 +221,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
             u32 from = ZEROS;
             if (position < common) {
                 from = Room::OWN_VALUES + position - chunk;
-            } else if (begin + position <= shared.call.positions[node]) {
-                from = set_bit(ancestors<HEAD_DIM>()[node], begin + position - shared.call.length);
+            } else if (begin + position <= shared.call.positions[shared.call.base + node]) {
+                from = set_bit(ancestors<HEAD_DIM>()[shared.call.base + node], begin + position - shared.call.length);
             }
             board[task] = (u8)from;
         }

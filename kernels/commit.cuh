@@ -7,12 +7,13 @@
 struct Path {
     u32 start;
     u32 count;
-    u32 rows[ROW_LIMIT];
+    u8 rows[ROW_LIMIT];
 };
 
-// By `threads` threads, of which this is number `thread`. Each moves 16 bytes of a head of K or V from row to row, in the order of
-// the path: what it reads later lies behind all that it has written.
-DEVICE void move_rows(const KvPool& pool, const Path& path, u32 thread, u32 threads) {
+// Moves the rows of a path of `count` rows that becomes the positions from `start` on. By `threads` threads, of which this is number
+// `thread`. Each moves 16 bytes of a head of K or V from row to row, in the order of the path: what it reads later lies behind all
+// that it has written.
+DEVICE void move_rows(const KvPool& pool, u32 start, u32 count, const u8* rows, u32 thread, u32 threads) {
     const u32 pieces = pool.row_bytes / 16;
     for (u32 piece = thread; piece < pool.planes * pieces; piece += threads) {
         const u64 plane = (u64)(piece / pieces) * KV_PAGE * pool.row_bytes + piece % pieces * 16;
@@ -20,9 +21,8 @@ DEVICE void move_rows(const KvPool& pool, const Path& path, u32 thread, u32 thre
             const u64 page = load_l2_long(pool.table + (u64)(position / KV_PAGE) * 8);
             return page + plane + (u64)(position % KV_PAGE) * pool.row_bytes;
         };
-        for (u32 j = 0; j < path.count; j++)
-            if (path.rows[j] != j)
-                *(uint4*)address(path.start + j) = load_l2_vector(address(path.start + path.rows[j]));
+        for (u32 j = 0; j < count; j++)
+            if (rows[j] != j) *(uint4*)address(start + j) = load_l2_vector(address(start + rows[j]));
     }
 }
 
@@ -33,5 +33,14 @@ struct Commit {
 
 // For the host, between calls. Grid: any.
 KERNEL __launch_bounds__(THREADS) commit(const __grid_constant__ Commit given) {
-    move_rows(given.pool, given.path, blockIdx.x * THREADS + threadIdx.x, gridDim.x * THREADS);
+    const Path& path = given.path;
+    move_rows(given.pool, path.start, path.count, path.rows, blockIdx.x * THREADS + threadIdx.x, gridDim.x * THREADS);
+}
+
+// By all consumers of every block, before the call: what came true of the target's last one.
+DEVICE void move_accepted(const Program& program, const Shared& shared) {
+    const Call& call = shared.call;
+    if (call.moved == 0) return;
+    move_rows(program.kv[0], call.length - call.moved, call.moved, call.path, blockIdx.x * THREADS + threadIdx.x,
+              gridDim.x * THREADS);
 }

@@ -14,8 +14,15 @@ enum Mode {
 
 // Who guesses.
 enum Drafter {
-    DRAFTER_LOOKUP,  // what followed the same tokens before
-    DRAFTER_MODEL,   // the draft segments, token after token
+    DRAFTER_LOOKUP,  // what followed the same tokens before: a chain
+    DRAFTER_MODEL,   // the draft segments, level after level of a tree
+};
+
+// How far the guesses of a round are.
+enum Drafting {
+    DRAFTING_DONE,   // the tree is what will be verified
+    DRAFTING_ROOT,   // the draft has to see what is known
+    DRAFTING_LEVEL,  // the draft has to see the last level of the tree
 };
 
 enum Finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_NOTHING_LEFT, FINISH_CALL };
@@ -28,15 +35,48 @@ struct Generation {
     u32 begin;         // of these what was known when the generation began: the ring of tokens counts from there
     u32 limit;         // tokens known at which the generation ends
     u32 stop_count;
-    u32 draft_tokens;  // guessed ahead in a round, at most; 0: none
     u32 drafter;       // Drafter
     u32 draft_length;  // positions whose K and V the draft has
-    u32 wanted;        // tokens to guess in this round
-    u32 guesses;       // guessed so far; they stand in the history after what is known
+    u32 drafting;      // Drafting
+    u32 levels;        // of a round's tree below the root, at most; 0: nothing is guessed
+    u32 topk;          // candidates below a node, and nodes of a level that the draft goes on from, at most
+    u32 nodes;         // of a round's tree, the root among them, at most
+    u32 moved;         // see Call
+    u32 traces;        // 1: the host sees every round's tree
+    u32 rounds;        // trees verified
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
-    u32 topk;          // tokens that a draft lists for each output row, at most TOP_LIMIT; 0: its likeliest alone
-    u32 unused[3];
+    u8 path[ROW_LIMIT];       // see Call
+};
+
+// The last known token and guesses at what follows it, as they are verified: parents come before their children.
+struct Tree {
+    u32 nodes;
+    u32 levels;                // below the root
+    u32 tokens[ROW_LIMIT];
+    u32 parents[ROW_LIMIT];    // NONE for the root
+    float scores[ROW_LIMIT];   // natural logarithm of the probability of the path, as the draft sees it
+};
+
+// Something that a draft has named. Of its key the high word orders as the score does, the low word is ~record: they are numbered
+// as they are named.
+struct Candidate {
+    u64 key;
+    u32 token;
+    u32 parent;  // record; NONE: the root
+};
+
+// A tree that a draft grows: see grow.cuh.
+struct Growth {
+    u32 levels;   // that have been named
+    u32 records;  // numbers that have been given
+    u32 kept_count;
+    u32 width;    // nodes of the frontier
+    u32 rows;     // rows of the frontier's ancestors in the draft's cache
+    u32 unused;
+    Candidate kept[ROW_LIMIT];       // the best of all, best first
+    Candidate frontier[TOP_LIMIT];   // the best of the last level, best first: what the draft sees next
+    u32 parents[ROW_LIMIT];          // of a row in the draft's cache and then of the frontier's: row, or NONE
 };
 
 struct Control {
@@ -47,6 +87,8 @@ struct Control {
     Generation generation;
     Sampling sampling;
     Call call;
+    Tree tree;
+    Growth growth;
 };
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }

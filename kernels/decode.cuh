@@ -11,7 +11,6 @@
 #include "copy_rows.cuh"
 #include "edges.cuh"
 #include "linear.cuh"
-#include "lists.cuh"
 #include "program.cuh"
 #include "residual.cuh"
 #include "ring.cuh"
@@ -138,9 +137,11 @@ DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
     if (phase.kind == PHASE_NARROW && !is_idle) narrow_residual(shared);
-    if (phase.kind == PHASE_EMBED && owns_residual(phase.embed.tiles)) {
-        run_embed(program, shared);
-        arrive_edge(program, phase);
+    if (phase.kind == PHASE_EMBED) {
+        move_accepted(program, shared);
+        const bool owns = owns_residual(phase.embed.tiles);
+        if (owns) run_embed(program, shared);
+        if (owns || phase.flags & FLAG_ALL_ARRIVE) arrive_edge(program, phase);
     }
     keep_phase(shared, next);
 }
@@ -167,7 +168,7 @@ DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     if (block < rows) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
     for (u32 row = block; row < rows; row += gridDim.x) {
-        if (phase.flags & FLAG_LIKELIEST) list_likeliest(program, shared, row);
+        if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, control_of(program).generation.topk, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);

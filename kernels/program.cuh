@@ -59,7 +59,7 @@ enum PhaseFlags {
     FLAG_OUTPUT_ROWS = 1,  // works on the output rows; does nothing but arrive if the call has none
     FLAG_ALL_ARRIVE = 2,   // every block arrives, also one without work
     FLAG_NARROWED = 4,     // the residual's rows are the output rows already
-    FLAG_LIKELIEST = 8,    // the token with the largest logit is chosen, however the target's are; with a list of the best
+    FLAG_LISTS = 8,        // the likeliest tokens are listed, none is chosen
     FLAG_SOURCES = 16,     // reads what another call left: of row r its row Call::sources[r]
 };
 
@@ -246,10 +246,12 @@ struct Call {
     u32 expected;   // segment, or NONE
     u32 expected_rows, expected_outputs;
     u32 moved;      // rows of the target's last call that came true and have not moved yet: see commit.cuh
+    u32 base;       // rows of the same tree that came in earlier calls: they lie in the cache from position `length` on
+    u32 unused[3];
     u32 tokens[ROW_LIMIT];
-    u32 positions[ROW_LIMIT];
-    u32 parents[ROW_LIMIT];  // row, or NONE: follows position length - 1
-    u32 outputs[ROW_LIMIT];  // row of output row j, ascending
+    u32 positions[ROW_LIMIT];  // of the tree's rows: those of the call are from `base` on
+    u32 parents[ROW_LIMIT];    // of the tree's rows: row of the tree, or NONE: follows position length - 1
+    u32 outputs[ROW_LIMIT];    // row of output row j, ascending
     u8 path[ROW_LIMIT];      // row `path[j]` of the target's last call becomes position length - moved + j
     u8 sources[ROW_LIMIT];   // row of the segment's input that a row takes
 };

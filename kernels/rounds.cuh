@@ -1,11 +1,11 @@
 // Which call comes next. A round of a generation is a step of the target, after calls of the draft if there is one that is a model:
 //
 //   DRAFT_PREFILL ...  what is known of the sequence and the draft has not seen, while it is much
-//   EXTEND             the rest of it; the first guess comes of its last row
-//   DRAFT ...          each guess but the last, for the next one
-//   TARGET             the last known token and all guesses
+//   EXTEND             the rest of it; the first level of a tree comes of its last row
+//   DRAFT ...          the best nodes of each level but the last, for the next one
+//   TARGET             the last known token and all guesses, a tree
 //
-// Before the first round PREFILL works through the prompt. Rows are a chain after what the call's own cache holds.
+// Before the first round PREFILL works through the prompt.
 #pragma once
 #include "control.cuh"
 
@@ -21,30 +21,43 @@ DEVICE u32 steps_of(const Generation& generation) {
     return generation.runs[SEGMENT_PREFILL] + generation.runs[SEGMENT_TARGET];
 }
 
-// Tokens from position `from` on; the last `outputs` rows have outputs. A draft is fed token 0 for those that it does not know:
-// they come from the target's padding, never from text.
-DEVICE void write_rows(const Program& program, Control& control, u32 segment, u32 from, u32 rows, u32 outputs) {
+// Levels that the tree of the next round may have: no guess is of use after the last token.
+DEVICE u32 levels_left(const Generation& generation) {
+    return smaller(generation.levels, generation.limit - generation.known - 1);
+}
+
+// A call of `rows` rows whose last `outputs` have outputs, after `length` positions; its rows are still to be said.
+DEVICE Call& begin_call(Control& control, u32 segment, u32 length, u32 rows, u32 outputs) {
     Call& call = control.call;
-    const u32* const history = (const u32*)program.history;
     call.segment = segment;
     call.run = ++control.generation.runs[segment];
     call.rows = rows;
     call.row_tiles = row_tiles_of(rows);
     call.output_rows = outputs;
     call.output_tiles = row_tiles_of(larger(outputs, 1u));
-    call.length = from;
+    call.length = length;
     call.chooses = 1;
     call.expected = NONE;
     call.moved = 0;
-    const u32 vocab_size = is_target(segment) ? VOCAB_SIZE : DRAFT_VOCAB_SIZE;
+    call.base = 0;
+    for (u32 row = 0; row < rows; row++) call.sources[row] = (u8)row;
+    for (u32 i = 0; i < outputs; i++) call.outputs[i] = rows - outputs + i;
+    return call;
+}
+
+// A token as a draft is fed it: another one for those that it does not know, which come from the target's padding, never from text.
+DEVICE u32 fed_token(u32 token) { return token < DRAFT_VOCAB_SIZE ? token : 0; }
+
+// A chain: tokens of the history from position `from` on.
+DEVICE void write_chain(const Program& program, Control& control, u32 segment, u32 from, u32 rows, u32 outputs) {
+    Call& call = begin_call(control, segment, from, rows, outputs);
+    const u32* const history = (const u32*)program.history;
     for (u32 row = 0; row < rows; row++) {
         const u32 token = history[from + row];
-        call.tokens[row] = token < vocab_size ? token : 0;
+        call.tokens[row] = is_target(segment) ? token : fed_token(token);
         call.positions[row] = from + row;
         call.parents[row] = row == 0 ? NONE : row - 1;
-        call.sources[row] = (u8)row;
     }
-    for (u32 i = 0; i < outputs; i++) call.outputs[i] = rows - outputs + i;
 }
 
 DEVICE void expect(Call& call, u32 segment, u32 rows, u32 outputs) {
@@ -53,31 +66,69 @@ DEVICE void expect(Call& call, u32 segment, u32 rows, u32 outputs) {
     call.expected_outputs = outputs;
 }
 
-// A step over the last known token and the guesses after it.
-DEVICE void write_step(const Program& program, Control& control) {
-    const Generation& generation = control.generation;
-    const u32 rows = 1 + generation.guesses;
-    write_rows(program, control, SEGMENT_TARGET, generation.length, rows, rows);
+// A step over the round's tree.
+DEVICE void write_step(Control& control) {
+    Generation& generation = control.generation;
+    const Tree& tree = control.tree;
+    const u32 rows = tree.nodes;
+    Call& call = begin_call(control, SEGMENT_TARGET, generation.length, rows, rows);
+    for (u32 row = 0; row < rows; row++) {
+        const u32 parent = tree.parents[row];
+        call.tokens[row] = tree.tokens[row];
+        call.parents[row] = parent;
+        call.positions[row] = parent == NONE ? generation.length : call.positions[parent] + 1;
+    }
+    call.moved = generation.moved;
+    for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];
     // If it does not end, a round like this one follows.
-    if (generation.drafter == DRAFTER_MODEL && generation.draft_tokens > 0) expect(control.call, SEGMENT_EXTEND, 1, 1);
-    else expect(control.call, SEGMENT_TARGET, rows, rows);
+    if (generation.drafter == DRAFTER_MODEL && generation.levels > 0) expect(call, SEGMENT_EXTEND, 1, 1);
+    else expect(call, SEGMENT_TARGET, rows, rows);
 }
 
-DEVICE void write_guess(const Program& program, Control& control) {
+// What the draft's call before the last level's will be followed by: the width of levels is that of the first, mostly.
+DEVICE void expect_guesses(Control& control, u32 levels) {
     const Generation& generation = control.generation;
-    const u32 behind = generation.known - generation.draft_length;
-    const bool is_last = generation.guesses + 1 >= generation.wanted;
-    if (generation.guesses > 0) {
-        write_rows(program, control, SEGMENT_DRAFT, generation.known + generation.guesses - 1, 1, 1);
-    } else if (behind <= VERIFY_ROWS) {
-        write_rows(program, control, SEGMENT_EXTEND, generation.draft_length, behind, 1);
+    if (levels < levels_left(generation)) expect(control.call, SEGMENT_DRAFT, generation.topk, generation.topk);
+    else expect(control.call, SEGMENT_TARGET, generation.nodes, generation.nodes);
+}
+
+// What is known, for the draft.
+DEVICE void write_root(const Program& program, Control& control) {
+    const Generation& generation = control.generation;
+    const u32 from = generation.draft_length, behind = generation.known - from;
+    if (behind <= VERIFY_ROWS) {
+        write_chain(program, control, SEGMENT_EXTEND, from, behind, 1);
     } else {
         const u32 rows = smaller(behind, PREFILL_ROWS);
-        write_rows(program, control, SEGMENT_DRAFT_PREFILL, generation.draft_length, rows, rows == behind);
+        write_chain(program, control, SEGMENT_DRAFT_PREFILL, from, rows, rows == behind);
         if (rows < behind) return;
     }
-    if (is_last) expect(control.call, SEGMENT_TARGET, 1 + generation.wanted, 1 + generation.wanted);
-    else expect(control.call, SEGMENT_DRAFT, 1, 1);
+    expect_guesses(control, 1);
+}
+
+// The frontier, for the draft. Where all it has been fed of the tree is a chain, the rows are where a sequence has them; else they
+// are rows of a tree that goes on from call to call.
+DEVICE void write_level(Control& control) {
+    const Generation& generation = control.generation;
+    const Growth& growth = control.growth;
+    const u32 base = growth.rows, rows = base + growth.width;
+    bool is_chain = true;
+    for (u32 row = 0; row < rows; row++) is_chain = is_chain && growth.parents[row] == row - 1;
+    const u32 length = generation.draft_length;
+    Call& call = begin_call(control, SEGMENT_DRAFT, is_chain ? length + base : length, growth.width, growth.width);
+    for (u32 row = 0; row < growth.width; row++) call.tokens[row] = fed_token(growth.frontier[row].token);
+    if (is_chain) {
+        call.positions[0] = length + base;
+        call.parents[0] = NONE;
+    } else {
+        call.base = base;
+        for (u32 row = 0; row < rows; row++) {
+            const u32 parent = growth.parents[row];
+            call.parents[row] = parent;
+            call.positions[row] = parent == NONE ? length : call.positions[parent] + 1;
+        }
+    }
+    expect_guesses(control, growth.levels + 1);
 }
 
 // The call after what the generation says; none if it has ended.
@@ -88,11 +139,13 @@ DEVICE void write_call(const Program& program, Control& control) {
         control.call.segment = NONE;
     } else if (left > 1) {
         const u32 rows = smaller(left, PREFILL_ROWS), after = left - rows, next = smaller(after, PREFILL_ROWS);
-        write_rows(program, control, SEGMENT_PREFILL, generation.length, rows, after == 0);
+        write_chain(program, control, SEGMENT_PREFILL, generation.length, rows, after == 0);
         if (after > 0) expect(control.call, after > 1 ? SEGMENT_PREFILL : SEGMENT_TARGET, next, next == after);
-    } else if (generation.drafter == DRAFTER_MODEL && generation.guesses < generation.wanted) {
-        write_guess(program, control);
+    } else if (generation.drafting == DRAFTING_ROOT) {
+        write_root(program, control);
+    } else if (generation.drafting == DRAFTING_LEVEL) {
+        write_level(control);
     } else {
-        write_step(program, control);
+        write_step(control);
     }
 }

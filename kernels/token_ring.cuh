@@ -8,7 +8,8 @@
 
 struct HostToken {
     u32 token;
-    u32 draft;     // bit 0: it had been guessed; the others: how many tokens were guessed in its call
+    u32 draft;     // bit 0: it had been guessed; from 1 on: tokens guessed in its call; from 8 on: levels of their tree; bit 15: it is
+                   // of a round, not of the prompt
     float logprob;
     u32 round;     // calls of this generation so far
 };
@@ -22,10 +23,25 @@ struct HostRing {
     u32 capacity;  // entries, written by the host
     u32 draft_length;  // positions whose K and V the draft has
     u32 unused[18];
-    // HostToken [capacity], then TopLogprob [capacity][TOP_LIMIT] if log-probabilities are asked for.
+    // HostToken [capacity], then TopLogprob [capacity][TOP_LIMIT] if log-probabilities are asked for, then HostRound [capacity] if
+    // rounds are.
+};
+
+struct HostNode {
+    u32 token;
+    u32 parent;  // NONE: the root
+    float score;
+    u32 unused;
+};
+
+// A tree that was verified.
+struct HostRound {
+    u32 nodes;
+    u32 unused[3];
+    HostNode node[ROW_LIMIT];
 };
 // As src/device/state.rs names its words.
-static_assert(sizeof(HostRing) == 128 && sizeof(HostToken) == 16, "HostRing");
+static_assert(sizeof(HostRing) == 128 && sizeof(HostToken) == 16 && sizeof(HostRound) == 1040, "HostRing");
 static_assert(__builtin_offsetof(HostRing, cancel) == 4 * 8 && __builtin_offsetof(HostRing, finish) == 4 * 9, "HostRing");
 static_assert(__builtin_offsetof(HostRing, tail) == 4 * 10 && __builtin_offsetof(HostRing, length) == 4 * 11, "HostRing");
 static_assert(__builtin_offsetof(HostRing, capacity) == 4 * 12, "HostRing");
@@ -35,6 +51,10 @@ DEVICE u64 ring_entry(u64 host, u32 index) { return host + sizeof(HostRing) + (u
 
 DEVICE u64 ring_top(u64 host, u32 capacity, u32 index) {
     return ring_entry(host, capacity) + (u64)index * (TOP_LIMIT * sizeof(TopLogprob));
+}
+
+DEVICE u64 ring_round(u64 host, u32 capacity, bool has_lists, u32 index) {
+    return ring_top(host, capacity, has_lists ? capacity : 0) + (u64)index * sizeof(HostRound);
 }
 
 #define HOST_WORD(program, field) ((program).host + __builtin_offsetof(HostRing, field))

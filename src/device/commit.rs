@@ -53,7 +53,10 @@ impl DeviceExecutor {
     ) -> Result<(), DeviceError> {
         let state = self.turn();
         let mut rows = [0; abi::ROW_LIMIT];
-        rows[..path.len()].copy_from_slice(path);
+        for (place, row) in rows.iter_mut().zip(path) {
+            // A row of a call, of which there are not more than 64.
+            *place = *row as u8;
+        }
         let pages = match segment.is_draft() {
             true => &state.draft_pages,
             false => &state.pages,

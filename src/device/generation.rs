@@ -3,6 +3,7 @@
 use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
 use crate::plan::SegmentKind;
+use crate::speculation::TreeShape;
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use stheno_codegen::program::abi::{self, Control, Count, NONE, TOP_LIMIT};
+use stheno_codegen::program::abi::{self, Control, Count, NONE, ROW_LIMIT, TOP_LIMIT};
 
 /// Calls of one launch. A launch is the least that another session waits for, and the most that goes on after a cancel that
 /// the kernel does not see.
@@ -42,9 +43,11 @@ pub(crate) struct GenerationInput<'a> {
     pub stop_ids: &'a [u32],
     /// Log-probabilities: of the chosen token and of that many others.
     pub logprobs: Option<usize>,
-    /// Tokens guessed ahead in a round, at most.
-    pub draft_tokens: u32,
+    /// What is guessed ahead in a round, if anything is.
+    pub tree: Option<TreeShape>,
     pub drafter: DeviceDrafter,
+    /// Whether the trees of rounds are wanted.
+    pub traces: bool,
 }
 
 /// Who guesses in the loop.
@@ -52,7 +55,7 @@ pub(crate) struct GenerationInput<'a> {
 pub(crate) enum DeviceDrafter {
     /// The sequence itself: what followed the same tokens before.
     Lookup,
-    /// The draft segments of the plan, token after token.
+    /// The draft segments of the plan, level after level of a tree.
     Model,
 }
 
@@ -63,10 +66,21 @@ pub(crate) struct Generated {
     pub logprobs: Option<Logprobs>,
     /// Whether a draft had guessed it.
     pub accepted: bool,
-    /// Tokens that were guessed ahead in the call that gave it.
+    /// Tokens that were guessed ahead in the call that gave it, and the levels of their tree.
     pub guesses: u32,
+    pub levels: u32,
     /// Calls so far.
     pub round: u32,
+    /// Whether the call verified a tree, if only a root; the others end a prompt.
+    pub is_verified: bool,
+}
+
+/// A node of a tree that was verified.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VerifiedNode {
+    pub token: u32,
+    pub parent: Option<u32>,
+    pub score: f32,
 }
 
 /// A generation under way. Ends it when dropped.
@@ -98,12 +112,16 @@ impl Generation {
         let (plan, program) = (executor.plan(), executor.program());
         let context = executor.context();
         let end = input.limit.min(plan.context_length as usize);
-        kv.reserve(context, end)?;
+        // Rows of a tree lie behind each other until it is known which stay.
+        let rows = input.tree.map_or(0, |_| ROW_LIMIT);
+        kv.reserve(context, end + rows)?;
         if let (DeviceDrafter::Model, Some(draft)) = (input.drafter, kv.draft_mut()) {
-            draft.reserve(context, end)?;
+            draft.reserve(context, end + rows)?;
         }
-        let entry = host_words::ENTRY + input.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
-        // Entries of tokens are of four words; lists of log-probabilities follow them all.
+        // Of each token four words; lists of log-probabilities follow them all, and trees these.
+        let list = input.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
+        let round = if input.traces { host_words::ROUND } else { 0 };
+        let entry = host_words::ENTRY + list + round;
         let mut state = State::new(
             context,
             plan,
@@ -232,13 +250,43 @@ impl Generation {
             }
         });
         self.read += 1;
+        let origin = word(at + 1);
         Generated {
             token,
             logprobs,
-            accepted: word(at + 1) & 1 != 0,
-            guesses: word(at + 1) >> 1,
+            accepted: origin & 1 != 0,
+            guesses: origin >> 1 & 0x7f,
+            levels: origin >> 8 & 0x7f,
+            is_verified: origin >> 15 & 1 != 0,
             round: word(at + 3),
         }
+    }
+
+    /// Tokens that are there and follow the ones read, of call number `round`: its tokens come all at once.
+    pub fn rest_of(&self, round: u32) -> Vec<u32> {
+        let words = self.state.host.words32();
+        let tail = words[host_words::TAIL].load(Ordering::Acquire) as usize;
+        let entries = (self.read..tail).map(|i| host_words::ENTRIES + i * host_words::ENTRY);
+        let word = |index: usize| words[index].load(Ordering::Acquire);
+        let own = entries.take_while(|at| word(at + 3) == round);
+        own.map(word).collect()
+    }
+
+    /// The tree of verification number `index`, if trees are wanted; its tokens have been read.
+    pub fn tree(&self, index: usize) -> Vec<VerifiedNode> {
+        let lists = host_words::ENTRIES + self.capacity * host_words::ENTRY;
+        let list = self.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
+        let round = lists + self.capacity * list + index * host_words::ROUND;
+        let words = self.state.host.words32();
+        let word = |index: usize| words.get(index).map_or(0, |w| w.load(Ordering::Acquire));
+        let nodes = (word(round) as usize).min(ROW_LIMIT);
+        let at = (0..nodes).map(|node| round + host_words::NODES + node * host_words::NODE);
+        at.map(|at| VerifiedNode {
+            token: word(at),
+            parent: Some(word(at + 1)).filter(|parent| *parent != NONE),
+            score: f32::from_bits(word(at + 2)),
+        })
+        .collect()
     }
 
     /// Whether it ended because no token could be chosen.
@@ -301,7 +349,14 @@ fn control(
     control.generation.limit = input.limit as u32;
     control.generation.stop_count = stop_count;
     control.generation.stops = stops;
-    control.generation.draft_tokens = input.draft_tokens;
+    let shape = input.tree.unwrap_or(TreeShape::chain(0));
+    control.generation.levels = shape.num_steps;
+    control.generation.topk = shape.topk;
+    control.generation.nodes = shape.num_draft_tokens;
+    control.generation.traces = u32::from(input.traces);
+    control.tree.nodes = 1;
+    control.tree.tokens[0] = input.tokens.last().copied().unwrap_or(0);
+    control.tree.parents[0] = NONE;
     control.generation.drafter = match input.drafter {
         DeviceDrafter::Lookup => abi::DRAFTER_LOOKUP,
         DeviceDrafter::Model => abi::DRAFTER_MODEL,
@@ -309,9 +364,7 @@ fn control(
     control.generation.draft_length = draft_len(kv);
     control.sampling = sampling_of(params, input.logprobs, input.prompt);
     let left = input.tokens.len().saturating_sub(kv.len());
-    let wanted = (input.limit.saturating_sub(input.tokens.len() + 1))
-        .min(input.draft_tokens as usize)
-        .min(executor.rows_of(SegmentKind::Target) - 1);
+    let levels = (input.limit.saturating_sub(input.tokens.len() + 1)).min(shape.num_steps as usize);
     // What `write_call` of kernels/rounds.cuh would have written.
     let (kind, start) = match left {
         0 => {
@@ -319,8 +372,8 @@ fn control(
                 "a generation needs a token whose K and V are not committed".into(),
             ));
         }
-        1 if input.drafter == DeviceDrafter::Model && wanted > 0 => {
-            control.generation.wanted = wanted as u32;
+        1 if input.drafter == DeviceDrafter::Model && levels > 0 => {
+            control.generation.drafting = abi::DRAFTING_ROOT;
             let start = draft_len(kv) as usize;
             let behind = input.tokens.len() - start;
             match behind <= executor.rows_of(SegmentKind::Extend) {

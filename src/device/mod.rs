@@ -65,7 +65,7 @@ pub use executor::{BuildReport, DeviceExecutor, ExecutorOptions};
 pub use facts::DeviceFacts;
 pub use forward::{DeviceCall, DeviceForward};
 pub use function::{Function, LaunchShape};
-pub(crate) use generation::{DeviceDrafter, Generation, GenerationInput};
+pub(crate) use generation::{DeviceDrafter, Generation, GenerationInput, VerifiedNode};
 pub use guesses::Guesses;
 pub use kv::DeviceKv;
 pub use library::{VIRTUAL_DRIVER_VARIABLE, find_virtual_driver};

@@ -101,6 +101,8 @@ impl DeviceExecutor {
             expected_rows: 0,
             expected_outputs: 0,
             moved: 0,
+            base: 0,
+            unused: [0; 3],
             tokens: [0; ROW_LIMIT],
             positions: [0; ROW_LIMIT],
             parents: [NONE; ROW_LIMIT],

@@ -31,6 +31,10 @@ pub(super) mod host_words {
     pub const ENTRIES: usize = 32;
     /// Words of an entry.
     pub const ENTRY: usize = 4;
+    /// Words of a round's tree: the number of nodes, then from word [`NODES`] on its nodes, [`NODE`] words each.
+    pub const ROUND: usize = NODES + NODE * super::abi::ROW_LIMIT;
+    pub const NODES: usize = 4;
+    pub const NODE: usize = 4;
 }
 
 /// See the module.
@@ -47,7 +51,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// For a generation of up to `capacity` tokens; 0 for calls that generate nothing.
+    /// With room for `capacity` entries of the ring; 0 for calls that generate nothing.
     pub fn new(
         context: &Context,
         plan: &Plan,

@@ -1,8 +1,8 @@
 use super::accept::{Chooser, Picked};
 use super::executor::{SessionKv, lock};
-use super::{Engine, GenerateOptions, Session, Statistics};
-use crate::device::{DeviceDrafter, Generation, GenerationInput};
-use crate::speculation::Policy;
+use super::{Engine, GenerateOptions, Round, Session, Statistics};
+use crate::device::{DeviceDrafter, Generation, GenerationInput, VerifiedNode};
+use crate::speculation::{Policy, Tree, TreeShape};
 use crate::{Error, Result};
 
 /// A generation whose loop runs on the device: the host only reads tokens as they come.
@@ -10,11 +10,23 @@ use crate::{Error, Result};
 pub(super) struct DeviceStream {
     running: Option<Generation>,
     stop_ids: Vec<u32>,
-    draft_tokens: u32,
+    tree: Option<TreeShape>,
     drafter: DeviceDrafter,
-    /// The call that the last token came from, and tokens that came from it.
-    round: (u32, usize),
+    round: Current,
 }
+
+/// The call that the last token came from.
+#[derive(Debug, Default)]
+struct Current {
+    number: u32,
+    /// Tokens that came from it.
+    tokens: usize,
+    /// Calls before it that verified a tree.
+    verified: usize,
+}
+
+/// Takes a round that the device has verified.
+pub(super) type RoundHook<'h> = &'h mut dyn FnMut(&Round);
 
 /// Tokens looked up ahead where nothing else is said: with the token before them the rows of the narrowest product.
 const LOOKUP_TOKENS: u32 = 7;
@@ -34,27 +46,27 @@ impl DeviceStream {
             return None;
         }
         let (drafter, usual) = match engine.draft_kind() {
-            Some("ngram") => (DeviceDrafter::Lookup, LOOKUP_TOKENS),
-            Some(_) => (DeviceDrafter::Model, MODEL_TOKENS),
-            None => (DeviceDrafter::Lookup, 0),
+            Some("ngram") => (DeviceDrafter::Lookup, Some(LOOKUP_TOKENS)),
+            Some(_) => (DeviceDrafter::Model, Some(MODEL_TOKENS)),
+            None => (DeviceDrafter::Lookup, None),
         };
-        let draft_tokens = match options.speculation.policy {
-            Policy::Automatic => usual,
-            Policy::Fixed(shape) if usual > 0 => shape.num_steps,
-            Policy::Off | Policy::Fixed(_) => 0,
+        let tree = match options.speculation.policy {
+            Policy::Automatic => usual.map(TreeShape::chain),
+            Policy::Fixed(shape) => usual.map(|_| shape),
+            Policy::Off => None,
         };
         Some(DeviceStream {
             running: None,
             stop_ids,
-            draft_tokens,
+            tree,
             drafter,
-            round: (0, 0),
+            round: Current::default(),
         })
     }
 
     /// Whether it guesses ahead.
     pub fn drafts(&self) -> bool {
-        self.draft_tokens > 0
+        self.tree.is_some()
     }
 
     /// The next token, counted. Starts the loop when it is first asked.
@@ -64,9 +76,13 @@ impl DeviceStream {
         chooser: &mut Chooser<'_>,
         max_tokens: usize,
         statistics: &mut Statistics,
+        hook: Option<RoundHook<'_>>,
     ) -> Result<Picked> {
         if self.running.is_none() {
-            self.running = Some(self.start(session, chooser, max_tokens)?);
+            self.running = Some({
+                let traces = self.tree.is_some() && hook.is_some();
+                self.start(session, chooser, max_tokens, traces)?
+            });
         }
         let Some(running) = &mut self.running else {
             return Err(Error::Cancelled);
@@ -80,17 +96,30 @@ impl DeviceStream {
             }
             .into()));
         };
-        if self.round.0 != generated.round {
-            self.round = (generated.round, 0);
+        if self.round.number != generated.round {
+            let verified = self.round.verified;
+            self.round = Current {
+                number: generated.round,
+                tokens: 0,
+                verified: verified + usize::from(generated.is_verified),
+            };
             statistics.decode_steps = generated.round as usize;
             if let Some(speculation) = &mut statistics.speculation {
-                speculation.count_round(generated.guesses as usize);
+                speculation.count_round(generated.guesses as usize, generated.levels as usize);
+            }
+            if let (Some(hook), true) = (hook, generated.is_verified) {
+                let mut tokens = vec![generated.token];
+                tokens.extend(running.rest_of(generated.round));
+                let prefix_len = chooser.counts.tokens().len() - 1;
+                let (tree, path) = verified_tree(&running.tree(verified), &tokens)?;
+                let bonus = tokens.get(path.len() - 1).copied();
+                hook(&Round::new(prefix_len, &tree, &path, bonus));
             }
         }
         if let Some(speculation) = &mut statistics.speculation {
-            speculation.count_token(self.round.1, generated.accepted);
+            speculation.count_token(self.round.tokens, generated.accepted);
         }
-        self.round.1 += 1;
+        self.round.tokens += 1;
         chooser.counts.push(generated.token);
         Ok(Picked {
             id: generated.token,
@@ -104,6 +133,7 @@ impl DeviceStream {
         session: &mut Session,
         chooser: &Chooser<'_>,
         max_tokens: usize,
+        traces: bool,
     ) -> Result<Generation> {
         let engine = session.engine.clone();
         let (Some(executor), SessionKv::Device(kv)) = (engine.device_executor(), &session.kv)
@@ -118,8 +148,9 @@ impl DeviceStream {
             counts: &chooser.counts,
             stop_ids: &self.stop_ids,
             logprobs: chooser.logprobs,
-            draft_tokens: self.draft_tokens,
+            tree: self.tree,
             drafter: self.drafter,
+            traces,
         };
         Generation::start(executor, &mut lock(kv), &input)
     }
@@ -142,4 +173,21 @@ impl DeviceStream {
         session.adopt(&tokens[..length]);
         ended
     }
+}
+
+/// A tree that the device has verified, and the path of it that became `tokens`.
+fn verified_tree(nodes: &[VerifiedNode], tokens: &[u32]) -> Result<(Tree, Vec<u32>)> {
+    let mut tree = Tree::new(nodes.first().map_or(0, |root| root.token));
+    for node in nodes.iter().skip(1) {
+        tree.push(node.parent.unwrap_or(0) as usize, node.token, node.score)?;
+    }
+    let mut path = vec![0];
+    for &token in tokens {
+        let last = path.last().map_or(0, |node| *node as usize);
+        match tree.child(last, token) {
+            Some(child) => path.push(child as u32),
+            None => break,
+        }
+    }
+    Ok((tree, path))
 }

@@ -101,12 +101,12 @@ impl SpeculationStatistics {
         }
     }
 
-    /// Counts a round that verifies a chain of `guesses`, before its tokens.
-    pub(super) fn count_round(&mut self, guesses: usize) {
-        self.offer(guesses, guesses);
+    /// Counts a round that verifies a tree of `guesses` in so many levels, before its tokens.
+    pub(super) fn count_round(&mut self, guesses: usize, levels: usize) {
+        self.offer(guesses, levels);
     }
 
-    /// Counts token number `index` of a round of a chain.
+    /// Counts token number `index` of such a round.
     pub(super) fn count_token(&mut self, index: usize, accepted: bool) {
         self.emitted += 1;
         if accepted {

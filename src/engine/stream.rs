@@ -162,8 +162,8 @@ impl<'a> TokenStream<'a> {
         self
     }
 
-    /// Shows every round of speculation to `hook`, before its tokens are streamed. Rounds of a loop on a device are not
-    /// seen: the device keeps its guesses to itself.
+    /// Shows every round of speculation to `hook`, before its tokens are streamed. A device that is asked for its rounds
+    /// writes every tree to the host's memory; the loop does not wait for that.
     pub fn with_rounds(mut self, hook: impl FnMut(&Round) + 'a) -> Self {
         self.round_hook = Some(Box::new(hook));
         self
@@ -248,7 +248,8 @@ impl<'a> TokenStream<'a> {
         let start = Instant::now();
         if let Some(mut device) = self.device.take() {
             let (wanted, statistics) = (self.options.max_tokens, &mut self.statistics);
-            let chosen = device.next(self.session, &mut self.chooser, wanted, statistics);
+            let hook = self.round_hook.as_mut().map(|hook| &mut **hook as _);
+            let chosen = device.next(self.session, &mut self.chooser, wanted, statistics, hook);
             self.device = Some(device);
             self.ready.push_back(chosen?);
             self.statistics.decode += start.elapsed();

@@ -17,6 +17,7 @@ mod sessions;
 mod stepped;
 mod support;
 mod tiny_gguf;
+mod tree_rounds;
 mod trees;
 
 use support::*;

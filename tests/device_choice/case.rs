@@ -358,7 +358,7 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     let all = case.tokens.len() as u32;
     bytes.extend(words([0, 1, all, 8, rows as u32, 8, length, 1]));
     // No call is expected.
-    bytes.extend(words([NONE, 0, 0, 0]));
+    bytes.extend(words([NONE, 0, 0, 0, 0, 0, 0, 0]));
     let positions: Vec<u32> = (0..case.tokens.len())
         .map(|row| case.position(row))
         .collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stheno_jit::{FindOptions, Nvrtc, Request, Target};
-use virtual_gpu::{Checks, Device, LaunchConfig, LaunchOptions, MmaMode, Module, Profile};
+use virtual_gpu::{Arch, Checks, Device, LaunchConfig, LaunchOptions, MmaMode, Module, Profile};
 
 /// A kernel with its launch: parameters are made anew for each device.
 struct Workload {
@@ -17,6 +17,8 @@ struct Workload {
     config: LaunchConfig,
     /// Bytes of each buffer, in order of the parameters.
     buffers: &'static [usize],
+    /// All bytes of the buffers.
+    fill: u8,
     /// What follows the buffers.
     scalars: &'static [u32],
 }
@@ -44,6 +46,7 @@ fn workloads() -> Vec<Workload> {
             module: module("benches/alu_mix.cu"),
             config: LaunchConfig::linear(4, 128),
             buffers: &[4 * 512],
+            fill: 0x3f,
             scalars: &[2000, 7],
         },
         Workload {
@@ -52,6 +55,17 @@ fn workloads() -> Vec<Workload> {
             module: module("tests/corpus/kernels/gemm_bf16.cu"),
             config: gemm,
             buffers: &[2 * 128 * 512, 2 * 512 * 128, 2 * 128 * 128],
+            fill: 0x3f,
+            scalars: &[128, 128, 512],
+        },
+        Workload {
+            name: "gemm_bf16_of_integers",
+            kernel: "gemm_bf16",
+            module: module("tests/corpus/kernels/gemm_bf16.cu"),
+            config: gemm,
+            buffers: &[2 * 128 * 512, 2 * 512 * 128, 2 * 128 * 128],
+            // 3 in bf16.
+            fill: 0x40,
             scalars: &[128, 128, 512],
         },
     ]
@@ -62,7 +76,7 @@ fn run(workload: &Workload, options: &LaunchOptions) -> u64 {
     let mut params = Vec::new();
     for bytes in workload.buffers {
         let pointer = device.alloc(*bytes).unwrap();
-        device.write(pointer, &vec![0x3f; *bytes]).unwrap();
+        device.write(pointer, &vec![workload.fill; *bytes]).unwrap();
         params.extend(pointer.0.to_le_bytes());
     }
     params.extend(
@@ -85,10 +99,12 @@ fn run(workload: &Workload, options: &LaunchOptions) -> u64 {
 }
 
 fn speed(criterion: &mut Criterion) {
+    let exact = MmaMode::Exact(Arch::Hopper);
     let modes = [
-        ("no checks", Checks::None, false),
-        ("bounds", Checks::Bounds, false),
-        ("all checks and counters", Checks::All, true),
+        ("no checks", Checks::None, false, MmaMode::Fast),
+        ("bounds", Checks::Bounds, false, MmaMode::Fast),
+        ("bounds, exact mma", Checks::Bounds, false, exact),
+        ("all checks and counters", Checks::All, true, MmaMode::Fast),
     ];
     for workload in workloads() {
         let mut group = criterion.benchmark_group(workload.name);
@@ -99,11 +115,11 @@ fn speed(criterion: &mut Criterion) {
         };
         group.throughput(Throughput::Elements(run(&workload, &counting)));
         group.sample_size(20);
-        for (name, checks, counters) in modes {
+        for (name, checks, counters, mma) in modes {
             let options = LaunchOptions {
                 checks,
                 counters,
-                mma: MmaMode::Fast,
+                mma,
                 ..LaunchOptions::default()
             };
             group.bench_function(name, |bencher| {

@@ -24,8 +24,14 @@ pub const MODE_GENERATE: u32 = 1;
 /// [`Generation::drafter`]: guesses are what followed the same tokens before.
 pub const DRAFTER_LOOKUP: u32 = 0;
 
-/// [`Generation::drafter`]: the draft segments guess token after token.
+/// [`Generation::drafter`]: the draft segments grow a tree level after level.
 pub const DRAFTER_MODEL: u32 = 1;
+
+/// [`Generation::drafting`]: the tree is what will be verified.
+pub const DRAFTING_DONE: u32 = 0;
+
+/// [`Generation::drafting`]: the draft has to see what is known.
+pub const DRAFTING_ROOT: u32 = 1;
 
 /// [`Generation::finish`]: no token could be chosen.
 pub const FINISH_NOTHING_LEFT: u32 = 4;
@@ -60,8 +66,8 @@ pub mod flags {
     pub const ALL_ARRIVE: u32 = 2;
     /// The residual's rows are the output rows already.
     pub const NARROWED: u32 = 4;
-    /// The token with the largest logit is chosen, however the target's are; with a list of the best.
-    pub const LIKELIEST: u32 = 8;
+    /// The likeliest tokens are listed, none is chosen.
+    pub const LISTS: u32 = 8;
     /// Reads what another call left: of a row that of [`super::Call::sources`].
     pub const SOURCES: u32 = 16;
 }
@@ -318,6 +324,8 @@ pub struct Call {
     pub expected_rows: u32,
     pub expected_outputs: u32,
     pub moved: u32,
+    pub base: u32,
+    pub unused: [u32; 3],
     pub tokens: [u32; ROW_LIMIT],
     pub positions: [u32; ROW_LIMIT],
     pub parents: [u32; ROW_LIMIT],
@@ -366,17 +374,6 @@ pub struct TopLogprob {
     pub logprob: f32,
 }
 
-/// See `struct Choice`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Choice {
-    pub token: u32,
-    pub kept: u32,
-    pub logprob: f32,
-    pub status: u32,
-}
-
 /// See `struct Count`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
@@ -398,15 +395,56 @@ pub struct Generation {
     pub begin: u32,
     pub limit: u32,
     pub stop_count: u32,
-    pub draft_tokens: u32,
     pub drafter: u32,
     pub draft_length: u32,
-    pub wanted: u32,
-    pub guesses: u32,
+    pub drafting: u32,
+    pub levels: u32,
+    pub topk: u32,
+    pub nodes: u32,
+    pub moved: u32,
+    pub traces: u32,
+    pub rounds: u32,
     pub stops: [u32; STOP_LIMIT],
     pub runs: [u32; 8],
-    pub topk: u32,
-    pub unused: [u32; 3],
+    pub path: [u8; ROW_LIMIT],
+}
+
+/// See `struct Tree`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Tree {
+    pub nodes: u32,
+    pub levels: u32,
+    pub tokens: [u32; ROW_LIMIT],
+    pub parents: [u32; ROW_LIMIT],
+    pub scores: [f32; ROW_LIMIT],
+}
+
+/// See `struct Candidate`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Candidate {
+    pub key: u64,
+    pub token: u32,
+    pub parent: u32,
+}
+
+/// See `struct Growth`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Growth {
+    pub levels: u32,
+    pub records: u32,
+    pub kept_count: u32,
+    pub width: u32,
+    pub rows: u32,
+    pub unused: u32,
+    pub kept: [Candidate; ROW_LIMIT],
+    pub frontier: [Candidate; TOP_LIMIT],
+    pub parents: [u32; ROW_LIMIT],
 }
 
 /// See `struct Control`.
@@ -421,6 +459,8 @@ pub struct Control {
     pub generation: Generation,
     pub sampling: Sampling,
     pub call: Call,
+    pub tree: Tree,
+    pub growth: Growth,
 }
 
 /// See `struct TimerHead` of `kernels/timers.cuh`.
@@ -473,7 +513,7 @@ pub struct KvPool {
 pub struct Path {
     pub start: u32,
     pub count: u32,
-    pub rows: [u32; ROW_LIMIT],
+    pub rows: [u8; ROW_LIMIT],
 }
 
 /// See `struct Commit` of `kernels/commit.cuh`: the parameter of the kernel of that name.

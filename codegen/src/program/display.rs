@@ -159,7 +159,7 @@ impl DeviceProgram {
             write!(f, "narrow residual to output rows")
         } else if kind == PhaseKind::Choose as u32 {
             let choose: ChoosePhase = phase.part();
-            let what = if phase.flags & flags::LIKELIEST != 0 {
+            let what = if phase.flags & flags::LISTS != 0 {
                 "list"
             } else {
                 "choose"

@@ -154,11 +154,9 @@ pub struct Output {
     pub columns: u32,
 }
 
-/// What calls of a draft that choose leave, by the target's token ids. Of several heads, as Medusa's, each has its own.
+/// What calls of a draft list, by the target's token ids. Of several heads, as Medusa's, each has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lists {
-    /// Workspace: [`abi::Choice`] `[head][rows]`, the likeliest token of each output row.
-    pub choices: u32,
     /// Workspace: [`abi::TopLogprob`] `[head][rows]` `[`[`abi::TOP_LIMIT`]`]`, the first [`abi::Generation::topk`] of which are
     /// written, most likely first.
     pub top: u32,

@@ -3,9 +3,9 @@
 use std::mem::offset_of;
 use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::program::abi::{
-    AttentionPhase, Bias, Call, ChoosePhase, Commit, Control, CopyPhase, Count, EmbedPhase,
-    Generation, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Program, ROW_LIMIT,
-    STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange,
+    AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, CopyPhase, Count,
+    EmbedPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Program,
+    ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange, Tree,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
 
@@ -46,6 +46,9 @@ fn expected() -> Vec<(String, usize)> {
         size!(Bias),
         size!(Count),
         size!(Generation),
+        size!(Tree),
+        size!(Candidate),
+        size!(Growth),
         size!(Control),
         size!(KvPool),
         size!(Path),
@@ -70,15 +73,18 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, TapeRange: first, count, before_outputs);
     offsets!(list, Segment: first_phase, phases);
     offsets!(list, Call: segment, run, rows, row_tiles, output_rows, output_tiles, length, chooses);
-    offsets!(list, Call: expected, expected_rows, expected_outputs, moved);
+    offsets!(list, Call: expected, expected_rows, expected_outputs, moved, base);
     offsets!(list, Call: tokens, positions, parents, outputs, path, sources);
     offsets!(list, Sampling: seed, temperature, top_p, min_p, repetition_penalty, presence_penalty);
     offsets!(list, Sampling: frequency_penalty, top_k, penalty_window, greedy, penalises);
     offsets!(list, Sampling: bias_count, masked, top_logprobs, prompt_length);
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
-    offsets!(list, Generation: draft_tokens, drafter, draft_length, wanted, guesses, stops, runs);
-    offsets!(list, Generation: topk);
-    offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call);
+    offsets!(list, Generation: drafter, draft_length, drafting, levels, topk, nodes, moved);
+    offsets!(list, Generation: traces, rounds, stops, runs, path);
+    offsets!(list, Tree: nodes, levels, tokens, parents, scores);
+    offsets!(list, Candidate: key, token, parent);
+    offsets!(list, Growth: levels, records, kept_count, width, rows, kept, frontier, parents);
+    offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth);
     offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);
     offsets!(list, Path: start, count, rows);
     offsets!(list, Commit: pool, path);

@@ -326,7 +326,7 @@ impl Case {
             length += rows;
             let fill = |values: Vec<u32>| values.into_iter().chain(std::iter::repeat(0)).take(64);
             // No call is expected to follow.
-            call.extend([NONE, 0, 0, 0]);
+            call.extend([NONE, 0, 0, 0, 0, 0, 0, 0]);
             call.extend(fill(vec![]));
             call.extend(fill(positions.collect()));
             call.extend(fill(parents.collect()));

@@ -165,7 +165,7 @@ impl Call {
         let mut words = vec![0, 1, self.rows, self.row_tiles(Rows::All)];
         words.extend([outputs, self.row_tiles(Rows::Output), 0, 0]);
         // No call is expected.
-        words.extend([u32::MAX, 0, 0, 0]);
+        words.extend([u32::MAX, 0, 0, 0, 0, 0, 0, 0]);
         let of = |list: &[u32]| {
             let mut list = list.to_vec();
             list.resize(64, 0);

@@ -148,6 +148,55 @@ impl Machine<'_> {
         })
     }
 
+    /// As `together`, of addresses in shared memory, which have 32 bits.
+    #[inline(always)]
+    pub fn together_in_shared(
+        &mut self,
+        addresses: &[u32; LANES],
+        bytes: usize,
+        align: usize,
+    ) -> Option<Located> {
+        let first = addresses[self.mask.trailing_zeros() as usize];
+        if self.mask.is_power_of_two() {
+            if first & (align as u32 - 1) != 0 {
+                return None;
+            }
+            let found = self.shared_bytes(u64::from(first), bytes)?;
+            return Some(Located::Uniform(found));
+        }
+        // Inactive lanes have the place of the first active one.
+        let mut places = *addresses;
+        if self.mask != FULL {
+            for (lane, place) in places.iter_mut().enumerate() {
+                let active = 0u32.wrapping_sub(self.mask >> lane & 1);
+                *place = *place & active | first & !active;
+            }
+        }
+        let (mut low, mut high, mut bits, mut differences, mut gaps) = (u32::MAX, 0, 0, 0, 0);
+        for (lane, place) in places.iter().enumerate() {
+            low = low.min(*place);
+            high = high.max(*place);
+            bits |= place;
+            differences |= place ^ first;
+            gaps |= place ^ first.wrapping_add((lane * bytes) as u32);
+        }
+        if bits & (align as u32 - 1) != 0 {
+            return None;
+        }
+        let start = self.shared_bytes(u64::from(low), (high - low) as usize + bytes)?;
+        Some(if differences == 0 {
+            Located::Uniform(start)
+        } else if gaps == 0 && self.mask == FULL {
+            Located::Linear(start)
+        } else {
+            let mut distances = [0; LANES];
+            for (distance, place) in distances.iter_mut().zip(&places) {
+                *distance = (place - low) as i32;
+            }
+            Located::Near(start, distances)
+        })
+    }
+
     #[inline(never)]
     fn scattered<const SPACE: u8>(
         &mut self,

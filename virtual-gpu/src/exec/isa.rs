@@ -140,6 +140,19 @@ pub fn has_avx2() -> bool {
     *HAS
 }
 
+/// Whether the sums of whole products can run here.
+#[cfg(target_arch = "x86_64")]
+pub fn has_avx512() -> bool {
+    use std::sync::LazyLock;
+    static HAS: LazyLock<bool> = LazyLock::new(|| {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bf16")
+    });
+    *HAS
+}
+
 /// The best handler that this processor can run.
 pub fn handler<C: Code>() -> Handler {
     #[cfg(target_arch = "x86_64")]

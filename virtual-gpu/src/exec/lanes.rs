@@ -379,16 +379,17 @@ impl<D: Word, A: Word, B: Word, C: Word, F: Fn(A, B, C) -> D + Copy + 'static> L
     }
 }
 
-struct Either<D, A, B, C, F, G>(PhantomData<(D, A, B, C, F, G)>);
+struct Either<D, A, B, C, F, G, H>(PhantomData<(D, A, B, C, F, G, H)>);
 
-impl<D, A, B, C, F, G> LaneCode for Either<D, A, B, C, F, G>
+impl<D, A, B, C, F, G, H> LaneCode for Either<D, A, B, C, F, G, H>
 where
     D: Word,
     A: Word,
     B: Word,
     C: Word,
     F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
-    G: Fn(A, B, C) -> D + Copy + 'static,
+    G: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    H: Fn(A, B, C) -> D + Copy + 'static,
 {
     #[inline(always)]
     unsafe fn run<const AVX2: bool, const WHOLE: bool, const CONSTANTS: u8>(
@@ -396,7 +397,7 @@ where
         mask: u32,
         inst: &Inst,
     ) {
-        let (quick, sure) = (conjure::<F>(), conjure::<G>());
+        let (fused, quick, sure) = (conjure::<F>(), conjure::<G>(), conjure::<H>());
         let (to, mut pending) = (D::destination(inst), D::Pending::default());
         let (from_a, from_b) = (A::source_a(inst), B::source_b(inst));
         let from_c = C::source_c(inst);
@@ -406,12 +407,12 @@ where
                 let a = A::read::<AVX2>(registers, from_a, chunk);
                 let b = B::read::<AVX2>(registers, from_b, chunk);
                 let c = C::read::<AVX2>(registers, from_c, chunk);
-                let (mut out, mut wrong) = ([D::default(); CHUNK], 0);
-                for lane in 0..CHUNK {
-                    let (value, right) =
-                        quick(A::lane(&a, lane), B::lane(&b, lane), C::lane(&c, lane));
-                    out[lane] = value;
-                    wrong |= u32::from(!right);
+                let (mut out, mut wrong) = ([D::default(); CHUNK], 1);
+                if AVX2 {
+                    wrong = attempt(fused, &a, &b, &c, &mut out);
+                }
+                if wrong != 0 {
+                    wrong = attempt(quick, &a, &b, &c, &mut out);
                 }
                 if wrong != 0 {
                     for lane in 0..CHUNK {
@@ -424,6 +425,24 @@ where
         // SAFETY: passed on.
         unsafe { D::end::<AVX2, WHOLE>(pending, registers, to, mask) }
     }
+}
+
+/// Computes a chunk; not 0 if any lane's result says nothing.
+#[inline(always)]
+fn attempt<D: Word, A: Word, B: Word, C: Word>(
+    f: impl Fn(A, B, C) -> (D, bool),
+    a: &A::Chunk,
+    b: &B::Chunk,
+    c: &C::Chunk,
+    out: &mut [D; CHUNK],
+) -> u32 {
+    let mut wrong = 0;
+    for lane in 0..CHUNK {
+        let (value, right) = f(A::lane(a, lane), B::lane(b, lane), C::lane(c, lane));
+        out[lane] = value;
+        wrong |= u32::from(!right);
+    }
+    wrong
 }
 
 struct Split<A, F, G>(PhantomData<(A, F, G)>);
@@ -468,13 +487,19 @@ where
     lane_handler::<Split<A, F, G>, 1>()
 }
 
-/// `d = sure(a, b, c)` in every active lane, by `quick` where that says that it is right.
-pub fn ternary_or<D: Word, A: Word, B: Word, C: Word, F, G>(_quick: F, _sure: G) -> Handler
+/// `d = sure(a, b, c)` in every active lane, by `fused` or else by `quick` where they say that they are right. `fused` is
+/// for processors that have a fused multiply-add.
+pub fn ternary_or<D: Word, A: Word, B: Word, C: Word, F, G, H>(
+    _fused: F,
+    _quick: G,
+    _sure: H,
+) -> Handler
 where
     F: Fn(A, B, C) -> (D, bool) + Copy + 'static,
-    G: Fn(A, B, C) -> D + Copy + 'static,
+    G: Fn(A, B, C) -> (D, bool) + Copy + 'static,
+    H: Fn(A, B, C) -> D + Copy + 'static,
 {
-    lane_handler::<Either<D, A, B, C, F, G>, 1>()
+    lane_handler::<Either<D, A, B, C, F, G, H>, 1>()
 }
 
 /// `d = f(a)` in every active lane.

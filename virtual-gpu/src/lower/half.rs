@@ -257,27 +257,39 @@ fn handler_of(
 /// `fma.rn` of bf16 without modifiers, which kernels consist of.
 fn plain_fma(packed: bool) -> Handler {
     if !packed {
-        return ternary_or::<u32, u32, u32, u32, _, _>(
-            |a, b, c| {
-                let (result, right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
-                (u32::from(result), right)
-            },
+        macro_rules! single {
+            ($function:path) => {
+                |a, b, c| {
+                    let (result, right) = $function(a as u16, b as u16, c as u16);
+                    (u32::from(result), right)
+                }
+            };
+        }
+        return ternary_or::<u32, u32, u32, u32, _, _, _>(
+            single!(half::bf16_fma_fused),
+            single!(half::bf16_fma_in_single),
             |a, b, c| {
                 let mode = HalfMode::default();
                 u32::from(half::bf16_fma(a as u16, b as u16, c as u16, mode))
             },
         );
     }
-    ternary_or::<u32, u32, u32, u32, _, _>(
-        |a, b, c| {
-            let (low, low_right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
-            let [a, b, c] = [a >> 16, b >> 16, c >> 16];
-            let (high, high_right) = half::bf16_fma_in_single(a as u16, b as u16, c as u16);
-            (
-                u32::from(high) << 16 | u32::from(low),
-                low_right & high_right,
-            )
-        },
+    macro_rules! both {
+        ($function:path) => {
+            |a, b, c| {
+                let (low, low_right) = $function(a as u16, b as u16, c as u16);
+                let [a, b, c] = [a >> 16, b >> 16, c >> 16];
+                let (high, high_right) = $function(a as u16, b as u16, c as u16);
+                (
+                    u32::from(high) << 16 | u32::from(low),
+                    low_right & high_right,
+                )
+            }
+        };
+    }
+    ternary_or::<u32, u32, u32, u32, _, _, _>(
+        both!(half::bf16_fma_fused),
+        both!(half::bf16_fma_in_single),
         |a, b, c| {
             packed3(a, b, c, |a, b, c| {
                 half::bf16_fma(a, b, c, HalfMode::default())

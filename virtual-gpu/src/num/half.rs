@@ -275,6 +275,19 @@ pub fn bf16_fma(a: u16, b: u16, c: u16, mode: HalfMode) -> u16 {
     )
 }
 
+/// As [`bf16_fma`] without modifiers, and whether the sum rounded to a single is a number of bf16, which is then the one
+/// nearest to the sum: if not, the result says nothing.
+#[inline(always)]
+pub fn bf16_fma_fused(a: u16, b: u16, c: u16) -> (u16, bool) {
+    let number = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+    let sum = number(a).mul_add(number(b), number(c));
+    let bits = sum.to_bits();
+    (
+        (bits >> 16) as u16,
+        (bits & 0xffff == 0) & (sum.abs() <= f32::INFINITY),
+    )
+}
+
 /// As [`bf16_fma`] without modifiers, in single precision, and whether that holds the product and the sum: if not, the
 /// result says nothing.
 #[inline(always)]

@@ -245,7 +245,7 @@ fn bf16_arithmetic_rounds_once() {
 #[test]
 fn single_precision_gives_the_same_or_says_that_it_may_not() {
     let mut random = Random(8);
-    let (mut right, mut near_limits) = (0, 0);
+    let (mut right, mut near_limits, mut fused) = (0, 0, 0);
     for round in 0..400_000 {
         let mut operand = || {
             let bits = random.next() as u16;
@@ -266,7 +266,13 @@ fn single_precision_gives_the_same_or_says_that_it_may_not() {
             near_limits += 1;
         }
         assert!(fits || !matches!(round % 4, 1 | 2), "{a:x} {b:x} {c:x}");
+        let (found, fits) = half::bf16_fma_fused(a, b, c);
+        if fits {
+            assert_eq!(found, half::bf16_fma(a, b, c, PLAIN), "{a:x} {b:x} {c:x}");
+            fused += 1;
+        }
     }
+    assert!(fused > 20_000, "{fused}");
     assert!(
         right > 200_000 && near_limits > 50_000,
         "{right} {near_limits}"

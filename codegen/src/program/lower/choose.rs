@@ -14,8 +14,6 @@ impl Lowering<'_> {
         }
         let rows = u64::from(self.sizes.max_rows);
         let heads = walk.logits.len() as u32;
-        let choices = 16 * rows * u64::from(heads);
-        let choices = self.workspace.place(self.own("choices"), choices)?;
         let top = 8 * TOP_LIMIT as u64 * rows * u64::from(heads);
         let top = self.workspace.place(self.own("top"), top)?;
         let candidates = self.candidate_bytes();
@@ -27,19 +25,20 @@ impl Lowering<'_> {
                 columns,
                 best,
             } = logits;
-            // A guess is what is likely: nothing is adjusted.
-            let adjusted = match self.is_draft {
-                true => NONE,
+            // What a draft says is listed as it is, and none of it chosen.
+            let (adjusted, choices) = match self.is_draft {
+                true => (NONE, NONE),
                 false => {
                     let bytes = 16 * u64::from(columns.div_ceil(4)) * rows;
-                    self.workspace.place("adjusted logits", bytes)?
+                    let adjusted = self.workspace.place("adjusted logits", bytes)?;
+                    (adjusted, self.workspace.place("choices", 16 * rows)?)
                 }
             };
             phases.push(ChoosePhase {
                 logits: offset,
                 vocab_size: columns,
                 best,
-                choices: choices + 16 * head * self.sizes.max_rows,
+                choices,
                 top: top + 8 * TOP_LIMIT as u32 * head * self.sizes.max_rows,
                 candidates,
                 adjusted,
@@ -48,7 +47,6 @@ impl Lowering<'_> {
         }
         if self.is_draft {
             self.lists = Some(Lists {
-                choices,
                 top,
                 heads,
                 rows: self.sizes.max_rows,
@@ -60,7 +58,7 @@ impl Lowering<'_> {
             (phase.edge_in, phase.arrivals_in) = walk.edge;
             phase.flags |= flags::OUTPUT_ROWS;
             if self.is_draft {
-                phase.flags |= flags::LIKELIEST;
+                phase.flags |= flags::LISTS;
             }
             // What a block did before its last choice is over when it arrives.
             if i == phases.len() {

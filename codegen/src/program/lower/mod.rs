@@ -5,7 +5,9 @@ mod copy;
 mod linear;
 
 use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
-use crate::plan::{Activation, BufferId, Columns, Dtype, Epilogue, Op, Plan, Segment, WeightId};
+use crate::plan::{
+    Activation, BufferId, Columns, Dtype, Epilogue, Op, Plan, Segment, SegmentKind, WeightId,
+};
 use crate::program::abi::{AttentionPhase, EmbedPhase, NONE, NarrowPhase, Phase, PhaseKind, flags};
 use crate::program::reason::Reason;
 use crate::program::spans::SpanTable;
@@ -270,9 +272,16 @@ impl Lowering<'_> {
         let edge = self.new_edge();
         let mut phase = Phase::new(PhaseKind::Embed, op as u32, &phase);
         phase.edge_out = edge;
-        walk.phases.push(phase);
+        let grid = self.sizes.architecture.sm_count;
         let tiles = columns.div_ceil(TILE_ROWS as u32);
-        walk.edge = (edge, tiles.min(self.sizes.architecture.sm_count));
+        let mut arrivals = tiles.min(grid);
+        if walk.segment.kind == SegmentKind::Target {
+            // Rows of the last call that came true are moved by all blocks before anybody attends to them.
+            phase.flags |= flags::ALL_ARRIVE;
+            arrivals = grid;
+        }
+        walk.phases.push(phase);
+        walk.edge = (edge, arrivals);
         Ok(())
     }
 

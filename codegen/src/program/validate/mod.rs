@@ -225,7 +225,7 @@ impl DeviceProgram {
         if is(PhaseKind::Embed) {
             works = owns(phase.part::<EmbedPhase>().tiles);
             part.waits = false;
-            part.arrives = u32::from(works);
+            part.arrives = all_arrive.max(u32::from(works));
         } else if is(PhaseKind::Linear) {
             let linear: LinearPhase = phase.part();
             let index = block * self.span_count as usize + linear.span as usize;

@@ -1,16 +1,18 @@
 //! `mma`: products of small matrices by the whole warp.
 
 use crate::exec::inst::{Flow, Handler, Inst};
-#[cfg(target_arch = "x86_64")]
-use crate::exec::isa::has_avx2;
 use crate::exec::isa::{Code, handler};
+#[cfg(target_arch = "x86_64")]
+use crate::exec::isa::{has_avx2, has_avx512};
 use crate::exec::machine::Machine;
 use crate::exec::program::Extra;
 use crate::exec::row::{LANES, Row, Slot};
 use crate::num::ScalarType;
-use crate::num::mma::{Mma, MmaShape};
 #[cfg(target_arch = "x86_64")]
-use crate::num::mma::{MmaMode, add_products_of_16, add_products_of_16_exactly};
+use crate::num::mma::{
+    Arch, MmaMode, add_products_of_16, add_products_of_16_exactly, add_whole_products_of_16,
+};
+use crate::num::mma::{Mma, MmaShape};
 
 /// Forms whose code is compiled for them alone, because most kernels use one of them.
 mod form {
@@ -69,7 +71,7 @@ impl Code for ProductDouble {
     }
 }
 
-/// One of the forms with code of its own, by AVX2, which the processor has.
+/// One of the forms with code of its own, by AVX2, which the processor has, or AVX-512 if it has that too.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
@@ -83,7 +85,7 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
     let mut sums = [[0; LANES]; 4];
     let mut rows = ([&NOTHING; 4], [&NOTHING; 2], [&NOTHING; 4]);
     // SAFETY: slots of the program; D has no constants, and is written when the others have been read. The caller
-    // knows that the processor has the instructions.
+    // knows that the processor has AVX2, and `has_avx512` says whether it has the rest.
     unsafe {
         point(machine, &mut rows.0, a);
         point(machine, &mut rows.1, b);
@@ -102,7 +104,9 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
                 add_products_of_16_exactly::<true>(arch, a, b, c, &mut sums)
             }
             (MmaMode::Exact(arch), false) => {
-                add_products_of_16_exactly::<false>(arch, a, b, c, &mut sums)
+                let one_group = matches!(arch, Arch::Hopper | Arch::Blackwell);
+                one_group && has_avx512() && add_whole_products_of_16(a, b, c, &mut sums)
+                    || add_products_of_16_exactly::<false>(arch, a, b, c, &mut sums)
             }
         };
         if !done {

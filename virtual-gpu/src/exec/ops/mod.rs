@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod control;
 pub mod convert;
 pub mod copy;
+mod elements;
 pub mod fence;
 pub mod load_store;
 pub mod logic;

@@ -19,7 +19,7 @@ use super::ScalarType;
 use fragment::{Accumulators, MAX_K, Operands};
 use std::borrow::Borrow;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{add_products_of_16, add_products_of_16_exactly};
+pub(crate) use vector::{add_products_of_16, add_products_of_16_exactly, add_whole_products_of_16};
 
 /// A register in the 32 lanes of a warp, or a reference to one.
 pub trait Row: Borrow<[u32; 32]> {}

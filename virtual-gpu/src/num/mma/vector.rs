@@ -4,8 +4,10 @@
 //! is inlined, and costs three to six times as much.
 
 mod exact;
+mod whole;
 
 pub(crate) use exact::add_products_of_16_exactly;
+pub(crate) use whole::add_whole_products_of_16;
 
 use std::arch::x86_64::*;
 

@@ -8,6 +8,7 @@
 #include "choose.cuh"
 #include "commit.cuh"
 #include "control.cuh"
+#include "copy_rows.cuh"
 #include "edges.cuh"
 #include "linear.cuh"
 #include "program.cuh"
@@ -130,13 +131,12 @@ DEVICE_CALL void attention_phase(const Program& program, Shared& shared) {
     run_attention(program, shared);
 }
 
-// Phases of the residual that a block keeps. They wait for nothing.
+// Phases of the residual that a block keeps, which wait for nothing.
 DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
     if (phase.kind == PHASE_NARROW && !is_idle) narrow_residual(shared);
-    if (phase.kind == PHASE_EXPORT && !is_idle) export_residual(program, shared);
     if (phase.kind == PHASE_EMBED) {
         move_accepted(program, shared);
         const bool owns = owns_residual(phase.embed.tiles);
@@ -146,13 +146,28 @@ DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
     keep_phase(shared, next);
 }
 
+// Phases that copy rows. If other blocks read what comes of it, every block arrives.
+DEVICE_CALL void copy_phase(const Program& program, Shared& shared) {
+    const Phase& phase = shared.phase;
+    const uint4 next = load_phase(program, shared, shared.index + 1);
+    const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
+    if (!is_idle) wait_edge(program, phase, shared.call.run);
+    keep_phase(shared, next);
+    if (phase.kind == PHASE_EXPORT && !is_idle) export_residual(program, shared);
+    if (phase.kind == PHASE_IMPORT && !is_idle) import_residual(program, shared);
+    if (phase.kind == PHASE_COPY && !is_idle) copy_rows(program, shared);
+    arrive_edge(program, phase);
+}
+
 DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const u32 rows = shared.call.chooses ? shared.call.output_rows : 0;
-    if (blockIdx.x < rows) wait_edge(program, phase, shared.call.run);
+    // The rows of several heads follow each other.
+    const u32 block = (blockIdx.x + gridDim.x - phase.choose.head * rows % gridDim.x) % gridDim.x;
+    if (block < rows) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
-    for (u32 row = blockIdx.x; row < rows; row += gridDim.x) {
+    for (u32 row = block; row < rows; row += gridDim.x) {
         if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, control_of(program).generation.topk, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
@@ -187,6 +202,9 @@ DEVICE void run_call(const Program& program, Shared& shared) {
             case PHASE_ATTENTION: attention_phase(program, shared); break;
             case PHASE_CHOOSE: choose_phase(program, shared); break;
             case PHASE_NEXT: end_phase(program, shared); break;
+            case PHASE_EXPORT:
+            case PHASE_IMPORT:
+            case PHASE_COPY: copy_phase(program, shared); break;
             default: residual_phase(program, shared);
         }
         time_end(program, shared);

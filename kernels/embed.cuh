@@ -10,24 +10,9 @@
 template <typename Channel>
 DEVICE void embed_channels(const Program& program, const Shared& shared, const Channel& channel) {
     const EmbedPhase& phase = shared.phase.embed;
-    const u32 first = first_owned(phase.tiles, blockIdx.x);
-    const u32 count = first_owned(phase.tiles, blockIdx.x + 1) - first;
-    const u32 rows = shared.call.rows;
     const View view = {phase.view, phase.view_weight, phase.view_stats, phase.tiles, shared.call.row_tiles};
-    // Orders what other threads read of the residual before it is written.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    // Whole warps take part in the view, so the rows are rounded up to pairs.
-    const u32 pairs = divide_up(rows, 2) * 2;
-    for (u32 at = threadIdx.x; at < count * pairs * TILE_ROWS; at += CONSUMER_THREADS) {
-        const u32 r = at % TILE_ROWS, row = at / TILE_ROWS % pairs, local = at / (TILE_ROWS * pairs);
-        const u32 k = (first + local) * TILE_ROWS + r;
-        const bool live = row < rows && k < phase.columns;
-        float value = 0.0f;
-        if (live) residual_row(local, row)[r] = value = channel(shared.call.tokens[row], k);
-        write_view(program, view, first + local, r, row, value, live);
-    }
-    // Orders the residual before what other threads read next.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    begin_residual(program, view, phase.columns, shared.call.rows,
+                   [&](u32 row, u32 k) { return channel(shared.call.tokens[row], k); });
 }
 
 // From a table of 16-bit rows.

@@ -48,19 +48,21 @@ DEVICE void finish(const Program& program, Shared& shared, u32 tile, u32 local, 
     if (live && phase.stats != NONE) y = __fmul_rn(y, shared.row_scales[token]);
     if (live && part.bias != NONE) y = __fadd_rn(y, load_constant_float(program.constants + part.bias + n * 4));
     switch (phase.epilogue) {
-        case EPILOGUE_LOGITS:
+        case EPILOGUE_ROWS:
         case EPILOGUE_QKV: {
             const u32 column = part.column + n;
             if (live)
                 store_float(program.workspace + phase.output + ((u64)token * phase.output_columns + column) * 4, y);
-            if (phase.epilogue == EPILOGUE_LOGITS && phase.best != NONE) keep_best(shared, r, column, token, y, live);
+            if (phase.epilogue == EPILOGUE_ROWS && phase.best != NONE) keep_best(shared, r, column, token, y, live);
             break;
         }
-        case EPILOGUE_RESIDUAL: {
+        case EPILOGUE_RESIDUAL:
+        case EPILOGUE_BEGIN: {
             float residual = 0.0f;
             if (live) {
                 float* at = residual_row(local, token) + r;
-                residual = *at = __fadd_rn(*at, activate(phase.activation, y));
+                const float before = phase.epilogue == EPILOGUE_BEGIN ? 0.0f : *at;
+                residual = *at = __fadd_rn(before, activate(phase.activation, y));
             }
             const View view = {phase.view, phase.view_weight, phase.view_stats, phase.view_tiles, row_tiles};
             write_view(program, view, tile, r, token, residual, live);

@@ -263,7 +263,7 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
 // A block's part of the logits' phase when it has no tiles: its best keys are 0, less than any logit's.
 DEVICE void linear_idle(const Program& program, Shared& shared) {
     const LinearPhase& phase = shared.phase.linear;
-    if (phase.epilogue != EPILOGUE_LOGITS || phase.best == NONE) return;
+    if (phase.epilogue != EPILOGUE_ROWS || phase.best == NONE) return;
     begin_best(shared);
     store_best(program, shared);
 }
@@ -275,7 +275,7 @@ DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
     const LinearPhase& phase = shared.phase.linear;
     if (span_tiles(span) == 0) return linear_idle(program, shared);
     Reader reader = take_reader(shared);
-    const bool keeps_best = phase.epilogue == EPILOGUE_LOGITS && phase.best != NONE;
+    const bool keeps_best = phase.epilogue == EPILOGUE_ROWS && phase.best != NONE;
     if (keeps_best) begin_best(shared);
     switch (phase.input_rows == ROWS_ALL ? shared.call.row_tiles : shared.call.output_tiles) {
         case 1:

@@ -14,9 +14,10 @@ struct LogSoftmax {
 
 // Logarithm of the probability of `chosen`. The `wanted` most likely tokens, at most TOP_LIMIT and the vocabulary, go
 // to `top`, TopLogprob [TOP_LIMIT], most likely first, equal ones by id. `best` is the key of the largest logit, which
-// is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted.
+// is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted. Logits are multiplied by
+// `scale`, those of `best` included.
 DEVICE float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 chosen, u32 wanted, u64 top,
-                               u64 keys) {
+                               u64 keys, float scale = 1.0f) {
     const Scores scores = scores_of(logit_of(best), 1.0f);
     const u32 buckets = region(shared, SCRATCH_AT);
     wanted = smaller(smaller(wanted, TOP_LIMIT), vocab_size);
@@ -26,7 +27,7 @@ DEVICE float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 b
     pass_over_logits<4>(logits, vocab_size, [&](u32 group, uint4 four) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const float logit = finite_logit(logit_at(four, i));
+            const float logit = finite_logit(__fmul_rn(logit_at(four, i), scale));
             const float below = __fsub_rn(logit, scores.largest);
             if (below >= NO_WEIGHT) sum += fixed_point(exact_exp(below));
             if (wanted == 0 || group * 4 + i >= vocab_size) continue;
@@ -45,7 +46,7 @@ DEVICE float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 b
     softmax.log_sum = exact_log(__fmul_rn(__ull2float_rn(sum), 9.094947017729282e-13f));
     // Keys know one zero only: of -0 and it the difference would be -0, and so the logarithm of a certain token's
     // probability.
-    const float chosen_logit = __fadd_rn(finite_logit(load_l2_float(logits + 4ull * chosen)), 0.0f);
+    const float chosen_logit = __fadd_rn(finite_logit(__fmul_rn(load_l2_float(logits + 4ull * chosen), scale)), 0.0f);
     const float logprob = softmax.of(chosen_logit);
     if (wanted == 0) return logprob;
 
@@ -55,7 +56,7 @@ DEVICE float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 b
         u64 found[4];
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const float logit = finite_logit(logit_at(four, i));
+            const float logit = finite_logit(__fmul_rn(logit_at(four, i), scale));
             const bool kept = group * 4 + i < vocab_size && scores.bucket(logit) <= boundary.bucket;
             found[i] = kept ? key_of(logit, group * 4 + i) : 0;
         }

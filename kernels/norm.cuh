@@ -3,21 +3,34 @@
 #pragma once
 #include "program.cuh"
 
-// shared.row_scales[row] = 1 / sqrt(mean square + eps) for the rows that the phase reads; one warp a row, so that the order
-// of the sum does not depend on how many there are. The others see it after a barrier.
-DEVICE void row_scales(const Program& program, Shared& shared) {
-    const LinearPhase& phase = shared.phase.linear;
-    const u32 rows = phase.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+// Sums of squares of the rows that are normed.
+struct Squares {
+    u32 stats;  // workspace: f32 [row][tiles]
+    u32 tiles;
+    float eps, inverse_n;
+};
+
+// shared.row_scales[j] = 1 / sqrt(mean square + eps) of `rows` rows, row j being outputs[j] if they are gathered; one warp a
+// row, so that the order of the sum does not depend on how many there are. The others see it after a barrier.
+DEVICE void norm_scales(const Program& program, Shared& shared, const Squares& squares, u32 rows, bool gathered) {
     const u32 lane = threadIdx.x % 32;
     for (u32 row = threadIdx.x / 32; row < rows; row += CONSUMER_WARPS) {
-        const u32 source = phase.input_rows == ROWS_GATHERED ? shared.call.outputs[row] : row;
-        const u64 stats = program.workspace + phase.stats + (u64)source * phase.stat_tiles * 4;
+        const u32 source = gathered ? shared.call.outputs[row] : row;
+        const u64 stats = program.workspace + squares.stats + (u64)source * squares.tiles * 4;
         float sum = 0.0f;
-        for (u32 tile = lane; tile < phase.stat_tiles; tile += 32) sum = __fadd_rn(sum, load_l2_float(stats + tile * 4));
+        for (u32 tile = lane; tile < squares.tiles; tile += 32) sum = __fadd_rn(sum, load_l2_float(stats + tile * 4));
 #pragma unroll
         for (u32 distance = 16; distance > 0; distance /= 2)
             sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
-        const float mean = __fadd_rn(__fmul_rn(sum, phase.inverse_n), phase.eps);
+        const float mean = __fadd_rn(__fmul_rn(sum, squares.inverse_n), squares.eps);
         if (lane == 0) shared.row_scales[row] = __fdiv_rn(1.0f, __fsqrt_rn(mean));
     }
+}
+
+// Of the rows that a linear phase reads.
+DEVICE void row_scales(const Program& program, Shared& shared) {
+    const LinearPhase& phase = shared.phase.linear;
+    const u32 rows = phase.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+    norm_scales(program, shared, {phase.stats, phase.stat_tiles, phase.eps, phase.inverse_n}, rows,
+                phase.input_rows == ROWS_GATHERED);
 }

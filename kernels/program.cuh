@@ -43,19 +43,36 @@ DEVICE u8* shared_region(u32 at) {
     return shared_memory + at;
 }
 
-enum PhaseKind { PHASE_EMBED, PHASE_LINEAR, PHASE_ATTENTION, PHASE_NARROW, PHASE_EXPORT, PHASE_CHOOSE, PHASE_NEXT };
+enum PhaseKind {
+    PHASE_EMBED,
+    PHASE_LINEAR,
+    PHASE_ATTENTION,
+    PHASE_NARROW,
+    PHASE_EXPORT,
+    PHASE_CHOOSE,
+    PHASE_NEXT,
+    PHASE_IMPORT,
+    PHASE_COPY,
+};
 
 enum PhaseFlags {
     FLAG_OUTPUT_ROWS = 1,  // works on the output rows; does nothing but arrive if the call has none
     FLAG_ALL_ARRIVE = 2,   // every block arrives, also one without work
     FLAG_NARROWED = 4,     // the residual's rows are the output rows already
     FLAG_LISTS = 8,        // the likeliest tokens are listed, none is chosen
+    FLAG_SOURCES = 16,     // reads what another call left: of row r its row Call::sources[r]
 };
 
 // Which rows a buffer is read by.
 enum RowSet { ROWS_ALL, ROWS_OUTPUT, ROWS_GATHERED };  // gathered: written for all rows, read for the output rows
 
-enum EpilogueKind { EPILOGUE_LOGITS, EPILOGUE_RESIDUAL, EPILOGUE_GATED, EPILOGUE_QKV };
+enum EpilogueKind {
+    EPILOGUE_ROWS,      // stored as they are: logits, or rows for a copy
+    EPILOGUE_RESIDUAL,  // added to the residual
+    EPILOGUE_GATED,
+    EPILOGUE_QKV,
+    EPILOGUE_BEGIN,     // become the residual
+};
 enum ActivationKind { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH };
 
 // Offsets are bytes: of `workspace` for buffers, of `constants` for vectors and tables.
@@ -85,13 +102,13 @@ struct LinearPhase {
     float eps, inverse_n;  // y is multiplied by 1 / sqrt(sum * inverse_n + eps)
     u32 epilogue;          // EpilogueKind
     u32 activation;        // ActivationKind
-    u32 output;            // workspace: logits and qkv f32 [row][output_columns], gated B order
+    u32 output;            // workspace: rows and qkv f32 [row][output_columns], gated B order
     u32 output_columns;
     u32 view;         // residual: workspace, what the next op reads, bf16(residual * view_weight) in B order; NONE: nothing
     u32 view_weight;  // constants: f32 [hidden_size], or NONE for 1
     u32 view_stats;   // workspace: f32 [row][stat_tiles]; NONE: not wanted
     u32 view_tiles;   // tiles of the residual
-    u32 best;         // logits: workspace, u64 [row][block]: the block's largest logit and its token (see choose.cuh); or NONE
+    u32 best;         // rows: workspace, u64 [row][block]: the block's largest logit and its token (see choose.cuh); or NONE
     u32 part_count;
     Part parts[MAX_PARTS];
 };
@@ -137,11 +154,21 @@ struct NarrowPhase {
     u32 tiles;
 };
 
-// Copies the residual's output rows to f32 [output row][columns].
-struct ExportPhase {
-    u32 tiles;
-    u32 columns;
-    u32 output;  // workspace
+// Copies rows: export from the residual to a buffer, import from a buffer to the residual, copy from buffer to buffer. With
+// FLAG_OUTPUT_ROWS as many as there are output rows, and unless FLAG_NARROWED says that only those are in the source, row j of
+// the copy is row outputs[j] of it. Columns are multiples of 4.
+struct CopyPhase {
+    u32 from;         // workspace: f32 [row][from_columns]; export: not used
+    u32 from_columns, from_column;
+    u32 to;           // workspace: f32 [row][to_columns], or B order; import: not used
+    u32 to_columns, to_column;
+    u32 in_order;     // 1: `to` is in B order; the copy that has the last column adds zeros up to whole slices
+    u32 columns;      // copied ones
+    u32 tiles;        // export, import: of the residual
+    u32 norm;         // constants: f32 [columns], weight of a norm over the columns; NONE: no norm
+    float eps, inverse_n;
+    u32 stats;        // export under a norm: workspace, f32 [row][tiles], as of a linear phase
+    u32 view, view_weight, view_stats;  // import: as of a linear phase
 };
 
 // Chooses a token for each output row.
@@ -151,8 +178,9 @@ struct ChoosePhase {
     u32 best;        // workspace: as of the head, or NONE
     u32 choices;     // workspace: Choice [row]
     u32 top;         // workspace: TopLogprob [row][TOP_LIMIT]
-    u32 candidates;  // workspace: u64 [row][vocab_size]
+    u32 candidates;  // workspace: u64 [row][vocab_size]; of a draft [block][vocab_size]
     u32 adjusted;    // workspace: f32 [row][vocab_size rounded up to 4], at a multiple of 16
+    u32 head;        // of several that choose in one call each for itself: spreads their rows over the blocks
 };
 
 struct Phase {
@@ -167,7 +195,7 @@ struct Phase {
         EmbedPhase embed;
         AttentionPhase attention;
         NarrowPhase narrow;
-        ExportPhase export_rows;
+        CopyPhase copy;
         ChoosePhase choose;
         u32 words[42];
     };
@@ -301,6 +329,9 @@ struct Program {
     u32 phase_end;
     u32 rounds;       // calls of the target that a launch runs at most
     u32 home;         // workspace: [block][RESIDUAL_BYTES], where the residual rests between launches of part of a call
+    u64 target_ids;   // u32 [ids of the draft]: the target's for each; 0: they are the same
+    float logit_scale;  // of the draft: its probabilities are those of logits times this
+    u32 unused;
 };
 
 // Of a block, after the regions. `call` and `phase` are copies.

@@ -1,6 +1,6 @@
 // The residual: a block keeps in shared memory, in f32, the rows of its own tiles, [local tile][row of the call
-// ROW_CAPACITY][16 channels], all through a segment. Block i of S owns tiles i T / S to (i + 1) T / S of T, rounded down; so
-// does it of the output of every op that adds to the residual.
+// ROW_CAPACITY][16 channels]. A segment may begin one several times, one after the other. Block i of S owns tiles i T / S to (i + 1) T / S of T, rounded down; so
+// does it of the output of every op that adds to the residual or begins it.
 #pragma once
 #include "program.cuh"
 #include "sync.cuh"
@@ -27,25 +27,5 @@ DEVICE void narrow_residual(const Shared& shared) {
             residual_row(at / TILE_ROWS, j)[at % TILE_ROWS] =
                 residual_row(at / TILE_ROWS, shared.call.outputs[j])[at % TILE_ROWS];
     // Orders these writes before what other threads read next.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-}
-
-// Copies the output rows of the block's tiles to f32 [output row][columns], which after narrow_residual are all rows. By all
-// consumers.
-DEVICE void export_residual(const Program& program, const Shared& shared) {
-    const ExportPhase& phase = shared.phase.export_rows;
-    const u32 first = first_owned(phase.tiles, blockIdx.x);
-    const u32 count = first_owned(phase.tiles, blockIdx.x + 1) - first;
-    // Orders what other threads wrote of the residual before the reads here.
-    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const u32 channels = count * TILE_ROWS;
-    for (u32 at = threadIdx.x; at < channels * shared.call.output_rows; at += CONSUMER_THREADS) {
-        const u32 channel = at % channels, j = at / channels, column = first * TILE_ROWS + channel;
-        if (column >= phase.columns) continue;
-        const u32 row = shared.phase.flags & FLAG_NARROWED ? j : shared.call.outputs[j];
-        const float value = residual_row(channel / TILE_ROWS, row)[channel % TILE_ROWS];
-        store_float(program.workspace + phase.output + ((u64)j * phase.columns + column) * 4, value);
-    }
-    // Orders these reads before what other threads write next.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }

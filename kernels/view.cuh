@@ -1,6 +1,7 @@
 // What the next op reads of the residual: bf16(residual * weight) in B order, and the sums of squares of its norm.
 #pragma once
 #include "program.cuh"
+#include "residual.cuh"
 
 // Byte, in a buffer in B order, of column k of a row; `row_tiles` are those of the buffer.
 DEVICE u32 b_order(u32 k, u32 row, u32 row_tiles) {
@@ -36,4 +37,26 @@ DEVICE void write_view(const Program& program, const View& view, u32 tile, u32 r
             sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));
         if (live && r == 0) store_float(program.workspace + view.stats + ((u64)row * view.tiles + tile) * 4, sum);
     }
+}
+
+// residual = value(row, channel) of `rows` rows and `columns` channels, those of the block's tiles, and its view. By all
+// consumers.
+template <typename Value>
+DEVICE void begin_residual(const Program& program, const View& view, u32 columns, u32 rows, const Value& value) {
+    const u32 first = first_owned(view.tiles, blockIdx.x);
+    const u32 count = first_owned(view.tiles, blockIdx.x + 1) - first;
+    // Orders what other threads read of the residual before it is written.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    // Whole warps take part in the view, so the rows are rounded up to pairs.
+    const u32 pairs = divide_up(rows, 2) * 2;
+    for (u32 at = threadIdx.x; at < count * pairs * TILE_ROWS; at += CONSUMER_THREADS) {
+        const u32 r = at % TILE_ROWS, row = at / TILE_ROWS % pairs, local = at / (TILE_ROWS * pairs);
+        const u32 k = (first + local) * TILE_ROWS + r;
+        const bool live = row < rows && k < columns;
+        float residual = 0.0f;
+        if (live) residual_row(local, row)[r] = residual = value(row, k);
+        write_view(program, view, first + local, r, row, residual, live);
+    }
+    // Orders the residual before what other threads read next.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }

@@ -26,6 +26,7 @@ headers! {
     "consumers.cuh",
     "control.cuh",
     "copies.cuh",
+    "copy_rows.cuh",
     "counts.cuh",
     "decode.cuh",
     "edges.cuh",

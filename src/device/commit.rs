@@ -6,18 +6,25 @@ use crate::{Error, Result};
 use stheno_codegen::program::abi;
 
 impl DeviceExecutor {
-    /// Appends rows of a call to the sequence that it was made over: those of `path`, each the parent of the next, the first
+    /// Appends rows of a call to the cache that it was made over, the target's or the draft's: those of `path`, each the parent of the next, the first
     /// without one.
     ///
     /// # Errors
     /// They are no such path; the sequence has changed since, or another call was made over it; device memory does not
     /// suffice.
     pub fn commit(&self, kv: &mut DeviceKv, forward: &DeviceForward, path: &[u32]) -> Result<()> {
-        if !kv.holds_call(forward.call) {
+        let segment = match forward.is_draft {
+            true => SegmentKind::Draft,
+            false => SegmentKind::Target,
+        };
+        let Some(kv) = kv
+            .cache_mut(segment)
+            .filter(|kv| kv.holds_call(forward.call))
+        else {
             return Err(Error::Invalid(
                 "what the call computed is gone: another call was made over the session since, or it changed".into(),
             ));
-        }
+        };
         let mut before = None;
         for &row in path {
             if forward.parents.get(row as usize) != Some(&before) {
@@ -31,23 +38,32 @@ impl DeviceExecutor {
         if path.iter().zip(0..).any(|(row, j)| *row != j) {
             let end = start + forward.parents.len();
             kv.own(self.context(), end, end)?;
-            self.move_rows(kv, path)?;
+            self.move_rows(segment, kv, path)?;
         }
         kv.advance(start + path.len());
         Ok(())
     }
 
     /// Moves rows after the committed positions to where the path has them.
-    fn move_rows(&self, kv: &DeviceKv, path: &[u32]) -> Result<(), DeviceError> {
+    fn move_rows(
+        &self,
+        segment: SegmentKind,
+        kv: &DeviceKv,
+        path: &[u32],
+    ) -> Result<(), DeviceError> {
         let state = self.turn();
         let mut rows = [0; abi::ROW_LIMIT];
         for (place, row) in rows.iter_mut().zip(path) {
             // A row of a call, of which there are not more than 64.
             *place = *row as u8;
         }
-        state.pages.write(0, bytemuck::cast_slice(&kv.table()))?;
+        let pages = match segment.is_draft() {
+            true => &state.draft_pages,
+            false => &state.pages,
+        };
+        pages.write(0, bytemuck::cast_slice(&kv.table()))?;
         let parameter = abi::Commit {
-            pool: self.pool(SegmentKind::Target, &state.pages),
+            pool: self.pool(segment, pages),
             path: abi::Path {
                 start: kv.len() as u32,
                 count: path.len() as u32,

@@ -4,16 +4,16 @@ use super::profile::copy_rate;
 use super::recording::Recording;
 use super::state::State;
 use super::{
-    ArenaUpload, Context, DeviceBuffer, DeviceError, DeviceKv, Function, Image, LaunchShape,
+    ArenaUpload, Context, DeviceBuffer, DeviceError, Function, Guesses, Image, LaunchShape,
     Lowered, ModelWeights, Module, Profile, UploadError, find_nvrtc,
 };
-use crate::plan::{Plan, Row, SegmentKind};
+use crate::plan::{Plan, SegmentKind};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stheno_codegen::jit::{Cache, Origin, Request};
-use stheno_codegen::program::abi::{self, NONE};
+use stheno_codegen::program::abi;
 use stheno_codegen::program::{COMMIT_KERNEL, Constant, DeviceProgram, KERNEL};
 use stheno_codegen::tune::THREADS;
 
@@ -27,6 +27,8 @@ pub struct ExecutorOptions {
     pub max_rows: u32,
     /// Where compiled programs are kept; `None` compiles anew.
     pub cache: Option<Cache>,
+    /// What the draft's logits stand for.
+    pub guesses: Guesses,
 }
 
 /// What building a program took.
@@ -47,21 +49,24 @@ pub struct BuildReport {
 /// A plan on a device. Calls may come from any thread; the device runs them in order.
 #[derive(Debug)]
 pub struct DeviceExecutor {
-    plan: Arc<Plan>,
-    program: DeviceProgram,
+    pub(super) plan: Arc<Plan>,
+    pub(super) program: DeviceProgram,
     function: Function,
     pub(super) commit: Function,
     pub(super) shape: LaunchShape,
     /// Everything that kernels only read.
     arena: DeviceBuffer,
     constants: DeviceBuffer,
+    /// The target's id of each of the draft's; empty if they are the same.
+    target_ids: DeviceBuffer,
+    logit_scale: f32,
     phases: DeviceBuffer,
     segments: DeviceBuffer,
     spans: DeviceBuffer,
     stages: DeviceBuffer,
     tapes: DeviceBuffer,
     /// Buffers of a call; a launch leaves nothing in it that a later one reads, outputs apart.
-    workspace: DeviceBuffer,
+    pub(super) workspace: DeviceBuffer,
     /// For calls of [`DeviceExecutor::forward`]. Whoever holds it may queue launches: between the launch of a call and the
     /// reading of its outputs, or the launches of a call in steps, no other may come.
     state: Mutex<State>,
@@ -69,24 +74,6 @@ pub struct DeviceExecutor {
     /// Polls before a wait in the kernel is given up; 0: never.
     patience: u32,
     recording: Mutex<Option<Recording>>,
-}
-
-/// What a call left: [output rows, columns] for each output of the plan.
-#[derive(Debug, Default)]
-pub struct DeviceForward {
-    outputs: Vec<(String, Vec<f32>)>,
-    /// Which call it was.
-    pub(super) call: u64,
-    /// Parent of each row.
-    pub(super) parents: Vec<Option<u32>>,
-}
-
-impl DeviceForward {
-    /// Contents of the output of that name, [output rows, columns]; `None` if the plan has no such output.
-    pub fn output(&self, name: &str) -> Option<&[f32]> {
-        let found = self.outputs.iter().find(|(other, _)| other == name)?;
-        Some(&found.1)
-    }
 }
 
 impl DeviceExecutor {
@@ -105,6 +92,8 @@ impl DeviceExecutor {
     ) -> Result<DeviceExecutor> {
         let facts = context.facts();
         let start = Instant::now();
+        let guesses = &options.guesses;
+        guesses.check(&plan)?;
         let lowered = Lowered::new(facts, &plan, weights, options.max_rows)?;
         lowered.demand(&plan).check(context.memory()?)?;
         let Lowered {
@@ -155,6 +144,8 @@ impl DeviceExecutor {
             &constants(&plan, &program, weights)?,
             "vectors and rotations",
         )?;
+        let target_ids = guesses.target_ids.as_deref().unwrap_or_default();
+        let target_ids = upload_bytes(bytemuck::cast_slice(target_ids), "the draft's token ids")?;
         let report = BuildReport {
             sizes: sizes.to_string(),
             origin,
@@ -187,6 +178,8 @@ impl DeviceExecutor {
             recording: Mutex::new(None),
             arena,
             constants,
+            target_ids,
+            logit_scale: guesses.logit_scale,
             plan,
             program,
             report,
@@ -223,86 +216,10 @@ impl DeviceExecutor {
         rows as usize
     }
 
-    /// Runs `rows`, a tree over the committed content of `kv`, and reads the outputs. Nothing is committed: see
-    /// [`DeviceExecutor::commit`].
-    ///
-    /// # Errors
-    /// The rows are no such tree, are too many, or reach past the context; device memory does not suffice; the kernel
-    /// failed.
-    pub fn forward(
-        &self,
-        segment: SegmentKind,
-        rows: &[Row],
-        kv: &mut DeviceKv,
-        out: &mut DeviceForward,
-    ) -> Result<()> {
-        let whole = std::iter::once(0..NONE);
-        self.run(segment, rows, kv, whole, out)
-    }
-
-    /// [`DeviceExecutor::forward`] in several launches, each of some phases: the next one begins at each of `starts`,
-    /// which ascend. The bits are those of one launch. For finding out in which phase something goes wrong.
-    ///
-    /// # Errors
-    /// Those of [`DeviceExecutor::forward`], and if `starts` do not ascend from 1 to below
-    /// [`DeviceExecutor::phases_of`].
-    pub fn forward_stepped(
-        &self,
-        segment: SegmentKind,
-        rows: &[Row],
-        starts: &[u32],
-        kv: &mut DeviceKv,
-        out: &mut DeviceForward,
-    ) -> Result<()> {
-        let end = self.phases_of(segment);
-        let bounds: Vec<u32> = [0].iter().chain(starts).copied().chain([end]).collect();
-        if bounds.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(Error::Invalid(format!(
-                "launches of phases that start at {starts:?} do not ascend from 1 to below {end}, the phases of {segment}"
-            )));
-        }
-        let steps = bounds.windows(2).map(|pair| pair[0]..pair[1]);
-        self.run(segment, rows, kv, steps, out)
-    }
-
     /// Phases of a segment; 0 if the plan has no such segment.
     pub fn phases_of(&self, segment: SegmentKind) -> u32 {
         let index = self.plan.segments.iter().position(|s| s.kind == segment);
         index.map_or(0, |index| self.program.phases_of(index).len() as u32)
-    }
-
-    fn run(
-        &self,
-        segment: SegmentKind,
-        rows: &[Row],
-        kv: &mut DeviceKv,
-        launches: impl Iterator<Item = Range<u32>>,
-        out: &mut DeviceForward,
-    ) -> Result<()> {
-        let call = self.tree(segment, kv.len(), rows)?;
-        kv.reserve(self.context(), kv.len() + rows.len())?;
-        let output_rows = call.output_rows as usize;
-        let state = self.turn();
-        state.begin_call(call, kv)?;
-        for phases in launches {
-            self.launch(&state, 1, phases)?;
-        }
-        out.call = kv.begin_call();
-        out.parents = rows.iter().map(|row| row.parent).collect();
-        out.outputs.clear();
-        let declared = self.plan.segment(segment).map_or(&[][..], |s| &s.outputs);
-        let outputs = self.program.outputs.iter();
-        let outputs = outputs.filter(|output| declared.contains(&output.buffer));
-        let read = outputs.map(|output| {
-            let mut values = vec![0f32; output_rows * output.columns as usize];
-            let bytes = bytemuck::cast_slice_mut(&mut values);
-            self.workspace.read(output.offset.into(), bytes)?;
-            Ok((output.name.clone(), values))
-        });
-        let outputs: Result<Vec<_>, DeviceError> = read.collect();
-        out.outputs = outputs.map_err(|error| state.explain(&self.plan, &self.program, error))?;
-        self.collect()?;
-        Ok(())
     }
 
     /// Records when the blocks were in which phase of the calls and generations from now on, for `calls` calls at most (fewer
@@ -390,6 +307,12 @@ impl DeviceExecutor {
             phase_end: phases.end,
             rounds,
             home: self.program.home,
+            target_ids: match self.target_ids.len() {
+                0 => 0,
+                _ => self.target_ids.address(),
+            },
+            logit_scale: self.logit_scale,
+            unused: 0,
         };
         // SAFETY: the kernel takes this structure, whose layout `codegen/tests/program/abi.rs` compares with the header's.
         // All memory in it belongs to this executor, to `state` or to pages that the sequence of `state` holds; buffers

@@ -1,7 +1,7 @@
 use super::{Context, DeviceBuffer, DeviceError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use stheno_codegen::plan::{KV_PAGE, KvDecl, Plan};
+use stheno_codegen::plan::{KV_PAGE, KvDecl, Plan, SegmentKind};
 
 /// K and V of one sequence in device memory, in copy-on-write pages of 128 positions: a clone is a fork that shares them.
 ///
@@ -32,14 +32,30 @@ impl DeviceKv {
         empty(plan.kv, draft.map(|decl| Box::new(empty(decl, None))))
     }
 
-    /// The draft's cache of the sequence.
-    pub(super) fn draft(&self) -> Option<&DeviceKv> {
+    /// The draft's cache of the sequence, if it has one.
+    pub fn draft(&self) -> Option<&DeviceKv> {
         self.draft.as_deref()
     }
 
     /// The same, to change.
     pub(super) fn draft_mut(&mut self) -> Option<&mut DeviceKv> {
         self.draft.as_deref_mut()
+    }
+
+    /// The cache that a segment works on; `None` of a draft that has none.
+    pub(super) fn cache(&self, segment: SegmentKind) -> Option<&DeviceKv> {
+        match segment.is_draft() {
+            true => self.draft(),
+            false => Some(self),
+        }
+    }
+
+    /// The same, to change.
+    pub(super) fn cache_mut(&mut self, segment: SegmentKind) -> Option<&mut DeviceKv> {
+        match segment.is_draft() {
+            true => self.draft_mut(),
+            false => Some(self),
+        }
     }
 
     /// Committed positions.

@@ -81,12 +81,13 @@ impl State {
         })
     }
 
-    /// Prepares one call that chooses nothing.
-    pub fn begin_call(&self, call: Call, kv: &DeviceKv) -> Result<(), DeviceError> {
+    /// Prepares one call of the host's; a draft lists `topk` guesses if it chooses.
+    pub fn begin_call(&self, call: Call, topk: u32, kv: &DeviceKv) -> Result<(), DeviceError> {
         let mut control = Control::zeroed();
         control.round = 1;
         control.sampling.top_logprobs = NONE;
         control.call = call;
+        control.generation.topk = topk;
         self.begin(&control, kv)
     }
 

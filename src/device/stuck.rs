@@ -51,6 +51,7 @@ fn a_stuck_kernel_names_phase_and_edge() {
             .map(Cache::open)
             .transpose()
             .unwrap(),
+        guesses: Guesses::default(),
     };
     let (mut before, mut total) = (0, 0);
     let mut executor = DeviceExecutor::new(

@@ -1,4 +1,4 @@
-use crate::device::DeviceDrafter;
+use crate::device::{DeviceDrafter, Guesses};
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::speculation::sampling::{Sampler, TokenCounts};
@@ -23,6 +23,11 @@ pub(crate) trait DraftModel: Debug + Send + Sync {
     /// Levels that it can guess, if they are bounded.
     fn deepest(&self) -> Option<u32> {
         None
+    }
+
+    /// What its logits stand for.
+    fn guesses(&self) -> Guesses {
+        Guesses::default()
     }
 
     /// Checks what a generation asks of it.

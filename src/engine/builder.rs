@@ -4,7 +4,7 @@ use super::fingerprint::{fingerprint, fingerprint_of_random};
 use super::{Device, Engine, probe};
 use crate::checkpoint::{Checkpoint, WeightDtype};
 use crate::device::{
-    Context, DeviceExecutor, DeviceWeights, Driver, DriverKind, ExecutorOptions, Lowered,
+    Context, DeviceExecutor, DeviceWeights, Driver, DriverKind, ExecutorOptions, Guesses, Lowered,
     ModelWeights,
 };
 use crate::draft::{Draft, EagleOptions, Way};
@@ -244,6 +244,7 @@ impl EngineBuilder {
                         &plan,
                         &DeviceWeights::new(&weights),
                         max_rows,
+                        way.map_or_else(Guesses::default, |way| way.model.guesses()),
                         progress,
                     )?
                 }
@@ -343,7 +344,14 @@ impl EngineBuilder {
                 path: format!("random:{}", model.name).into(),
                 device,
                 device_reason,
-                executor: on_device(&context, &plan, &weights, self.max_rows, &mut |_, _| {})?,
+                executor: on_device(
+                    &context,
+                    &plan,
+                    &weights,
+                    self.max_rows,
+                    Guesses::default(),
+                    &mut |_, _| {},
+                )?,
                 precision,
                 fingerprint: fingerprint_of_random(&plan, model)?,
                 weight_bytes: model.format.bytes_of(&plan),
@@ -451,6 +459,7 @@ fn on_device(
     plan: &Arc<Plan>,
     weights: &dyn ModelWeights,
     max_rows: u32,
+    guesses: Guesses,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Executor> {
     let cache = Cache::default_directory().map(Cache::open).transpose();
@@ -458,6 +467,7 @@ fn on_device(
         max_rows,
         // Without a place to keep them, kernels are compiled anew.
         cache: cache.ok().flatten(),
+        guesses,
     };
     let plan = Arc::clone(plan);
     progress(0, 0);

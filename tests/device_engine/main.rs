@@ -10,6 +10,7 @@ mod support;
 #[path = "../device_behaviour/tiny_gguf.rs"]
 mod tiny_gguf;
 
+mod drafts;
 mod fixtures;
 mod programs;
 

@@ -60,6 +60,8 @@ pub enum PhaseKind {
     Export,
     Choose,
     Next,
+    Import,
+    Copy,
 }
 
 /// Bits of [`Phase::flags`].
@@ -72,6 +74,8 @@ pub mod flags {
     pub const NARROWED: u32 = 4;
     /// The likeliest tokens are listed, none is chosen.
     pub const LISTS: u32 = 8;
+    /// Reads what another call left: of a row that of [`super::Call::sources`].
+    pub const SOURCES: u32 = 16;
 }
 
 /// Which rows a buffer is read by.
@@ -91,10 +95,11 @@ pub enum RowSet {
 #[repr(u32)]
 #[allow(missing_docs)]
 pub enum EpilogueKind {
-    Logits,
+    Rows,
     Residual,
     Gated,
     Qkv,
+    Begin,
 }
 
 /// One matrix of a stack.
@@ -191,14 +196,27 @@ pub struct NarrowPhase {
     pub tiles: u32,
 }
 
-/// See `struct ExportPhase`.
+/// See `struct CopyPhase`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[allow(missing_docs)]
-pub struct ExportPhase {
-    pub tiles: u32,
+pub struct CopyPhase {
+    pub from: u32,
+    pub from_columns: u32,
+    pub from_column: u32,
+    pub to: u32,
+    pub to_columns: u32,
+    pub to_column: u32,
+    pub in_order: u32,
     pub columns: u32,
-    pub output: u32,
+    pub tiles: u32,
+    pub norm: u32,
+    pub eps: f32,
+    pub inverse_n: f32,
+    pub stats: u32,
+    pub view: u32,
+    pub view_weight: u32,
+    pub view_stats: u32,
 }
 
 /// See `struct ChoosePhase`.
@@ -213,6 +231,7 @@ pub struct ChoosePhase {
     pub top: u32,
     pub candidates: u32,
     pub adjusted: u32,
+    pub head: u32,
 }
 
 /// See `struct Phase`.
@@ -350,6 +369,15 @@ pub struct Sampling {
 pub struct Bias {
     pub token: u32,
     pub add: f32,
+}
+
+/// See `struct TopLogprob`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct TopLogprob {
+    pub token: u32,
+    pub logprob: f32,
 }
 
 /// See `struct Count`.
@@ -534,7 +562,7 @@ pub struct Commit {
 
 /// See `struct Program`: the kernel's one parameter.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[allow(missing_docs)]
 pub struct Program {
     pub arena: u64,
@@ -560,4 +588,7 @@ pub struct Program {
     pub phase_end: u32,
     pub rounds: u32,
     pub home: u32,
+    pub target_ids: u64,
+    pub logit_scale: f32,
+    pub unused: u32,
 }

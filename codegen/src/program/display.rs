@@ -1,7 +1,7 @@
 use super::DeviceProgram;
 use super::abi::{
-    AttentionPhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE, Phase, PhaseKind,
-    flags,
+    AttentionPhase, ChoosePhase, CopyPhase, EmbedPhase, EpilogueKind, LinearPhase, NONE, Phase,
+    PhaseKind, flags,
 };
 use std::fmt;
 
@@ -52,6 +52,9 @@ impl DeviceProgram {
         f: &mut fmt::Formatter<'_>,
         (view, weight, stats): (u32, u32, u32),
     ) -> fmt::Result {
+        if view == NONE && stats != NONE {
+            return write!(f, ", leaves `{}`", self.name(stats));
+        }
         if view == NONE {
             return Ok(());
         }
@@ -63,6 +66,36 @@ impl DeviceProgram {
             write!(f, " and `{}`", self.name(stats))?;
         }
         Ok(())
+    }
+
+    fn fmt_copy(&self, f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
+        let copy: CopyPhase = phase.part();
+        let columns = |start: u32, all: u32| match (start, start + copy.columns) {
+            (0, end) if end == all => String::new(),
+            (start, end) => format!("[{start}..{end}]"),
+        };
+        if phase.kind != PhaseKind::Export as u32 {
+            let part = columns(copy.from_column, copy.from_columns);
+            write!(f, " `{}`{part}", self.name(copy.from))?;
+            if phase.flags & flags::SOURCES != 0 {
+                write!(f, " by sources")?;
+            }
+        }
+        if phase.flags & (flags::OUTPUT_ROWS | flags::NARROWED) == flags::OUTPUT_ROWS {
+            write!(f, ", gathered")?;
+        }
+        if copy.norm != NONE {
+            write!(f, ", normed by the vector at {}", copy.norm)?;
+        }
+        if copy.stats != NONE {
+            write!(f, " and `{}`", self.name(copy.stats))?;
+        }
+        if phase.kind == PhaseKind::Import as u32 {
+            write!(f, " -> new residual")?;
+            return self.fmt_view(f, (copy.view, copy.view_weight, copy.view_stats));
+        }
+        let part = columns(copy.to_column, copy.to_columns);
+        write!(f, " -> `{}`{part}", self.name(copy.to))
     }
 
     fn fmt_phase(&self, f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
@@ -89,8 +122,10 @@ impl DeviceProgram {
                 write!(f, " normed by `{}`", self.name(linear.stats))?;
             }
             let epilogue = linear.epilogue;
-            if epilogue == EpilogueKind::Residual as u32 {
-                write!(f, " -> residual")?;
+            if epilogue == EpilogueKind::Residual as u32 || epilogue == EpilogueKind::Begin as u32 {
+                let begins = epilogue == EpilogueKind::Begin as u32;
+                let which = if begins { "new residual" } else { "residual" };
+                write!(f, " -> {which}")?;
                 self.fmt_view(f, (linear.view, linear.view_weight, linear.view_stats))
             } else {
                 let how = if epilogue == EpilogueKind::Gated as u32 {
@@ -112,12 +147,24 @@ impl DeviceProgram {
                 self.name(attention.output)
             )
         } else if kind == PhaseKind::Export as u32 {
-            let export: ExportPhase = phase.part();
-            write!(f, "export residual -> `{}`", self.name(export.output))
+            write!(f, "export residual")?;
+            self.fmt_copy(f, phase)
+        } else if kind == PhaseKind::Import as u32 {
+            write!(f, "import")?;
+            self.fmt_copy(f, phase)
+        } else if kind == PhaseKind::Copy as u32 {
+            write!(f, "copy")?;
+            self.fmt_copy(f, phase)
         } else if kind == PhaseKind::Narrow as u32 {
             write!(f, "narrow residual to output rows")
         } else if kind == PhaseKind::Choose as u32 {
-            write!(f, "choose")
+            let choose: ChoosePhase = phase.part();
+            let what = if phase.flags & flags::LISTS != 0 {
+                "list"
+            } else {
+                "choose"
+            };
+            write!(f, "{what} of `{}`", self.name(choose.logits))
         } else {
             write!(f, "next")
         }

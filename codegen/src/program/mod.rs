@@ -11,13 +11,23 @@
 //! attention                  rotation, append to the KV cache, softmax, merge
 //! gather of the residual     narrow: the block keeps the output rows; or export, for an output of the call
 //! gather of something else   nothing: its reader takes the rows of the input that it wants
-//! (end of the segment)       choose: a token for each output row; next: block 0 publishes the next call
+//! copy                       export, from the residual to rows or to what a product reads; import, from rows to the residual;
+//!                            copy, from rows to rows or to what a product reads
+//! (end of the segment)       choose: a token for each output row, or a draft's best ones; next: block 0 publishes the next call
 //! ```
 //!
-//! A block holds the residual of its channels in shared memory, in f32. Whoever adds to it leaves beside it what the next op
+//! A block holds the residual of its channels in shared memory, in f32; one at a time, but a segment may begin several one after
+//! the other: by an embedding, by products, by rows. Whoever adds to it leaves beside it what the next op
 //! reads: `bf16(residual * norm weight)` in the order of fragments, and the sum of squares of each tile; the norm's scale is
 //! applied to the products. So a residual is read under one norm until it is written again, and a plan in which it is not
 //! has no device form.
+//!
+//! # Rows
+//!
+//! What crosses blocks whole lies in f32, `[row][columns]`: features of the target, what a draft hands to the next of its steps,
+//! projections that are joined before a product. Inputs of a segment are such rows, and of row r a call takes row
+//! [`abi::Call::sources`]`[r]`. A buffer of the plan that one segment hands out and another takes is one region; so is what a
+//! segment takes from a call of itself ([`Input`] and [`Output`] of one offset).
 //!
 //! # Edges
 //!
@@ -27,6 +37,7 @@
 //! [`DeviceProgram::validate`], which every program goes through before it is handed out.
 
 pub mod abi;
+mod accesses;
 mod activations;
 mod constants;
 mod display;
@@ -51,7 +62,7 @@ pub use traffic::{CallShape, Traffic};
 pub use workspace::{Region, Workspace};
 
 use crate::layout::{CHUNK, Layout, WeightFormat};
-use crate::plan::{BufferId, Plan, SegmentKind, WeightId};
+use crate::plan::{BufferId, Dim, Plan, SegmentKind, WeightId};
 use crate::tune::ProgramLayout;
 use lower::Lowering;
 use source::Ingredients;
@@ -83,8 +94,12 @@ pub struct DeviceProgram {
     pub workspace: Workspace,
     /// Where the residual rests in stepped mode: region of the workspace, `[block][residual_bytes]`.
     pub home: u32,
-    /// What calls leave for the host.
+    /// What calls take from others.
+    pub inputs: Vec<Input>,
+    /// What calls leave for the host and for others.
     pub outputs: Vec<Output>,
+    /// Where the draft lists its guesses, if there is one.
+    pub lists: Option<Lists>,
     /// Forms of weights that it multiplies with.
     pub stacks: Vec<WeightFormat>,
 }
@@ -109,9 +124,11 @@ impl Source {
     }
 }
 
-/// An output of a call: f32 `[output rows][columns]`.
+/// An input of a segment: f32 `[row][columns]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
+pub struct Input {
+    /// Index of the segment in the plan.
+    pub segment: usize,
     /// The plan's buffer.
     pub buffer: BufferId,
     /// Its name.
@@ -120,6 +137,33 @@ pub struct Output {
     pub offset: u32,
     /// Columns.
     pub columns: u32,
+}
+
+/// An output of a call: f32 `[row][columns]`, of all rows or of those with outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The plan's buffer.
+    pub buffer: BufferId,
+    /// Its name.
+    pub name: String,
+    /// Which rows.
+    pub rows: Dim,
+    /// Workspace: its first byte.
+    pub offset: u32,
+    /// Columns.
+    pub columns: u32,
+}
+
+/// What calls of a draft list, by the target's token ids. Of several heads, as Medusa's, each has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lists {
+    /// Workspace: [`abi::TopLogprob`] `[head][rows]` `[`[`abi::TOP_LIMIT`]`]`, the first [`abi::Generation::topk`] of which are
+    /// written, most likely first.
+    pub top: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Output rows that there is room for.
+    pub rows: u32,
 }
 
 impl DeviceProgram {
@@ -161,7 +205,9 @@ impl DeviceProgram {
             variants: Vec::new(),
             spans: spans::SpanTable::default(),
             edges: 0,
+            inputs: Vec::new(),
             outputs: Vec::new(),
+            lists: None,
             is_draft: false,
         };
         let (mut phases, mut segments) = (Vec::new(), Vec::new());
@@ -203,7 +249,9 @@ impl DeviceProgram {
             constants: lowering.constants,
             workspace: lowering.workspace,
             home,
+            inputs: lowering.inputs,
             outputs: lowering.outputs,
+            lists: lowering.lists,
             stacks: lowering.stacks,
         };
         program.validate()?;

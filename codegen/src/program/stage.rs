@@ -8,6 +8,10 @@ use std::fmt;
 #[allow(missing_docs)]
 pub enum StageKind {
     Embed,
+    /// Hidden states from rows to rows, or to and from the residual.
+    Copy,
+    /// A product that is neither of a layer nor the head's: of hidden states that a draft is fed.
+    Project,
     Qkv,
     Attention,
     O,
@@ -23,6 +27,8 @@ impl fmt::Display for StageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             StageKind::Embed => "embed",
+            StageKind::Copy => "copy",
+            StageKind::Project => "project",
             StageKind::Qkv => "qkv",
             StageKind::Attention => "attention",
             StageKind::O => "o",
@@ -74,11 +80,11 @@ impl DeviceProgram {
                     coming = layers.next().map(layer_of);
                 }
                 StageKind::O | StageKind::GateUp | StageKind::Down => {}
-                StageKind::Embed | StageKind::Gather => {}
+                StageKind::Embed | StageKind::Gather | StageKind::Copy | StageKind::Project => {}
                 StageKind::Head | StageKind::Choose | StageKind::Next => layer = None,
             }
             // The rows of the last layer are narrowed between its attention and its projection.
-            if kind != StageKind::Gather {
+            if !matches!(kind, StageKind::Gather | StageKind::Copy) {
                 before = kind;
             }
             let op = phase.op;
@@ -139,20 +145,28 @@ fn kind_of(phase: &Phase, before: StageKind) -> StageKind {
     if is(phase, PhaseKind::Next) {
         return StageKind::Next;
     }
-    if !is(phase, PhaseKind::Linear) {
+    if is(phase, PhaseKind::Narrow) {
         return StageKind::Gather;
     }
-    let epilogue = phase.part::<LinearPhase>().epilogue;
-    if epilogue == EpilogueKind::Logits as u32 {
+    if !is(phase, PhaseKind::Linear) {
+        return StageKind::Copy;
+    }
+    let linear: LinearPhase = phase.part();
+    let epilogue = linear.epilogue;
+    if epilogue == EpilogueKind::Rows as u32 && linear.best != NONE {
         StageKind::Head
     } else if epilogue == EpilogueKind::Qkv as u32 {
         StageKind::Qkv
     } else if epilogue == EpilogueKind::Gated as u32 {
         StageKind::GateUp
+    } else if epilogue != EpilogueKind::Residual as u32 {
+        StageKind::Project
     } else if matches!(before, StageKind::Attention | StageKind::O) {
         // Of several stacks, the second follows the first.
         StageKind::O
-    } else {
+    } else if matches!(before, StageKind::GateUp | StageKind::Down) {
         StageKind::Down
+    } else {
+        StageKind::Project
     }
 }

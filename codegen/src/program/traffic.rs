@@ -1,6 +1,6 @@
 use super::DeviceProgram;
 use super::abi::{
-    AttentionPhase, ChoosePhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE, Phase,
+    AttentionPhase, ChoosePhase, CopyPhase, EmbedPhase, EpilogueKind, LinearPhase, NONE, Phase,
     PhaseKind, RowSet, SPAN_ARRIVES, flags,
 };
 use crate::layout::{CHUNK, TILE_ROWS};
@@ -88,14 +88,38 @@ impl DeviceProgram {
             traffic.kv = (seen + rows) * heads * 2 * 2;
             let columns = u64::from(attention.qkv_columns);
             traffic.activations = rows * (4 * columns + 2 * heads * u64::from(attention.group));
-        } else if is(PhaseKind::Export) {
-            let export: ExportPhase = phase.part();
-            traffic.activations = 4 * output_rows * u64::from(export.columns);
+        } else if is(PhaseKind::Export) || is(PhaseKind::Import) || is(PhaseKind::Copy) {
+            let over_outputs = phase.flags & flags::OUTPUT_ROWS != 0;
+            let rows = if over_outputs { output_rows } else { rows };
+            traffic.activations = self.copy_bytes(phase, rows);
         } else if is(PhaseKind::Choose) {
             let choose: ChoosePhase = phase.part();
             traffic.activations = 4 * output_rows * u64::from(choose.vocab_size);
         }
         traffic
+    }
+
+    /// Of a phase that copies rows. Every block of an import under a norm reads all of them.
+    fn copy_bytes(&self, phase: &Phase, rows: u64) -> u64 {
+        let copy: CopyPhase = phase.part();
+        let columns = u64::from(copy.columns);
+        let is_import = phase.kind == PhaseKind::Import as u32;
+        let read = match phase.kind == PhaseKind::Export as u32 {
+            true => 0,
+            false if is_import && copy.norm != NONE => {
+                let owners = copy.tiles.min(self.sizes.architecture.sm_count);
+                4 * columns * (1 + u64::from(owners))
+            }
+            false => 4 * columns,
+        };
+        let written = match (is_import, copy.in_order) {
+            (true, _) => {
+                return rows * read + view_bytes(rows, columns, copy.view, copy.view_stats);
+            }
+            (false, 0) => 4 * columns,
+            (false, _) => 2 * columns,
+        };
+        rows * (read + written)
     }
 
     fn linear_traffic(&self, linear: &LinearPhase, call: CallShape) -> Traffic {
@@ -135,7 +159,8 @@ impl DeviceProgram {
         }
         let parts = linear.parts.iter().take(linear.part_count as usize);
         let columns: u64 = parts.map(|part| u64::from(part.n)).sum();
-        traffic.activations += if linear.epilogue == EpilogueKind::Residual as u32 {
+        let of_residual = [EpilogueKind::Residual as u32, EpilogueKind::Begin as u32];
+        traffic.activations += if of_residual.contains(&linear.epilogue) {
             view_bytes(rows, columns, linear.view, linear.view_stats)
         } else if linear.epilogue == EpilogueKind::Gated as u32 {
             2 * rows * columns / 2
@@ -148,9 +173,7 @@ impl DeviceProgram {
 
 /// What a writer of the residual leaves for its reader.
 fn view_bytes(rows: u64, columns: u64, view: u32, stats: u32) -> u64 {
-    if view == NONE {
-        return 0;
-    }
     let tiles = columns.div_ceil(TILE_ROWS as u64);
-    rows * (2 * columns + if stats == NONE { 0 } else { 4 * tiles })
+    let values = if view == NONE { 0 } else { 2 * columns };
+    rows * (values + if stats == NONE { 0 } else { 4 * tiles })
 }

@@ -1,16 +1,18 @@
 //! Who reads a residual, and how: a block keeps the residual to itself and writes, when it has added to it, what the ops that
 //! read it next take in.
 
-use super::abi::RowSet;
-use crate::plan::{BufferId, Epilogue, Norm, Op, Plan, Segment};
+use super::abi::{RowSet, flags};
+use crate::plan::{BufferId, Dim, Epilogue, Norm, Op, Plan, Segment};
 
 /// What is written beside a residual for its next readers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct View {
-    /// Whether anybody reads it.
+    /// Whether a product reads it.
     pub is_read: bool,
-    /// The norm that its readers apply.
+    /// The norm that products apply.
     pub norm: Option<Norm>,
+    /// Whether anybody applies a norm, which needs sums of squares.
+    pub is_normed: bool,
     pub columns: u32,
 }
 
@@ -21,7 +23,18 @@ pub(super) struct Reading {
     pub rows: RowSet,
 }
 
-/// The residual of a segment as ops go by: one value, under several names.
+impl Reading {
+    /// Flags of a phase that copies what is read.
+    pub fn flags(self) -> u32 {
+        match self.rows {
+            RowSet::All => 0,
+            RowSet::Output => flags::OUTPUT_ROWS | flags::NARROWED,
+            RowSet::Gathered => flags::OUTPUT_ROWS,
+        }
+    }
+}
+
+/// The residual of a segment as ops go by: one value at a time, under several names.
 pub(super) struct Residuals<'p> {
     plan: &'p Plan,
     segment: &'p Segment,
@@ -47,12 +60,40 @@ impl<'p> Residuals<'p> {
         }
     }
 
-    pub fn begin(&mut self, buffer: BufferId) -> Result<(), String> {
-        if self.current.is_some() {
-            return Err("it begins a second residual, a block holds one".to_owned());
+    /// Op `op` begins one, which takes the place of the one before.
+    pub fn begin(&mut self, op: usize, buffer: BufferId) -> Result<(), String> {
+        let names = self.current.iter().chain(&self.aliases);
+        let later = &self.segment.ops[op + 1..];
+        let is_alive = |name: &BufferId| {
+            later.iter().any(|op| reads(op, *name)) || self.segment.outputs.contains(name)
+        };
+        if let Some(alive) = { names }.find(|name| is_alive(name)) {
+            let [old, new] = [*alive, buffer].map(|id| &self.plan.buffer(id).name);
+            return Err(format!(
+                "it begins the residual `{new}` while `{old}` is still needed, a block holds one"
+            ));
         }
+        self.aliases.clear();
         self.current = Some(buffer);
+        self.narrowed = self.plan.buffer(buffer).rows == Dim::OutputRows;
         Ok(())
+    }
+
+    /// Whether what op `op` writes to `buffer` becomes a residual: others add to it, or to its output rows.
+    pub fn becomes(&self, op: usize, buffer: BufferId) -> bool {
+        let mut names = vec![buffer];
+        self.segment.ops[op + 1..].iter().any(|later| {
+            match later {
+                Op::Gather { input, output } if names.contains(input) => names.push(*output),
+                Op::Linear(linear) => {
+                    if let Epilogue::Residual { residual, .. } = linear.epilogue {
+                        return names.contains(&residual);
+                    }
+                }
+                _ => {}
+            }
+            false
+        })
     }
 
     pub fn is_current(&self, buffer: BufferId) -> bool {
@@ -122,6 +163,7 @@ impl<'p> Residuals<'p> {
     pub fn view_after(&mut self, op: usize, buffer: BufferId) -> Result<View, String> {
         let mut names = vec![buffer];
         let mut norms: Vec<Option<Norm>> = Vec::new();
+        let mut is_normed = false;
         for later in &self.segment.ops[op + 1..] {
             match later {
                 Op::Gather { input, output } if names.contains(input) => names.push(*output),
@@ -135,6 +177,9 @@ impl<'p> Residuals<'p> {
                         break;
                     }
                 }
+                Op::Copy { input, norm, .. } if names.contains(&input.buffer) => {
+                    is_normed |= norm.is_some();
+                }
                 _ => {}
             }
         }
@@ -145,6 +190,7 @@ impl<'p> Residuals<'p> {
         Ok(View {
             is_read: !norms.is_empty(),
             norm: self.norm,
+            is_normed: is_normed || self.norm.is_some(),
             columns: self.plan.buffer(buffer).columns,
         })
     }

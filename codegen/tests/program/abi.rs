@@ -3,8 +3,8 @@
 use std::mem::offset_of;
 use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::program::abi::{
-    AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, Count, EmbedPhase,
-    ExportPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Planner,
+    AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, CopyPhase, Count,
+    EmbedPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Planner,
     Program, ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange, Tree,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
@@ -34,7 +34,7 @@ fn expected() -> Vec<(String, usize)> {
         size!(LinearPhase),
         size!(AttentionPhase),
         size!(NarrowPhase),
-        size!(ExportPhase),
+        size!(CopyPhase),
         size!(ChoosePhase),
         size!(Phase),
         size!(Span),
@@ -66,7 +66,8 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, LinearPhase: stats, eps, epilogue, output, view, best, part_count, parts);
     offsets!(list, EmbedPhase: columns, exponent, table, view, view_stats);
     offsets!(list, AttentionPhase: variant, group, scale, qkv, q_norm, q_eps, rope, output, counters);
-    offsets!(list, ChoosePhase: logits, best, choices, top, candidates, adjusted);
+    offsets!(list, ChoosePhase: logits, best, choices, top, candidates, adjusted, head);
+    offsets!(list, CopyPhase: from, to, in_order, columns, norm, inverse_n, stats, view, view_stats);
     offsets!(list, Phase: kind, flags, edge_in, arrivals_in, edge_out, op);
     offsets!(list, Span: offset, first_tile, tiles);
     offsets!(list, Stage: offset, bytes, phase);
@@ -93,6 +94,7 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Program: arena, constants, workspace, phases, segments, stages, tapes, spans);
     offsets!(list, Program: edges, control, history, counts, bias, mask, host, timers, kv);
     offsets!(list, Program: span_count, patience, phase_begin, phase_end, rounds, home);
+    offsets!(list, Program: target_ids, logit_scale);
     list
 }
 

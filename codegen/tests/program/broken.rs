@@ -1,15 +1,24 @@
 //! Programs broken on purpose: the validator names what is wrong.
 
 use crate::models::TOY;
-use crate::program;
+use crate::{drafts, program, program_of};
 use stheno_codegen::layout::WeightFormat;
 use stheno_codegen::program::abi::{
-    AttentionPhase, EpilogueKind, LinearPhase, NONE, PhaseKind, SPAN_ARRIVES, Stage,
+    AttentionPhase, CopyPhase, EpilogueKind, LinearPhase, NONE, PhaseKind, SPAN_ARRIVES, Stage,
 };
 use stheno_codegen::program::{DeviceProgram, ProgramError};
 
 fn error(change: impl FnOnce(&mut DeviceProgram)) -> String {
-    let mut program = program(TOY, |_| WeightFormat::Bf16, 4, 8);
+    error_of(program(TOY, |_| WeightFormat::Bf16, 4, 8), change)
+}
+
+/// The same of an EAGLE-3 layer: segments 2 and 3.
+fn error_of_draft(change: impl FnOnce(&mut DeviceProgram)) -> String {
+    let eagle3 = program_of(&drafts::eagle3(), |_| WeightFormat::Bf16, 4, 8);
+    error_of(eagle3.unwrap(), change)
+}
+
+fn error_of(mut program: DeviceProgram, change: impl FnOnce(&mut DeviceProgram)) -> String {
     program.validate().unwrap();
     change(&mut program);
     match program.validate() {
@@ -20,7 +29,9 @@ fn error(change: impl FnOnce(&mut DeviceProgram)) -> String {
 
 /// Whether it says that a region is read or written too early; which of the two depends on which block runs ahead.
 fn is_about_order(text: &str) -> bool {
-    text.contains("may read before block") || text.contains("may write")
+    ["may read before block", "may write", "nobody has written"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// Index of the first linear phase of the target with that epilogue.
@@ -200,4 +211,96 @@ fn tapes_that_hold_something_else() {
         let text = error(change);
         assert!(text.contains(told), "{told}: {text}");
     }
+}
+
+/// Index of copy number `number` of a kind in a segment.
+fn copy(program: &DeviceProgram, segment: usize, kind: PhaseKind, number: usize) -> usize {
+    let first = program.segments[segment].first_phase as usize;
+    let phases = program.phases_of(segment).iter().enumerate();
+    let mut copies = phases.filter(|(_, phase)| phase.kind == kind as u32);
+    first + copies.nth(number).unwrap().0
+}
+
+fn change_copy(program: &mut DeviceProgram, index: usize, change: impl FnOnce(&mut CopyPhase)) {
+    let mut copy: CopyPhase = program.phases[index].part();
+    change(&mut copy);
+    let bytes = bytemuck::bytes_of(&copy);
+    bytemuck::cast_slice_mut::<u32, u8>(&mut program.phases[index].words)[..bytes.len()]
+        .copy_from_slice(bytes);
+}
+
+/// Rows are read after they were written, and by an edge.
+#[test]
+fn rows_that_are_not_there_yet() {
+    // A product that does not wait for the copies that it reads.
+    for (segment, number) in [(2, 0), (2, 1), (3, 0)] {
+        let text = error_of_draft(|program| {
+            let first = program.segments[segment].first_phase as usize;
+            let phases = program.phases_of(segment).iter().enumerate();
+            let mut linear = phases.filter(|(_, phase)| phase.kind == PhaseKind::Linear as u32);
+            let index = first + linear.nth(number).unwrap().0;
+            program.phases[index].edge_in = NONE;
+        });
+        assert!(is_about_order(&text), "{segment}, {number}: {text}");
+    }
+    // A copy under a norm that does not wait for the sums of squares.
+    let text = error_of_draft(|program| {
+        let index = copy(program, 2, PhaseKind::Export, 0);
+        program.phases[index].edge_in = NONE;
+    });
+    assert!(is_about_order(&text), "{text}");
+    // A copy at which a block does not arrive: the others wait for one too few.
+    let text = error_of_draft(|program| {
+        let index = copy(program, 2, PhaseKind::Copy, 0);
+        program.phases[index].flags = 0;
+    });
+    assert!(text.contains("arrivals at edge"), "{text}");
+    // The target's features, before the target has computed them: not an input there.
+    let text = error_of_draft(|program| program.inputs.retain(|input| input.segment != 2));
+    assert!(
+        text.contains("reads what nobody has written of `features`"),
+        "{text}"
+    );
+    // A place where nothing is.
+    let text = error_of_draft(|program| {
+        let index = copy(program, 3, PhaseKind::Import, 0);
+        change_copy(program, index, |copy| copy.from = 7);
+    });
+    assert!(text.contains("nobody has written"), "{text}");
+}
+
+/// Rows that others still read, or write.
+#[test]
+fn rows_that_are_overwritten_too_early() {
+    // Both halves of the pair in one place.
+    let text = error_of_draft(|program| {
+        let index = copy(program, 3, PhaseKind::Copy, 0);
+        change_copy(program, index, |copy| copy.to_column = 0);
+    });
+    assert!(is_about_order(&text), "{text}");
+    // What is handed on takes the place of logits while others still write them.
+    let text = error_of_draft(|program| {
+        let logits = program.output("draft.logits").unwrap().offset;
+        let index = copy(program, 3, PhaseKind::Export, 1);
+        change_copy(program, index, |copy| copy.to = logits);
+        program.phases[index].edge_in = NONE;
+    });
+    assert!(is_about_order(&text), "{text}");
+}
+
+/// A residual that begins on other blocks than those that add to it.
+#[test]
+fn a_residual_that_is_cut_otherwise() {
+    let text = error_of_draft(|program| {
+        let first = program.segments[2].first_phase as usize;
+        let phases = program.phases_of(2).iter();
+        let begin = |phase: &stheno_codegen::program::abi::Phase| {
+            phase.kind == PhaseKind::Linear as u32
+                && phase.part::<LinearPhase>().epilogue == EpilogueKind::Begin as u32
+        };
+        let index = first + { phases }.position(begin).unwrap();
+        let span = program.phases[index].part::<LinearPhase>().span;
+        program.spans[(program.span_count + span) as usize].first_tile += 1;
+    });
+    assert!(text.contains("tiles of the residual from"), "{text}");
 }

@@ -1,9 +1,11 @@
 //! Programs of known models.
 
 use crate::models::{LLAMA_8B, SMOLLM2_135M, TOY};
-use crate::program;
+use crate::{drafts, program, program_of};
 use stheno_codegen::layout::{Group, WeightFormat};
-use stheno_codegen::program::abi::{LinearPhase, NONE, Phase, PhaseKind, SPAN_ARRIVES};
+use stheno_codegen::program::abi::{
+    ChoosePhase, LinearPhase, NONE, Phase, PhaseKind, SPAN_ARRIVES,
+};
 
 const INT4: WeightFormat = WeightFormat::Int4 {
     group: Group::G128,
@@ -14,6 +16,69 @@ const INT4: WeightFormat = WeightFormat::Int4 {
 fn a_program_prints() {
     let toy = program(TOY, |_| WeightFormat::Bf16, 4, 16);
     insta::assert_snapshot!(toy.to_string());
+}
+
+/// The segments of a draft, and the target's features before them.
+#[test]
+fn programs_of_drafts_print() {
+    for (name, plan) in [("eagle3", drafts::eagle3()), ("medusa", drafts::medusa())] {
+        let program = program_of(&plan, |_| WeightFormat::Bf16, 4, 16).unwrap();
+        let text = program.to_string();
+        let from = text.find("segment 1").unwrap();
+        insta::assert_snapshot!(name, &text[from..]);
+    }
+}
+
+/// Blocks without tiles of the residual, and blocks with many.
+#[test]
+fn drafts_have_programs_on_any_grid() {
+    for plan in [drafts::eagle3(), drafts::medusa()] {
+        for sm_count in [1, 4, 7, 132] {
+            for max_rows in [8, 64] {
+                program_of(&plan, |_| INT4, sm_count, max_rows).unwrap();
+            }
+        }
+    }
+}
+
+/// What one segment hands out and another takes is one region; so is what a step of a draft hands to the next.
+#[test]
+fn hidden_states_are_handed_on_in_place() {
+    let eagle3 = program_of(&drafts::eagle3(), |_| WeightFormat::Bf16, 4, 16).unwrap();
+    let of = |name: &str| {
+        let inputs = eagle3.inputs.iter().filter(|input| input.name == name);
+        inputs
+            .map(|input| (input.segment, input.offset))
+            .collect::<Vec<_>>()
+    };
+    let offset = |name: &str| eagle3.output(name).unwrap().offset;
+    assert_eq!(of("features"), [(2, offset("features"))]);
+    assert_eq!(of("draft.feedback"), [(3, offset("draft.hidden"))]);
+    let medusa = program_of(&drafts::medusa(), |_| WeightFormat::Bf16, 4, 16).unwrap();
+    let lists = medusa.lists.unwrap();
+    assert_eq!((lists.heads, lists.rows), (2, 16));
+    assert_eq!(eagle3.lists.unwrap().heads, 1);
+    let chosen: Vec<ChoosePhase> = (medusa.phases_of(2).iter())
+        .filter(|phase| phase.kind == PhaseKind::Choose as u32)
+        .map(Phase::part)
+        .collect();
+    let places: Vec<u32> = chosen.iter().map(|choose| choose.top).collect();
+    assert_eq!(places, [lists.top, lists.top + 4096]);
+}
+
+/// A block holds one hidden state of a row at a time.
+#[test]
+fn two_residuals_at_once_are_refused() {
+    let mut plan = drafts::eagle3();
+    // The features are projected before the embedding is copied.
+    plan.segments[2].ops.swap(1, 2);
+    plan.validate().unwrap();
+    let error = program_of(&plan, |_| WeightFormat::Bf16, 4, 16).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("`draft.residual` while `draft.embedding` is still needed"),
+        "{error}"
+    );
 }
 
 #[test]

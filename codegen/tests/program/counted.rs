@@ -163,6 +163,9 @@ impl Case {
             phase_end: NONE,
             rounds: steps,
             home: program.home,
+            target_ids: 0,
+            logit_scale: 1.0,
+            unused: 0,
         };
         let config = LaunchConfig {
             dynamic_shared: program.sizes.shared_bytes,

@@ -370,7 +370,7 @@ impl Case {
         given.extend([0; 3]);
         let planes = u64::from(2 * LAYERS * heads);
         given.extend([layer_bytes.into(), table_at.0, planes | u64::from(d) << 33]);
-        given.extend([0, 0, 0, calls_at.0, calls.len() as u64]);
+        given.extend([0, 0, 0, 0, 0, calls_at.0, calls.len() as u64]);
         let given: Vec<u8> = given.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = Shape {
             blocks: self.blocks,

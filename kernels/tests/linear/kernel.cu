@@ -1,4 +1,5 @@
 // Phases of one format as a persistent kernel runs them: with the tape of their weights.
+#include "copy_rows.cuh"
 #include "embed.cuh"
 #include "linear.cuh"
 

@@ -286,18 +286,12 @@ pub fn narrow(tiles: u32) -> Vec<u32> {
     vec![3, 1, NONE, 0, NONE, 0, tiles]
 }
 
+/// Of the output rows, to f32 `[output row][columns]`.
 pub fn export(columns: u32, output: u32) -> Vec<u32> {
-    vec![
-        4,
-        1,
-        NONE,
-        0,
-        NONE,
-        0,
-        columns.div_ceil(16),
-        columns,
-        output,
-    ]
+    let mut words = vec![4, 1, NONE, 0, NONE, 0];
+    words.extend([NONE, 0, 0, output, columns, 0, 0, columns]);
+    words.extend([columns.div_ceil(16), NONE, 0, 0, NONE, NONE, NONE, NONE]);
+    words
 }
 
 /// Lets a phase wait for the one before it: edge `edge` gets an arrival of every block.
@@ -390,7 +384,7 @@ impl Machine {
         for word in addresses.into_iter().chain([0; 6]) {
             parameter.extend(word.to_le_bytes());
         }
-        parameter.extend(bytes_of(&[2, 0, 0, phases.len() as u32, 0, 0]));
+        parameter.extend(bytes_of(&[2, 0, 0, phases.len() as u32, 0, 0, 0, 0, 0, 0]));
         let shape = Shape {
             blocks: self.blocks,
             threads: THREADS,

@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::ops::Range;
 use std::sync::Arc;
 use stheno::device::{
-    Cublas, DeviceBuffer, DeviceExecutor, ExecutorOptions, GemmShape, StepInput, Stepper,
+    Cublas, DeviceBuffer, DeviceExecutor, ExecutorOptions, GemmShape, Guesses, StepInput, Stepper,
 };
 use stheno::model::{RandomFormat, RandomWeights};
 use stheno::plan::{Op, SegmentKind, WeightShape};
@@ -74,6 +74,7 @@ impl Bench {
         let options = ExecutorOptions {
             max_rows: program.layout_rows,
             cache: self.cache.clone(),
+            guesses: Guesses::default(),
         };
         let context = &self.place.context;
         progress("compiling");

@@ -8,7 +8,7 @@ mod segment;
 
 use super::drafter::{DraftModel, Drafter};
 use crate::checkpoint::Checkpoint;
-use crate::device::DeviceDrafter;
+use crate::device::{DeviceDrafter, Guesses};
 use crate::engine::Engine;
 use crate::model::{Features, ModelConfig, PlanOptions};
 use crate::{Error, Result};
@@ -220,6 +220,13 @@ impl DraftModel for Eagle {
         match self.layout.version {
             Version::One => Features::Final,
             Version::Three => Features::Layers(self.layers.clone()),
+        }
+    }
+
+    fn guesses(&self) -> Guesses {
+        Guesses {
+            target_ids: self.layout.target_ids.clone(),
+            ..Guesses::default()
         }
     }
 

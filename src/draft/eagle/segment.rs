@@ -113,7 +113,6 @@ impl Layers<'_> {
                 residual
             }
             Version::Three => {
-                let stream = self.projected(fed, residual);
                 let first = self.layout().layers[0].clone();
                 let norm = format!("{first}.input_layernorm.weight");
                 let embedding_norm = self.emit.norm(&norm, hidden);
@@ -122,6 +121,8 @@ impl Layers<'_> {
                     .norm(&format!("{first}.hidden_norm.weight"), hidden);
                 let pair = self.emit.buffer("pair", Dim::Rows, 2 * hidden);
                 self.emit.copy(embedding, Some(embedding_norm), pair, 0);
+                // A device holds one hidden state of a row at a time: the embedding is done with before this one begins.
+                let stream = self.projected(fed, residual);
                 self.emit.copy(stream, Some(hidden_norm), pair, hidden);
                 let norm = self.layout().norm_before_residual.then_some(hidden_norm);
                 if stream != residual {

@@ -6,7 +6,7 @@ mod layout;
 use super::drafter::{DraftModel, Drafter};
 use super::target_head;
 use crate::checkpoint::Checkpoint;
-use crate::device::DeviceDrafter;
+use crate::device::{DeviceDrafter, Guesses};
 use crate::model::{Emitter, Features, ModelConfig, PlanOptions};
 use crate::speculation::{Policy, SpeculationOptions};
 use crate::{Error, Result};
@@ -99,6 +99,13 @@ impl DraftModel for Medusa {
 
     fn features(&self) -> Features {
         Features::Final
+    }
+
+    fn guesses(&self) -> Guesses {
+        Guesses {
+            target_ids: self.layout.target_ids.clone(),
+            logit_scale: self.layout.logit_scale,
+        }
     }
 
     fn check(&self, options: &SpeculationOptions) -> Result<()> {

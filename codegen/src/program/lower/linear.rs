@@ -1,6 +1,6 @@
 //! From a linear op to phases, one for each stack of its weights.
 
-use super::{Lowering, QkvSource, Walk, activation_of};
+use super::{Logits, Lowering, QkvSource, Walk, activation_of};
 use crate::layout::TILE_ROWS;
 use crate::plan::{BufferId, Dim, Dtype, Epilogue, Linear, Norm, WeightId, WeightShape};
 use crate::program::ProgramError;
@@ -20,6 +20,7 @@ impl Lowering<'_> {
             .ok_or("its weights have no place")?
             .placements
             .clone();
+        self.order_rows(walk, op, linear.input)?;
         let (input, input_rows) = self.input(walk, linear)?;
         let over_output = self.is_over_outputs(linear.epilogue.output());
         let (stats, stat_tiles, eps, inverse_n) = match linear.norm {
@@ -138,6 +139,13 @@ impl Lowering<'_> {
         if linear.norm.is_some() {
             return Err("its norm is over something else than a residual".into());
         }
+        if walk.in_order.contains(&linear.input) {
+            let rows = match decl.rows {
+                Dim::Rows => RowSet::All,
+                Dim::OutputRows => RowSet::Output,
+            };
+            return Ok((self.in_order(&decl.name, decl.columns)?, rows));
+        }
         let alias = walk.gathered.iter().find(|(to, _)| *to == linear.input);
         if let Some((_, from)) = alias {
             let name = self.plan.buffer(*from).name.clone();
@@ -151,6 +159,20 @@ impl Lowering<'_> {
         Ok((self.activations(&decl.name, decl.columns)?, rows))
     }
 
+    /// What an op that writes a residual leaves for its readers.
+    fn leave_view(
+        &mut self,
+        walk: &mut Walk<'_>,
+        op: usize,
+        residual: BufferId,
+        phase: &mut LinearPhase,
+    ) -> Result<(), Reason> {
+        let view = walk.residuals.view_after(op, residual)?;
+        phase.view_tiles = view.columns.div_ceil(TILE_ROWS as u32);
+        (phase.view, phase.view_weight, phase.view_stats) = self.view(&view)?;
+        Ok(())
+    }
+
     /// Fills in what becomes of the products; says whether every block has to arrive.
     fn epilogue(
         &mut self,
@@ -160,22 +182,38 @@ impl Lowering<'_> {
         phase: &mut LinearPhase,
     ) -> Result<bool, Reason> {
         match &linear.epilogue {
+            Epilogue::Store { output } if walk.residuals.becomes(op, *output) => {
+                walk.residuals.begin(op, *output)?;
+                phase.epilogue = EpilogueKind::Begin as u32;
+                self.leave_view(walk, op, *output, phase)?;
+                Ok(false)
+            }
             Epilogue::Store { output } => {
                 let decl = self.plan.buffer(*output);
-                if decl.dtype != Dtype::F32 || !walk.segment.outputs.contains(output) {
-                    return Err("it stores what is neither logits nor a residual".into());
-                }
-                phase.epilogue = EpilogueKind::Logits as u32;
+                phase.epilogue = EpilogueKind::Rows as u32;
                 phase.output_columns = decl.columns;
-                let row = 4 * u64::from(decl.columns);
-                phase.output = self
-                    .workspace
-                    .place(&*decl.name, row * self.row_capacity())?;
+                let rows = self.rows_region(walk, *output)?;
+                phase.output = rows.offset;
+                if !walk.segment.outputs.contains(output) {
+                    walk.add_rows(*output, rows);
+                    return Ok(false);
+                }
+                if decl.dtype != Dtype::F32 {
+                    return Err("it stores what is neither logits nor for another op".into());
+                }
                 self.add_output(*output, phase.output);
-                walk.logits = Some((phase.output, decl.columns));
                 let grid = u64::from(self.sizes.architecture.sm_count);
                 let bytes = 8 * grid * self.row_capacity();
-                phase.best = self.workspace.place(self.own("best"), bytes)?;
+                let name = match walk.logits.len() {
+                    0 => self.own("best"),
+                    head => self.own(&format!("best {head}")),
+                };
+                phase.best = self.workspace.place(name, bytes)?;
+                walk.logits.push(Logits {
+                    offset: phase.output,
+                    columns: decl.columns,
+                    best: phase.best,
+                });
                 Ok(true)
             }
             Epilogue::Residual {
@@ -185,9 +223,7 @@ impl Lowering<'_> {
                 walk.residuals.write(*residual)?;
                 phase.epilogue = EpilogueKind::Residual as u32;
                 phase.activation = activation.map_or(0, activation_of);
-                let view = walk.residuals.view_after(op, *residual)?;
-                phase.view_tiles = view.columns.div_ceil(TILE_ROWS as u32);
-                (phase.view, phase.view_weight, phase.view_stats) = self.view(&view)?;
+                self.leave_view(walk, op, *residual, phase)?;
                 Ok(false)
             }
             Epilogue::Gated { activation, output } => {

@@ -1,17 +1,18 @@
 //! From the ops of a segment to phases.
 
+mod choose;
+mod copy;
 mod linear;
 
 use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
-use crate::plan::{Activation, BufferId, Dim, Dtype, Op, Plan, Segment, SegmentKind, WeightId};
-use crate::program::abi::{
-    AttentionPhase, ChoosePhase, EmbedPhase, ExportPhase, NONE, NarrowPhase, Phase, PhaseKind,
-    TOP_LIMIT, flags,
+use crate::plan::{
+    Activation, BufferId, Columns, Dtype, Epilogue, Op, Plan, Segment, SegmentKind, WeightId,
 };
+use crate::program::abi::{AttentionPhase, EmbedPhase, NONE, NarrowPhase, Phase, PhaseKind, flags};
 use crate::program::reason::Reason;
 use crate::program::spans::SpanTable;
 use crate::program::views::{Residuals, View};
-use crate::program::{AttentionVariant, Constants, Output, ProgramError, Workspace};
+use crate::program::{AttentionVariant, Constants, Input, Lists, Output, ProgramError, Workspace};
 use crate::tune::ProgramLayout;
 use stheno_kernels::attention;
 
@@ -27,7 +28,9 @@ pub(super) struct Lowering<'a> {
     pub variants: Vec<AttentionVariant>,
     pub spans: SpanTable,
     pub edges: u32,
+    pub inputs: Vec<Input>,
     pub outputs: Vec<Output>,
+    pub lists: Option<Lists>,
     /// Whether the segment gone through is the draft's.
     pub is_draft: bool,
 }
@@ -44,8 +47,56 @@ struct Walk<'p> {
     phases: Vec<Phase>,
     /// Layer, qkv region, columns, and op of the last Qkv epilogue.
     qkv: Option<(QkvSource, BufferId)>,
-    /// Region and columns of the logits stored last.
-    logits: Option<(u32, u32)>,
+    /// Logits in the order in which they are stored.
+    logits: Vec<Logits>,
+    /// Buffers whose rows lie in the workspace.
+    rows: Vec<(BufferId, Rows)>,
+    /// Those that are there for products as well.
+    in_order: Vec<BufferId>,
+}
+
+/// Rows of a buffer, f32 `[row][columns]`.
+#[derive(Debug, Clone, Copy)]
+struct Rows {
+    offset: u32,
+    /// Of a phase that copies them.
+    flags: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Logits {
+    offset: u32,
+    columns: u32,
+    best: u32,
+}
+
+impl Walk<'_> {
+    fn rows_of(&self, buffer: BufferId) -> Option<Rows> {
+        let found = self.rows.iter().find(|(other, _)| *other == buffer)?;
+        Some(found.1)
+    }
+
+    fn add_rows(&mut self, buffer: BufferId, rows: Rows) {
+        if self.rows_of(buffer).is_none() {
+            self.rows.push((buffer, rows));
+        }
+    }
+
+    /// Whether products are stored there.
+    fn is_stored(&self, buffer: BufferId) -> bool {
+        self.segment.ops.iter().any(|op| stores(op) == Some(buffer))
+    }
+}
+
+/// The buffer that an op stores products to.
+fn stores(op: &Op) -> Option<BufferId> {
+    match op {
+        Op::Linear(linear) => match linear.epilogue {
+            Epilogue::Store { output } => Some(output),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -71,8 +122,11 @@ impl Lowering<'_> {
             edge: (NONE, 0),
             phases: Vec::new(),
             qkv: None,
-            logits: None,
+            logits: Vec::new(),
+            rows: Vec::new(),
+            in_order: Vec::new(),
         };
+        self.take_inputs(&mut walk)?;
         for (op, what) in segment.ops.iter().enumerate() {
             let done = match what {
                 Op::Embed { table, output } => self.embed(&mut walk, op, *table, *output),
@@ -85,21 +139,35 @@ impl Lowering<'_> {
                     window,
                 } => self.attention(&mut walk, op, *q, *output, (*layer, *scale, *window)),
                 Op::Gather { input, output } => self.gather(&mut walk, op, *input, *output),
-                Op::Copy { .. } => {
-                    Err("copies of hidden states for a draft head have no device form yet".into())
-                }
+                Op::Copy {
+                    input,
+                    norm,
+                    output,
+                } => self.copy(&mut walk, op, *input, *norm, *output),
             };
-            done.map_err(|reason| match reason {
-                Reason::Text(reason) => ProgramError::Op {
-                    segment: segment.kind,
-                    op,
-                    reason,
-                },
-                Reason::Error(error) => error,
-            })?;
+            done.map_err(|reason| reason.at(segment.kind, op))?;
         }
         self.end(&mut walk)?;
         Ok(walk.phases)
+    }
+
+    /// Gives the inputs of a segment their places.
+    fn take_inputs(&mut self, walk: &mut Walk<'_>) -> Result<(), ProgramError> {
+        for &input in &walk.segment.inputs {
+            let rows = self.rows_region(walk, input);
+            let mut rows = rows.map_err(|reason| reason.at(walk.segment.kind, 0))?;
+            rows.flags |= flags::SOURCES;
+            walk.add_rows(input, rows);
+            let decl = self.plan.buffer(input);
+            self.inputs.push(Input {
+                segment: walk.index,
+                buffer: input,
+                name: decl.name.clone(),
+                offset: rows.offset,
+                columns: decl.columns,
+            });
+        }
+        Ok(())
     }
 
     /// Name of a region that target and draft each have, as their sizes differ.
@@ -125,15 +193,19 @@ impl Lowering<'_> {
     }
 
     fn view(&mut self, view: &View) -> Result<(u32, u32, u32), ProgramError> {
+        let stats = match view.is_normed {
+            true => self.stats(view.columns)?,
+            false => NONE,
+        };
         if !view.is_read {
-            return Ok((NONE, NONE, NONE));
+            return Ok((NONE, NONE, stats));
         }
         let offset = self.activations(&self.own("residual view"), view.columns)?;
-        let Some(norm) = view.norm else {
-            return Ok((offset, NONE, NONE));
+        let weight = match view.norm {
+            Some(norm) => self.constants.vector(self.plan, norm.weight)?,
+            None => NONE,
         };
-        let weight = self.constants.vector(self.plan, norm.weight)?;
-        Ok((offset, weight, self.stats(view.columns)?))
+        Ok((offset, weight, stats))
     }
 
     fn stats(&mut self, columns: u32) -> Result<u32, ProgramError> {
@@ -161,7 +233,7 @@ impl Lowering<'_> {
         output: BufferId,
     ) -> Result<(), Reason> {
         let columns = self.plan.buffer(output).columns;
-        walk.residuals.begin(output)?;
+        walk.residuals.begin(op, output)?;
         let (view, view_weight, view_stats) = self.view(&walk.residuals.view_after(op, output)?)?;
         let found = self.layout.tables.iter().find(|t| t.weight == table);
         let found = *found.ok_or("its table has no place")?;
@@ -288,123 +360,66 @@ impl Lowering<'_> {
         input: BufferId,
         output: BufferId,
     ) -> Result<(), Reason> {
+        if let Some(mut rows) = walk.rows_of(input) {
+            if walk.segment.outputs.contains(&output) {
+                return Err("it hands out some rows of a buffer as they are".into());
+            }
+            rows.flags |= flags::OUTPUT_ROWS;
+            walk.add_rows(output, rows);
+            return Ok(());
+        }
         if !walk.residuals.is_current(input) {
             walk.gathered.push((output, input));
             return Ok(());
         }
         let decl = self.plan.buffer(output);
         let tiles = decl.columns.div_ceil(TILE_ROWS as u32);
-        let mut phase = if walk.residuals.is_written_after(op, output) {
+        if walk.residuals.is_written_after(op, output) {
             walk.residuals.narrow(op, input, output)?;
-            Phase::new(PhaseKind::Narrow, op as u32, &NarrowPhase { tiles })
-        } else {
-            walk.residuals.alias(input, output);
-            if !walk.segment.outputs.contains(&output) {
-                return Ok(());
-            }
-            let bytes = 4 * u64::from(decl.columns) * self.row_capacity();
-            let offset = self.workspace.place(&*decl.name, bytes)?;
-            self.add_output(output, offset);
-            let phase = ExportPhase {
-                tiles,
-                columns: decl.columns,
-                output: offset,
-            };
-            Phase::new(PhaseKind::Export, op as u32, &phase)
+            let mut phase = Phase::new(PhaseKind::Narrow, op as u32, &NarrowPhase { tiles });
+            phase.flags |= flags::OUTPUT_ROWS;
+            walk.phases.push(phase);
+            return Ok(());
+        }
+        walk.residuals.alias(input, output);
+        if walk.segment.outputs.contains(&output) {
+            self.export(walk, op, output)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the residual to where the host, or another segment, finds it.
+    fn export(&mut self, walk: &mut Walk<'_>, op: usize, output: BufferId) -> Result<(), Reason> {
+        let reading = walk.residuals.reading(output);
+        let own = reading.ok_or("it hands out what no block holds")?.flags();
+        let columns = self.plan.buffer(output).columns;
+        let all = Columns {
+            buffer: output,
+            start: 0,
+            count: columns,
         };
-        phase.flags |= flags::OUTPUT_ROWS;
-        walk.phases.push(phase);
+        let mut copy = self.blank(all, all)?;
+        copy.to = self.rows_region(walk, output)?.offset;
+        self.add_output(output, copy.to);
+        self.push_copy(walk, op, PhaseKind::Export, own, &copy, false);
         Ok(())
     }
 
     /// Residuals that are outputs, the choice of tokens, and the end of the call.
     fn end(&mut self, walk: &mut Walk<'_>) -> Result<(), ProgramError> {
-        let op = walk.segment.ops.len() as u32;
-        for &output in &walk.segment.outputs {
-            if self.outputs.iter().any(|known| known.buffer == output) {
-                continue;
-            }
-            let decl = self.plan.buffer(output);
-            let segment = walk.segment.kind;
-            if !walk.residuals.is_current(output) || decl.rows != Dim::OutputRows {
-                let reason = format!("output `{}` has no device form yet", decl.name);
-                let op = walk.segment.ops.len();
-                return Err(ProgramError::Op {
-                    segment,
-                    op,
-                    reason,
-                });
-            }
-        }
-        for &output in &walk.segment.outputs {
-            let decl = self.plan.buffer(output);
-            if !walk.residuals.is_narrowed(output) {
-                continue;
-            }
-            let bytes = 4 * u64::from(decl.columns) * self.row_capacity();
-            let offset = self.workspace.place(&*decl.name, bytes)?;
-            self.add_output(output, offset);
-            let phase = ExportPhase {
-                tiles: decl.columns.div_ceil(TILE_ROWS as u32),
-                columns: decl.columns,
-                output: offset,
-            };
-            // The residual's rows are the output rows already.
-            let mut phase = Phase::new(PhaseKind::Export, op, &phase);
-            phase.flags |= flags::OUTPUT_ROWS | flags::NARROWED;
-            walk.phases.push(phase);
-        }
+        let op = walk.segment.ops.len();
         let kind = walk.segment.kind;
-        let logits = walk.logits;
-        let logits = logits.ok_or_else(|| ProgramError::Plan(format!("{kind} has no logits")))?;
-        let (logits, vocab_size) = logits;
-        self.choose(walk, logits, vocab_size)
-    }
-
-    fn choose(
-        &mut self,
-        walk: &mut Walk<'_>,
-        logits: u32,
-        vocab_size: u32,
-    ) -> Result<(), ProgramError> {
-        let op = walk.segment.ops.len() as u32;
-        let grid = self.sizes.architecture.sm_count;
-        let rows = u64::from(self.sizes.max_rows);
-        let best = self.own("best");
-        let (top, candidates) = (self.own("top"), self.own("candidates"));
-        let mut room = |name: &str, bytes: u64| self.workspace.place(name, bytes * rows);
-        let top = room(&top, 8 * TOP_LIMIT as u64)?;
-        let candidates = room(&candidates, 8 * u64::from(vocab_size))?;
-        // What a draft says is listed as it is, and none of it chosen.
-        let (adjusted, choices) = match self.is_draft {
-            true => (NONE, NONE),
-            false => {
-                let adjusted = 16 * u64::from(vocab_size.div_ceil(4));
-                (room("adjusted logits", adjusted)?, room("choices", 16)?)
+        for &output in &walk.segment.outputs {
+            if walk.residuals.is_narrowed(output) {
+                let exported = self.export(walk, op, output);
+                exported.map_err(|reason| reason.at(kind, op))?;
+            } else if self.outputs.iter().all(|known| known.buffer != output) {
+                let name = &self.plan.buffer(output).name;
+                let reason = format!("output `{name}` has no device form yet");
+                return Err(Reason::Text(reason).at(kind, op));
             }
-        };
-        let choose = ChoosePhase {
-            logits,
-            vocab_size,
-            best: self.workspace.place(best, 0)?,
-            choices,
-            top,
-            candidates,
-            adjusted,
-        };
-        let edge = self.new_edge();
-        let mut phase = Phase::new(PhaseKind::Choose, op, &choose);
-        (phase.edge_in, phase.arrivals_in) = walk.edge;
-        phase.edge_out = edge;
-        phase.flags |= flags::OUTPUT_ROWS | flags::ALL_ARRIVE;
-        if self.is_draft {
-            phase.flags |= flags::LISTS;
         }
-        walk.phases.push(phase);
-        let mut phase = Phase::new(PhaseKind::Next, op, &choose);
-        (phase.edge_in, phase.arrivals_in) = (edge, grid);
-        walk.phases.push(phase);
-        Ok(())
+        self.choose(walk)
     }
 
     fn add_output(&mut self, buffer: BufferId, offset: u32) {
@@ -413,6 +428,7 @@ impl Lowering<'_> {
             self.outputs.push(Output {
                 buffer,
                 name: decl.name.clone(),
+                rows: decl.rows,
                 offset,
                 columns: decl.columns,
             });

@@ -9,19 +9,13 @@
 mod tapes;
 
 use super::abi::{
-    AttentionPhase, ChoosePhase, EmbedPhase, EpilogueKind, ExportPhase, LinearPhase, NONE, Phase,
-    PhaseKind, SPAN_ARRIVES, flags,
+    AttentionPhase, CopyPhase, EmbedPhase, EpilogueKind, LinearPhase, NONE, Phase, PhaseKind,
+    SPAN_ARRIVES, flags,
 };
+use super::accesses::{Access, Place, accesses};
 use super::{DeviceProgram, ProgramError};
 use std::collections::BTreeMap;
-
-/// What a block does with a region in a phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    /// A part of its own, which no other block touches in that phase.
-    Write,
-}
+use std::ops::Range;
 
 /// How a block takes part in a phase.
 #[derive(Debug, Default)]
@@ -30,12 +24,13 @@ struct Part {
     arrives: u32,
     /// Attention: arrivals that follow when every block has had its part, whichever block makes them.
     joint: u32,
-    accesses: Vec<(u32, Access)>,
+    accesses: Vec<(Place, Access)>,
 }
 
-/// Last use of a region, by block: the clock of the block then.
-#[derive(Debug, Clone, Default)]
+/// Last use of columns of a region, by block: the clock of the block then.
+#[derive(Debug, Clone)]
 struct Uses {
+    place: Place,
     reads: BTreeMap<usize, u32>,
     writes: BTreeMap<usize, u32>,
 }
@@ -85,7 +80,7 @@ impl DeviceProgram {
         let mut at = vec![0; blocks];
         let mut clocks = vec![vec![0u32; blocks]; blocks];
         let mut counters: BTreeMap<u32, (u32, Vec<u32>)> = BTreeMap::new();
-        let mut uses: BTreeMap<u32, Uses> = BTreeMap::new();
+        let mut uses: Vec<Uses> = Vec::new();
         let mut joined: BTreeMap<u32, usize> = BTreeMap::new();
         loop {
             let mut moved = false;
@@ -106,12 +101,23 @@ impl DeviceProgram {
                     let mut before = phases[..at[block]].iter();
                     let others = before.rposition(|other| other.op != phase.op);
                     let first = others.map_or(0, |index| index as u32 + 1);
+                    let mut after = phases[at[block]..].iter();
+                    let same = after.position(|other| other.op != phase.op);
+                    let last = same.map_or(phases.len(), |same| at[block] + same) as u32;
                     at[block] += 1;
                     clocks[block][block] += 1;
-                    for (region, access) in part.accesses {
-                        let uses = uses.entry(region).or_default();
-                        check_access(block, &clocks[block], first, uses, access)
-                            .map_err(|reason| self.access_error(segment, phase, region, &reason))?;
+                    for (place, access) in part.accesses {
+                        let region = place.region;
+                        let is_given = self.is_given(segment, region);
+                        check_access(
+                            block,
+                            &clocks[block],
+                            first..last,
+                            &mut uses,
+                            (place, access),
+                            is_given,
+                        )
+                        .map_err(|reason| self.access_error(segment, phase, region, &reason))?;
                     }
                     if part.arrives + part.joint > 0 {
                         let counter = counters
@@ -194,115 +200,132 @@ impl DeviceProgram {
         ))
     }
 
+    /// Whether calls of a segment find something there that others left.
+    fn is_given(&self, segment: usize, region: u32) -> bool {
+        let mut inputs = self.inputs.iter();
+        inputs.any(|input| input.segment == segment && input.offset == region)
+    }
+
     /// What a block does in a phase.
     fn part(&self, phase: &Phase, block: usize, blocks: usize) -> Result<Part, ProgramError> {
-        let all_arrive = u32::from(phase.flags & flags::ALL_ARRIVE != 0);
-        let mut part = Part::default();
-        let mut access = |region: u32, access: Access| {
-            if region != NONE {
-                part.accesses.push((region, access));
-            }
-        };
         let kind = phase.kind;
-        if kind == PhaseKind::Embed as u32 {
-            let embed: EmbedPhase = phase.part();
-            let tiles = u64::from(embed.tiles);
-            let first = |block: usize| block as u64 * tiles / blocks as u64;
-            part.arrives = all_arrive;
-            if first(block) < first(block + 1) {
-                access(embed.view, Access::Write);
-                access(embed.view_stats, Access::Write);
-                part.arrives = 1;
-            }
-        } else if kind == PhaseKind::Linear as u32 {
+        let is = |other: PhaseKind| kind == other as u32;
+        let owns = |tiles: u32| {
+            let first = |block: usize| block as u64 * u64::from(tiles) / blocks as u64;
+            first(block) < first(block + 1)
+        };
+        let has_edge = phase.edge_out != NONE;
+        let all_arrive = u32::from(has_edge && phase.flags & flags::ALL_ARRIVE != 0);
+        let mut part = Part {
+            waits: true,
+            arrives: all_arrive,
+            ..Part::default()
+        };
+        let mut works = true;
+        if is(PhaseKind::Embed) {
+            works = owns(phase.part::<EmbedPhase>().tiles);
+            part.waits = false;
+            part.arrives = all_arrive.max(u32::from(works));
+        } else if is(PhaseKind::Linear) {
             let linear: LinearPhase = phase.part();
             let index = block * self.span_count as usize + linear.span as usize;
             let Some(span) = self.spans.get(index) else {
                 return invalid(format!("there is no span {}", linear.span));
             };
-            if span.tiles & !SPAN_ARRIVES > 0 {
-                access(linear.input, Access::Read);
-                access(linear.stats, Access::Read);
-                if linear.epilogue != EpilogueKind::Residual as u32 {
-                    access(linear.output, Access::Write);
-                }
-                access(linear.view, Access::Write);
-                access(linear.view_stats, Access::Write);
+            works = span.tiles & !SPAN_ARRIVES > 0;
+            let of_residual = [EpilogueKind::Residual as u32, EpilogueKind::Begin as u32];
+            let first = block as u64 * u64::from(linear.view_tiles) / blocks as u64;
+            if works
+                && of_residual.contains(&linear.epilogue)
+                && u64::from(span.first_tile) != first
+            {
+                return invalid(format!(
+                    "op {} gives block {block} tiles of the residual from {} on, its own begin at {first}",
+                    phase.op, span.first_tile
+                ));
             }
-            part.waits = true;
-            let has_edge = phase.edge_out != NONE;
             let arrives = u32::from(span.tiles & SPAN_ARRIVES != 0).max(all_arrive);
             part.arrives = if has_edge { arrives } else { 0 };
-        } else if kind == PhaseKind::Attention as u32 {
+        } else if is(PhaseKind::Attention) {
             let attention: AttentionPhase = phase.part();
-            access(attention.qkv, Access::Read);
-            access(attention.output, Access::Write);
-            part.waits = true;
+            part.arrives = 0;
             part.joint = attention.kv_heads;
-        } else if kind == PhaseKind::Export as u32 {
-            let export: ExportPhase = phase.part();
-            access(export.output, Access::Write);
-        } else if kind == PhaseKind::Choose as u32 {
-            let choose: ChoosePhase = phase.part();
-            // Which blocks choose depends on the number of rows: any may.
-            access(choose.logits, Access::Read);
-            access(choose.choices, Access::Write);
-            part.waits = true;
-            part.arrives = all_arrive;
-        } else if kind == PhaseKind::Next as u32 {
-            let choose: ChoosePhase = phase.part();
-            if block == 0 {
-                access(choose.choices, Access::Read);
-                part.waits = true;
-            }
-        } else if kind != PhaseKind::Narrow as u32 {
+        } else if is(PhaseKind::Export) || is(PhaseKind::Import) {
+            works = owns(phase.part::<CopyPhase>().tiles);
+        } else if is(PhaseKind::Next) {
+            works = block == 0;
+            part.waits = works;
+        } else if is(PhaseKind::Narrow) {
+            part.waits = false;
+        } else if !is(PhaseKind::Choose) && !is(PhaseKind::Copy) {
+            // Which blocks choose, or copy which rows, depends on the number of rows: any may.
             return invalid(format!("there is no phase of kind {kind}"));
+        }
+        if works {
+            part.accesses = accesses(phase);
         }
         Ok(part)
     }
 }
 
-/// `first`: clock of all blocks before the phases of the op.
+/// `op`: clock of all blocks before the phases of the op, and after them.
 fn check_access(
     block: usize,
     clock: &[u32],
-    first: u32,
-    uses: &mut Uses,
-    access: Access,
+    op: Range<u32>,
+    uses: &mut Vec<Uses>,
+    (place, access): (Place, Access),
+    is_given: bool,
 ) -> Result<(), String> {
     let unseen = |list: &BTreeMap<usize, u32>| {
         let mut others = list.iter().filter(|(other, _)| **other != block);
         others.find_map(|(other, when)| (clock[*other] < *when).then_some(*other))
     };
+    let met = || uses.iter().filter(|uses| uses.place.meets(&place));
     // Blocks that write their own parts in one phase do not meet: their clocks are then equal.
     match access {
         Access::Read => {
-            if let Some(other) = unseen(&uses.writes) {
+            if let Some(other) = met().find_map(|uses| unseen(&uses.writes)) {
                 return Err(format!(
                     "block {block} may read before block {other} has written"
                 ));
             }
-            uses.reads.insert(block, clock[block]);
+            if !is_given && met().all(|uses| uses.writes.is_empty()) {
+                return Err(format!("block {block} reads what nobody has written of"));
+            }
         }
         Access::Write => {
-            if let Some(other) = unseen(&uses.reads) {
+            if let Some(other) = met().find_map(|uses| unseen(&uses.reads)) {
                 return Err(format!(
                     "block {block} may write while block {other} still reads"
                 ));
             }
-            let phase = clock[block];
-            let mut writers = uses.writes.iter();
-            let early = writers.find(|(other, when)| {
-                **other != block && **when <= first && clock[**other] < **when
-            });
-            if let Some((other, _)) = early {
+            let unseen =
+                |(other, when): &(&usize, &u32)| **other != block && clock[**other] < **when;
+            let mut writers = met().flat_map(|uses| &uses.writes);
+            let apart =
+                writers.find(|write| unseen(write) && (*write.1 <= op.start || *write.1 > op.end));
+            if let Some((other, _)) = apart {
                 return Err(format!(
-                    "block {block} may write before block {other} has written for an earlier phase"
+                    "block {block} may write before or after block {other} has written for another phase"
                 ));
             }
-            uses.writes.insert(block, phase);
         }
     }
+    let at = uses.iter().position(|uses| uses.place == place);
+    let at = at.unwrap_or_else(|| {
+        uses.push(Uses {
+            place,
+            reads: BTreeMap::new(),
+            writes: BTreeMap::new(),
+        });
+        uses.len() - 1
+    });
+    let list = match access {
+        Access::Read => &mut uses[at].reads,
+        Access::Write => &mut uses[at].writes,
+    };
+    list.insert(block, clock[block]);
     Ok(())
 }
 

@@ -47,7 +47,7 @@ struct Generation {
     u32 last_row;      // of the target's last call: the row that the last token came of
     u32 traces;        // 1: the host sees every round's tree
     u32 rounds;        // trees verified
-    u32 unused;
+    u32 unused[3];
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
     u8 path[ROW_LIMIT];       // rows of the target's last call that stayed: see Call
@@ -113,6 +113,8 @@ struct Control {
     Growth growth;
     Planner planner;
 };
+
+static_assert(__builtin_offsetof(Control, call) % 16 == 0, "Call is copied in vectors");
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 

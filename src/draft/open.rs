@@ -55,11 +55,6 @@ impl Draft {
         })
     }
 
-    /// Whether a device can draft with it.
-    pub(crate) fn runs_on_device(&self) -> bool {
-        !matches!(self.source, Some((Kind::Medusa | Kind::Eagle, _)))
-    }
-
     /// Where weights of the draft come from.
     pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
         self.source.as_ref().map(|(_, checkpoint)| checkpoint)

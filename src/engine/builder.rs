@@ -214,72 +214,66 @@ impl EngineBuilder {
                 checkpoint,
                 dtype: self.draft_dtype,
             });
-        if let (Some(draft), Some(_)) = (&draft, &context)
-            && !draft.runs_on_device()
-        {
-            return Err(Error::Unsupported(
-                "Medusa and EAGLE heads on a device in this version; use --draft ngram or a small model, or --device host"
-                    .into(),
-            ));
-        }
         let max_rows = self.max_rows;
         let mut loader = WeightLoader::new(&checkpoint, draft_weights);
         let threads = self.chosen_threads()?;
-        let mut assemble = |way: Option<&Way>, text: Option<Text>| -> Result<Engine> {
-            let plan = Arc::new(self.plan_of(&config, precision, way)?);
-            let weights = loader.load(&plan, &mut |done: LoadProgress| {
-                progress(done.weights, done.total_weights);
-            })?;
-            let fingerprint = fingerprint(&plan, &weights)?;
-            let executor = match &context {
-                None => Executor::Host(Box::new(Mutex::new(HostExecutor::new(
-                    Arc::clone(&plan),
-                    weights,
-                    threads,
-                )?))),
-                Some(context) => {
-                    let progress = &mut *device_progress;
-                    on_device(
-                        context,
-                        &plan,
-                        &DeviceWeights::new(&weights),
-                        max_rows,
-                        way.map_or_else(Guesses::default, |way| way.model.guesses()),
-                        progress,
-                    )?
-                }
-            };
-            Ok(Engine {
-                shared: Arc::new(Shared {
-                    path: checkpoint.path().to_owned(),
-                    device,
-                    device_reason: device_reason.clone(),
-                    executor,
-                    plan,
-                    precision,
-                    fingerprint,
-                    text,
-                    eos: eos.clone(),
-                    generation_config: checkpoint.generation_config().cloned(),
-                    weight_bytes: checkpoint.weight_bytes(),
-                    load: start.elapsed(),
-                    threads,
-                    draft: way.map(|way| LoadedDraft {
-                        model: Arc::clone(&way.model),
-                        description: way.description.clone(),
+        let mut assemble =
+            |way: Option<&Way>, text: Option<Text>, context: Option<&Context>| -> Result<Engine> {
+                let plan = Arc::new(self.plan_of(&config, precision, way)?);
+                let weights = loader.load(&plan, &mut |done: LoadProgress| {
+                    progress(done.weights, done.total_weights);
+                })?;
+                let fingerprint = fingerprint(&plan, &weights)?;
+                let executor = match context {
+                    None => Executor::Host(Box::new(Mutex::new(HostExecutor::new(
+                        Arc::clone(&plan),
+                        weights,
+                        threads,
+                    )?))),
+                    Some(context) => {
+                        let progress = &mut *device_progress;
+                        on_device(
+                            context,
+                            &plan,
+                            &DeviceWeights::new(&weights),
+                            max_rows,
+                            way.map_or_else(Guesses::default, |way| way.model.guesses()),
+                            progress,
+                        )?
+                    }
+                };
+                Ok(Engine {
+                    shared: Arc::new(Shared {
+                        path: checkpoint.path().to_owned(),
+                        device,
+                        device_reason: device_reason.clone(),
+                        executor,
+                        plan,
+                        precision,
+                        fingerprint,
+                        text,
+                        eos: eos.clone(),
+                        generation_config: checkpoint.generation_config().cloned(),
+                        weight_bytes: checkpoint.weight_bytes(),
+                        load: start.elapsed(),
+                        threads,
+                        draft: way.map(|way| LoadedDraft {
+                            model: Arc::clone(&way.model),
+                            description: way.description.clone(),
+                        }),
+                        costs: OnceLock::new(),
                     }),
-                    costs: OnceLock::new(),
-                }),
-            })
-        };
+                })
+            };
         let way = match ways.as_slice() {
             [] => None,
             [way] => Some(way.clone()),
             ways => Some(probe::settle(ways, text.as_ref(), |way| {
-                assemble(Some(way), None)
+                // The host's executor runs single segments of a draft.
+                assemble(Some(way), None, None)
             })?),
         };
-        assemble(way.as_ref(), text)
+        assemble(way.as_ref(), text, context.as_ref())
     }
 
     /// The plan that [`EngineBuilder::build`] would run, but that of a draft that can be read in several ways the likeliest

@@ -56,9 +56,9 @@ impl DeviceStream {
         })
     }
 
-    /// Whether the loop computes the prompt too: its draft is fed hidden states of all positions, which stay on the device.
+    /// Whether the loop computes the prompt too: its draft is fed hidden states, which stay on the device.
     pub fn takes_prompt(&self) -> bool {
-        self.drafter == DeviceDrafter::Layer
+        matches!(self.drafter, DeviceDrafter::Layer | DeviceDrafter::Heads)
     }
 
     /// Whether it guesses ahead.

@@ -159,6 +159,11 @@ impl Engine {
                 "acceptance other than exact on a device in this version; leave it out, or use --device host".into(),
             ));
         }
+        if self.device_executor().is_some() && options.choices.is_some() {
+            return Err(Error::Unsupported(
+                "static choices of Medusa heads on a device in this version; leave them out, or use --device host".into(),
+            ));
+        }
         if let (Some(executor), Policy::Fixed(shape), Some(_)) =
             (self.device_executor(), options.policy, self.draft())
         {

@@ -9,6 +9,7 @@ mod chains;
 mod draft_model;
 mod endings;
 mod grids;
+mod heads;
 mod ngram;
 mod real;
 mod rows;

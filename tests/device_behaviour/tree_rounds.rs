@@ -22,7 +22,7 @@ fn on_device() -> &'static Engine {
     ENGINE.get_or_init(|| drafting(Device::Virtual))
 }
 
-const fn shape(num_steps: u32, topk: u32, num_draft_tokens: u32) -> TreeShape {
+pub const fn shape(num_steps: u32, topk: u32, num_draft_tokens: u32) -> TreeShape {
     TreeShape {
         num_steps,
         topk,
@@ -100,6 +100,22 @@ fn assert_same_tree(ours: &Round, theirs: &Round, place: &str) {
         let nodes = round.node_score.iter().enumerate();
         nodes.map(|(node, score)| (path(node), *score)).collect()
     };
+    // Of a chain all that follows such a node is another's.
+    let nodes = ours.draft_tokens.iter().zip(&theirs.draft_tokens);
+    if let Some(node) = nodes.clone().position(|(a, b)| a != b) {
+        let is_chain = |round: &Round| {
+            round
+                .parent
+                .iter()
+                .skip(1)
+                .zip(0u32..)
+                .all(|(p, i)| *p == Some(i))
+        };
+        let (a, b) = (ours.node_score[node], theirs.node_score[node]);
+        if is_chain(ours) && is_chain(theirs) && (a - b).abs() < 0.05 * (1.0 + a.abs()) {
+            return;
+        }
+    }
     let (ours, theirs) = (paths(ours), paths(theirs));
     let mut shared = 0;
     for (path, score) in &ours {
@@ -116,46 +132,79 @@ fn assert_same_tree(ours: &Round, theirs: &Round, place: &str) {
     );
 }
 
-/// As long as rounding lets both choose the same tokens.
+/// What was seen of rounds that are the host's.
+#[derive(Debug, Default)]
+pub struct Compared {
+    pub rounds: usize,
+    /// Rounds whose tree is no chain.
+    pub branches: usize,
+    pub accepted: usize,
+}
+
+impl Compared {
+    pub fn add(&mut self, other: &Compared) {
+        self.rounds += other.rounds;
+        self.branches += other.branches;
+        self.accepted += other.accepted;
+    }
+}
+
+/// The same rounds on host and device, as long as rounding lets both choose the same tokens.
+pub fn compare(
+    host: &Engine,
+    device: &Engine,
+    prompt: &[u32],
+    options: &GenerateOptions,
+) -> Compared {
+    let (their_tokens, theirs) = rounds(host, prompt, options);
+    let (our_tokens, ours) = rounds(device, prompt, options);
+    let same = (their_tokens.iter().zip(&our_tokens)).take_while(|(a, b)| a == b);
+    let end = prompt.len() + same.count();
+    let mut compared = Compared::default();
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        if ours.prefix_len + ours.accepted_nodes.len() + 2 > end {
+            break;
+        }
+        let place = format!(
+            "{:?}, after {}",
+            options.speculation.policy, ours.prefix_len
+        );
+        assert_eq!(ours.prefix_len, theirs.prefix_len, "{place}");
+        assert_same_tree(ours, theirs, &place);
+        if ours.draft_tokens == theirs.draft_tokens {
+            assert_eq!(ours.parent, theirs.parent, "{place}");
+            assert_eq!(ours.accepted_nodes, theirs.accepted_nodes, "{place}");
+            assert_eq!(ours.bonus, theirs.bonus, "{place}");
+        } else if ours.accepted_nodes.len() != theirs.accepted_nodes.len() {
+            // One has guessed what the other has not.
+            break;
+        }
+        compared.rounds += 1;
+        let mut parents = ours.parent.iter().skip(1).zip(0u32..);
+        compared.branches += usize::from(parents.any(|(p, i)| *p != Some(i)));
+        compared.accepted += ours.accepted_nodes.len();
+    }
+    compared
+}
+
 #[test]
 fn trees_and_paths_are_the_hosts() {
     let host = drafting(Device::Host);
-    let (mut compared, mut branches, mut accepted) = (0, 0, 0);
+    let mut compared = Compared::default();
     for shape in SHAPES {
         for prompt in PROMPTS {
             let options = options(SamplingParams::greedy(), 40, Some(shape));
-            let (their_tokens, theirs) = rounds(&host, &prompt, &options);
-            let (our_tokens, ours) = rounds(on_device(), &prompt, &options);
-            let same = (their_tokens.iter().zip(&our_tokens)).take_while(|(a, b)| a == b);
-            let end = prompt.len() + same.count();
-            for (ours, theirs) in ours.iter().zip(&theirs) {
-                if ours.prefix_len + ours.accepted_nodes.len() + 2 > end {
-                    break;
-                }
-                let place = format!("{shape:?}, {prompt:?}, after {}", ours.prefix_len);
-                assert_eq!(ours.prefix_len, theirs.prefix_len, "{place}");
-                assert_eq!(ours.bonus, theirs.bonus, "{place}");
-                let tokens = |round: &Round| -> Vec<u32> {
-                    let nodes = round.accepted_nodes.iter();
-                    nodes.map(|n| round.draft_tokens[*n as usize]).collect()
-                };
-                assert_eq!(tokens(ours), tokens(theirs), "{place}");
-                assert_same_tree(ours, theirs, &place);
-                compared += 1;
-                branches += usize::from(
-                    ours.parent
-                        .iter()
-                        .skip(1)
-                        .zip(0u32..)
-                        .any(|(p, i)| *p != Some(i)),
-                );
-                accepted += ours.accepted_nodes.len();
-            }
+            compared.add(&compare(&host, on_device(), &prompt, &options));
         }
     }
+    let Compared {
+        rounds,
+        branches,
+        accepted,
+    } = compared;
     assert!(
-        compared > 60 && branches > 40 && accepted > 40,
-        "{compared} {branches} {accepted}"
+        rounds > 60 && branches > 40 && accepted > 40,
+        "{compared:?}"
     );
 }
 

@@ -411,7 +411,7 @@ pub struct Generation {
     pub last_row: u32,
     pub traces: u32,
     pub rounds: u32,
-    pub unused: u32,
+    pub unused: [u32; 3],
     pub stops: [u32; STOP_LIMIT],
     pub runs: [u32; 8],
     pub path: [u8; ROW_LIMIT],

@@ -310,20 +310,20 @@ fn path(rows: usize) -> Vec<u32> {
 
 /// Rows made of the target's features, then a tree made of what the draft handed on.
 fn eagle(name: &'static str) {
-    let mut both = Both::new(name, 21);
+    let mut both = Both::new(name, 41);
     let columns = both.columns(SegmentKind::Extend);
     let (prompt, features) = (both.prompt.clone(), both.features.clone());
     let mut kv = DeviceKv::new(both.device.plan());
     let mut host = KvSequence::new(both.host.plan().kv_of(SegmentKind::Extend));
     let alone = kv.clone();
-    // Position p has the features of p and the token after it. First a chunk as wide as they are, then what a round accepts.
-    let (first, second) = (14, 6);
+    // Position p has the features of p and the token after it. First a chunk wider than a step, then what a round accepts.
+    let (first, second) = (33, 6);
     let ask = Ask {
         segment: SegmentKind::DraftPrefill,
         rows: &chain(0, &prompt[1..=first]),
         input: &features[..first * columns],
         sources: None,
-        topk: 5,
+        topk: 0,
     };
     let (wide, expected) = both.ask(&ask, &mut kv, &host);
     both.device.commit(&mut kv, &wide, &path(first)).unwrap();

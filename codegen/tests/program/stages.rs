@@ -1,11 +1,11 @@
 //! What phases are for and what they move.
 
 use crate::models::{self, SMOLLM2_135M, TOY};
-use crate::program;
+use crate::{drafts, program, program_of};
 use stheno_codegen::layout::{Formats, Group, Layout, WeightFormat};
 use stheno_codegen::plan::SegmentKind;
 use stheno_codegen::program::abi::{Stamp, TimedCall, TimerHead};
-use stheno_codegen::program::{CallShape, StageKind, Traffic};
+use stheno_codegen::program::{CallShape, DeviceProgram, StageKind, Traffic};
 
 const STEP: CallShape = CallShape {
     rows: 1,
@@ -40,6 +40,54 @@ fn stages_follow_the_layers() {
         assert_eq!(stages[0].kind, StageKind::Embed);
         assert_eq!(stages[0].layer, None);
     }
+}
+
+/// A draft's products of hidden states are no layer's, and copies stand between stages without a stage of their own in them.
+#[test]
+fn stages_of_a_draft() {
+    use StageKind::{
+        Attention, Choose, Copy, Down, Embed, GateUp, Gather, Head, Next, O, Project, Qkv,
+    };
+    let kinds = |program: &DeviceProgram, segment: usize| -> Vec<StageKind> {
+        program
+            .stages(segment)
+            .iter()
+            .map(|stage| stage.kind)
+            .collect()
+    };
+    let eagle3 = program_of(&drafts::eagle3(), |_| WeightFormat::Bf16, 4, 8).unwrap();
+    let layer = [
+        Qkv, Attention, Gather, O, GateUp, Down, Head, Copy, Choose, Next,
+    ];
+    let extend = [&[Embed, Copy, Copy, Project, Copy][..], &layer].concat();
+    assert_eq!(kinds(&eagle3, 2), extend);
+    assert_eq!(
+        kinds(&eagle3, 3),
+        [&[Embed, Copy, Copy, Copy][..], &layer].concat()
+    );
+    let medusa = program_of(&drafts::medusa(), |_| WeightFormat::Bf16, 4, 8).unwrap();
+    let heads = [
+        Copy, Copy, Project, Head, Copy, Project, Copy, Project, Head,
+    ];
+    assert_eq!(
+        kinds(&medusa, 2),
+        [&heads[..], &[Choose, Choose, Next]].concat()
+    );
+    // Worked out by hand, for three rows, two of them with outputs: rows of features are read in f32 and written in bf16; an
+    // export of hidden states reads nothing.
+    let shape = CallShape {
+        rows: 3,
+        output_rows: 2,
+        length: 9,
+    };
+    let moved = |program: &DeviceProgram, segment: usize, phase: usize| {
+        let traffic = program.traffic(&program.phases_of(segment)[phase], shape);
+        assert_eq!(traffic.memory(), 0);
+        traffic.activations
+    };
+    assert_eq!(moved(&eagle3, 2, 2), 3 * 192 * (4 + 2));
+    assert_eq!(moved(&eagle3, 2, 12), 2 * 96 * 4);
+    assert_eq!(moved(&medusa, 2, 0), 2 * 96 * 4);
 }
 
 #[test]

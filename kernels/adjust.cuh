@@ -56,8 +56,8 @@ DEVICE bool is_allowed(const Program& program, u32 token) {
 
 // Fills `adjusted`, f32 [vocab_size rounded up to 4], for a row of the call whose logits are `raw`: finite numbers and
 // -inf.
-DEVICE Adjusted adjust(const Program& program, Shared& shared, const Sampling& sampling, u32 row, u64 raw, u64 adjusted,
-                       u32 vocab_size) {
+DEVICE_CALL Adjusted adjust(const Program& program, Shared& shared, const Sampling& sampling, u32 row, u64 raw,
+                            u64 adjusted, u32 vocab_size) {
     struct Loaded {
         uint4 logits, counts_01, counts_23;
         u32 mask;

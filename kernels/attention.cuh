@@ -78,22 +78,20 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         super.clear();
 #pragma unroll 1
         for (u32 unit = first_unit; unit < end_unit; unit++) {
+            const TreeUnit<HEAD_DIM, KvType, TILES> tree(program, shared, split, head, first_row, last_row, unit);
+            const bool is_tree = unit >= split.tree_unit;
             const u32 number = unit * 2 * Room::PORTIONS;
-            if (unit < split.tree_unit) {
+            const u32 portions = is_tree ? divide_up(tree.common, Room::PORTION) : Room::PORTIONS;
 #pragma unroll 1
-                for (u32 i = 0; i < Room::PORTIONS; i++) work.score(keys.next(program, shared, split, number + i), i);
-                work.weigh(segment, phase(), unit);
+            for (u32 i = 0; i < portions; i++) work.score(keys.next(program, shared, split, number + i), i);
+            if (is_tree) tree.score(work, keys.last_page());
+            work.weigh(segment, phase(), unit);
+            if (is_tree) {
+                tree.add(segment, work.tiles, keys.last_page());
+            } else {
 #pragma unroll 1
                 for (u32 i = 0; i < Room::PORTIONS; i++)
                     work.add(segment, keys.next(program, shared, split, number + Room::PORTIONS + i), i);
-            } else {
-                const TreeUnit<HEAD_DIM, KvType, TILES> tree(program, shared, split, head, first_row, last_row, unit);
-                const u32 portions = divide_up(tree.common, Room::PORTION);
-#pragma unroll 1
-                for (u32 i = 0; i < portions; i++) work.score(keys.next(program, shared, split, number + i), i);
-                tree.score(work, keys.last_page());
-                work.weigh(segment, phase(), unit);
-                tree.add(segment, work.tiles, keys.last_page());
             }
 
             const u32 end = (unit + 1) << UNIT_SHIFT;
@@ -102,16 +100,26 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             const u32 piece = (unit >> (split.shift - UNIT_SHIFT)) - split.first;
             bool is_whole = true;  // the piece
             if (split.shift > SEGMENT_SHIFT) {
-                super.merge(segment, work.tiles);
-                segment.clear();
-                if (!is_last && end % (1u << SUPER_SHIFT) != 0) continue;
-                segment = super;
-                super.clear();
+                const bool ends_super = is_last || end % (1u << SUPER_SHIFT) == 0;
+                bool joins = false;  // the super-segment, those of its span before it
                 if (split.shift > SUPER_SHIFT) {
                     const u32 first = larger((split.first + piece) << (SPAN_SHIFT - UNIT_SHIFT), first_unit);
-                    if (unit >> (SUPER_SHIFT - UNIT_SHIFT) != first >> (SUPER_SHIFT - UNIT_SHIFT)) join(segment, piece);
+                    joins = unit >> (SUPER_SHIFT - UNIT_SHIFT) != first >> (SUPER_SHIFT - UNIT_SHIFT);
                     is_whole = is_last || end % (1u << SPAN_SHIFT) == 0;
                 }
+                // A loop, so that the merge is there once.
+#pragma unroll 1
+                for (;;) {
+                    super.merge(segment, work.tiles);
+                    segment.clear();
+                    if (!ends_super) break;
+                    segment = super;
+                    super.clear();
+                    if (!joins) break;
+                    load_span(super, piece);
+                    joins = false;
+                }
+                if (!ends_super) continue;
             }
             if (is_whole && split.count == 1) {
                 write_output(segment);
@@ -140,9 +148,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
                 const u64 from = program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + column) * 4;
                 Head<HEAD_DIM> query;
                 load_head(query, from);
-                if (phase.q_norm != NONE) norm_head(query, program.constants + phase.q_norm, phase.q_eps);
-                rotate_head(query, rotation_address(program, shared, row), phase.rope_pairs);
-                store_head<KvType>(to, query);
+                store_head<KvType>(to, turned(query, program, shared, row, phase.q_norm, phase.q_eps));
             } else if (threadIdx.x % 32 < HEAD_DIM / 8) {
                 *(uint4*)(to + threadIdx.x % 32 * 16) = make_uint4(0, 0, 0, 0);
             }
@@ -167,11 +173,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             }
     }
 
-    // Puts before the sums those that the span has so far. They wait in its partial result, which takes no registers
-    // and is read and written once in 1024 positions.
-    METHOD void join(Total& total, u32 piece) {
-        Total before;
-        before.clear();
+    // The sums that a span has so far, into `before`, which is clear. They wait in its partial result, which takes no
+    // registers and is read and written once in 1024 positions.
+    METHOD void load_span(Total& before, u32 piece) {
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++)
 #pragma unroll
@@ -190,8 +194,6 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             }
         // The first warp overwrites what all warps have read of a row's weight and largest score.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        before.merge(total, divide_up(last_row - first_row, TILE_ROWS));
-        total = before;
     }
 
     METHOD void write_partial(const Total& total, u32 piece) {
@@ -267,8 +269,14 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
     }
 };
 
+// In shared memory, as it is the same for all threads and registers are scarce.
+template <u32 HEAD_DIM> DEVICE Split& split_place() {
+    return *(Split*)(shared_region(0) + AttentionRoom<HEAD_DIM, 1>::SPLIT_AT);
+}
+
 template <u32 HEAD_DIM, typename KvType, u32 TILES>
-DEVICE void attention_items(const Program& program, Shared& shared, const Split& split) {
+DEVICE_CALL void attention_items(const Program& program, Shared& shared) {
+    const Split& split = split_place<HEAD_DIM>();
 #pragma unroll 1
     for (u32 item = blockIdx.x; item < split.items; item += gridDim.x)
         AttentionItem<HEAD_DIM, KvType, TILES>(program, shared, split, item).run();
@@ -277,14 +285,13 @@ DEVICE void attention_items(const Program& program, Shared& shared, const Split&
 // By all consumers of a block after they have waited for the phase's edge; KvType is KvBf16 or KvF16. Arrives by
 // itself: the edge gets kv_heads arrivals in a run.
 template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared) {
-    // In shared memory, as it is the same for all threads and registers are scarce.
-    Split& split = *(Split*)(shared_region(0) + AttentionRoom<HEAD_DIM, 1>::SPLIT_AT);
+    Split& split = split_place<HEAD_DIM>();
     if (threadIdx.x == 0) split = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());
     // Orders thread 0's stores before the reads of the others.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (split.rows <= TILE_ROWS) {
-        attention_items<HEAD_DIM, KvType, 1>(program, shared, split);
+        attention_items<HEAD_DIM, KvType, 1>(program, shared);
     } else {
-        attention_items<HEAD_DIM, KvType, attention_tiles<HEAD_DIM>()>(program, shared, split);
+        attention_items<HEAD_DIM, KvType, attention_tiles<HEAD_DIM>()>(program, shared);
     }
 }

@@ -82,12 +82,21 @@ DEVICE void load_products(Head<HEAD_DIM>& own, const Program& program, const Sha
     load_head(own, from);
 }
 
-// K of them: normed and rotated.
+// Q or K of products of a row: normed, by weights at `norm` of the constants if that is not NONE, and rotated. A call, for code
+// of a call's own rows stands in many places, and its registers should not be taken from the sums.
+template <u32 HEAD_DIM>
+DEVICE_CALL Head<HEAD_DIM> turned(Head<HEAD_DIM> head, const Program& program, const Shared& shared, u32 row, u32 norm,
+                                  float eps) {
+    if (norm != NONE) norm_head(head, program.constants + norm, eps);
+    rotate_head(head, rotation_address(program, shared, row), shared.phase.attention.rope_pairs);
+    return head;
+}
+
+// K of them.
 template <u32 HEAD_DIM>
 DEVICE void turn_key(Head<HEAD_DIM>& own, const Program& program, const Shared& shared, u32 row) {
     const AttentionPhase& phase = shared.phase.attention;
-    if (phase.k_norm != NONE) norm_head(own, program.constants + phase.k_norm, phase.k_eps);
-    rotate_head(own, rotation_address(program, shared, row), phase.rope_pairs);
+    own = turned(own, program, shared, row, phase.k_norm, phase.k_eps);
 }
 
 // K or V of a row of the call.

@@ -53,8 +53,8 @@ DEVICE Quarter load_quarter(u64 row, u32 channel, u32 head_dim) {
 
 // All pieces of query rows `first` to `last - 1`.
 template <u32 HEAD_DIM>
-DEVICE void merge_partials(const Program& program, const Shared& shared, const Split& split, u32 head, u32 first,
-                           u32 last) {
+DEVICE_CALL void merge_partials(const Program& program, const Shared& shared, const Split& split, u32 head, u32 first,
+                                u32 last) {
     constexpr u32 QUARTERS = HEAD_DIM / 4;
     constexpr u32 AHEAD = 8;  // pieces under way at once
     const AttentionPhase& phase = shared.phase.attention;

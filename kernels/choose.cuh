@@ -44,8 +44,8 @@ DEVICE Drawn finish_draw(Shared& shared, const Draw& draw) {
 
 // Draws from a row of logits whose largest has key `best`, filtered by top-k, top-p and min-p: the largest of score
 // plus Gumbel noise wins.
-DEVICE Drawn draw_token(Shared& shared, const Sampling& sampling, u64 logits, u32 vocab_size, u64 keys, u64 best,
-                        u32 position) {
+DEVICE_CALL Drawn draw_token(Shared& shared, const Sampling& sampling, u64 logits, u32 vocab_size, u64 keys, u64 best,
+                             u32 position) {
     const Scores scores = scores_of(logit_of(best), sampling.temperature);
     const float min_p = sampling.min_p;
     Draw draw = {0, -LARGEST_FLOAT, 0};

@@ -60,7 +60,8 @@ DEVICE void add_shared_long(u32 address, u64 value) {
 
 DEVICE void store_long(u64 address, u64 value) { *(u64*)address = value; }
 
-// The combination of all threads' values, for all of them.
+// The combination of all threads' values, for all of them. Calls, like what else stands in many places here: ptxas takes longer
+// for each copy, and a device to fetch it, than the calls take.
 template <typename Combine> DEVICE u64 reduce(Shared& shared, u64 value, Combine combine) {
     for (u32 distance = 16; distance > 0; distance >>= 1)
         value = combine(value, __shfl_xor_sync(ALL_LANES, value, distance));
@@ -71,16 +72,17 @@ template <typename Combine> DEVICE u64 reduce(Shared& shared, u64 value, Combine
     // Orders the warps' values before they are read.
     consumers_meet();
     u64 all = shared_long(board);
+#pragma unroll 1
     for (u32 warp = 1; warp < CONSUMER_WARPS; warp++) all = combine(all, shared_long(board + warp * 8));
     return all;
 }
-DEVICE u64 reduce_max(Shared& shared, u64 value) {
+DEVICE_CALL u64 reduce_max(Shared& shared, u64 value) {
     return reduce(shared, value, [](u64 a, u64 b) { return larger(a, b); });
 }
-DEVICE u64 reduce_min(Shared& shared, u64 value) {
+DEVICE_CALL u64 reduce_min(Shared& shared, u64 value) {
     return reduce(shared, value, [](u64 a, u64 b) { return smaller(a, b); });
 }
-DEVICE u64 reduce_sum(Shared& shared, u64 value) {
+DEVICE_CALL u64 reduce_sum(Shared& shared, u64 value) {
     return reduce(shared, value, [](u64 a, u64 b) { return a + b; });
 }
 
@@ -98,7 +100,7 @@ struct Boundary {
     u64 before;
 };
 
-DEVICE Boundary find_boundary(Shared& shared, u64 target) {
+DEVICE_CALL Boundary find_boundary(Shared& shared, u64 target) {
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const u32 board = region(shared, BOARD_AT);
     const u32 own = region(shared, SCRATCH_AT) + threadIdx.x * BUCKETS_OF_THREAD * 8;
@@ -154,9 +156,9 @@ DEVICE List empty_list(Shared& shared, u64 keys) {
 
 // Appends those of four keys that are not 0. By whole warps; one addition for each.
 DEVICE void append(const List& list, u64 a, u64 b, u64 c, u64 d) {
+    if (!__any_sync(ALL_LANES, (a | b | c | d) != 0)) return;
     const u32 has_a = __ballot_sync(ALL_LANES, a != 0), has_b = __ballot_sync(ALL_LANES, b != 0);
     const u32 has_c = __ballot_sync(ALL_LANES, c != 0), has_d = __ballot_sync(ALL_LANES, d != 0);
-    if (!(has_a | has_b | has_c | has_d)) return;
     const u32 lane = threadIdx.x % 32, before = (1u << lane) - 1;
     u32 at = 0;
     if (lane == 0) at = add_shared_word(list.counter, __popc(has_a) + __popc(has_b) + __popc(has_c) + __popc(has_d));

@@ -260,6 +260,14 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
     }
 }
 
+// The same as a function of its own: what one width needs takes no registers from another, and compiling several small functions
+// takes less time than a large one.
+template <typename F, u32 ROW_TILES> DEVICE_CALL void linear_width(const Program& program, Shared& shared, Span span) {
+    Reader reader = take_reader(shared);
+    linear_rows<F, ROW_TILES>(program, shared, reader, span);
+    keep_reader(shared, reader);
+}
+
 // A block's part of the logits' phase when it has no tiles: its best keys are 0, less than any logit's.
 DEVICE void linear_idle(const Program& program, Shared& shared) {
     const LinearPhase& phase = shared.phase.linear;
@@ -274,23 +282,21 @@ template <typename F>
 DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
     const LinearPhase& phase = shared.phase.linear;
     if (span_tiles(span) == 0) return linear_idle(program, shared);
-    Reader reader = take_reader(shared);
     const bool keeps_best = phase.epilogue == EPILOGUE_ROWS && phase.best != NONE;
     if (keeps_best) begin_best(shared);
     switch (phase.input_rows == ROWS_ALL ? shared.call.row_tiles : shared.call.output_tiles) {
         case 1:
-            if constexpr (ROW_TILE_SET & 1) linear_rows<F, 1>(program, shared, reader, span);
+            if constexpr (ROW_TILE_SET & 1) linear_width<F, 1>(program, shared, span);
             break;
         case 2:
-            if constexpr (ROW_TILE_SET & 2) linear_rows<F, 2>(program, shared, reader, span);
+            if constexpr (ROW_TILE_SET & 2) linear_width<F, 2>(program, shared, span);
             break;
         case 4:
-            if constexpr (ROW_TILE_SET & 4) linear_rows<F, 4>(program, shared, reader, span);
+            if constexpr (ROW_TILE_SET & 4) linear_width<F, 4>(program, shared, span);
             break;
         case 8:
-            if constexpr (ROW_TILE_SET & 8) linear_rows<F, 8>(program, shared, reader, span);
+            if constexpr (ROW_TILE_SET & 8) linear_width<F, 8>(program, shared, span);
             break;
     }
-    keep_reader(shared, reader);
     if (keeps_best) store_best(program, shared);
 }

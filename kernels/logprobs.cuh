@@ -16,8 +16,8 @@ struct LogSoftmax {
 // to `top`, TopLogprob [TOP_LIMIT], most likely first, equal ones by id. `best` is the key of the largest logit, which
 // is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted. Logits are multiplied by
 // `scale`, those of `best` included.
-DEVICE float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 chosen, u32 wanted, u64 top,
-                               u64 keys, float scale = 1.0f) {
+DEVICE_CALL float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 chosen, u32 wanted,
+                                    u64 top, u64 keys, float scale = 1.0f) {
     const Scores scores = scores_of(logit_of(best), 1.0f);
     const u32 buckets = region(shared, SCRATCH_AT);
     wanted = smaller(smaller(wanted, TOP_LIMIT), vocab_size);

@@ -101,8 +101,8 @@ struct Candidates {
 
 // What top-k and top-p leave of a row of logits; at least one of them cuts. `keys` is room for vocab_size of them. Two
 // passes.
-DEVICE Candidates filter(Shared& shared, const Sampling& sampling, const Scores& scores, u64 logits, u32 vocab_size,
-                         u64 keys) {
+DEVICE_CALL Candidates filter(Shared& shared, const Sampling& sampling, Scores scores, u64 logits, u32 vocab_size,
+                              u64 keys) {
     const bool cuts_k = sampling.top_k > 0 && sampling.top_k < vocab_size;
     const u32 buckets = region(shared, SCRATCH_AT);
     clear_buckets(shared);

@@ -13,7 +13,8 @@ typedef long long i64;
 #define DEVICE static __device__ __forceinline__
 // The same for members, which are not static.
 #define METHOD __device__ __forceinline__
-// A function that is called: for phases, whose registers nobody else needs meanwhile, and for code that runs once in a round.
+// A function that is called: for phases, whose registers nobody else needs meanwhile, for code that runs once in a round, and for
+// what would otherwise stand in many places.
 #define DEVICE_CALL static __device__ __noinline__
 #define KERNEL extern "C" __global__ void
 

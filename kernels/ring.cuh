@@ -79,6 +79,37 @@ struct Tape {
     u32 count;
 };
 
+// What is once for a stage is called: copies of it in every tile of the products, which are unrolled, would be most of their code,
+// to compile and to fetch.
+
+// Waits for a stage that has not arrived yet.
+DEVICE_CALL void wait_stage(const Program& program, Shared& shared, u32 stage, u32 parity) {
+    const u32 full = shared_address(shared.full + stage);
+    time_stall(program, shared, true);
+    for (u32 polls = 1; !mbarrier_test(full, parity);)
+        if (++polls == program.patience) give_up(program.host, WAIT_FULL, stage, parity);
+    time_stall(program, shared, false);
+}
+
+// After a warp has read stage `item` of the tape in stage `stage` of the ring. The last warp starts the next copy to it, if that is
+// of a stage below `limit`.
+DEVICE_CALL void release_stage(const Program& program, Shared& shared, u32 stage, u32 item, u32 limit) {
+    // Orders the reads of all lanes before the release below.
+    __syncwarp();
+    u32 before = 0;
+    // Counts to CONSUMER_WARPS and begins again. Orders this warp's reads before, and all other warps' too for the last one, the
+    // copy that overwrites what they read.
+    if (threadIdx.x % 32 == 0)
+        asm volatile("atom.acq_rel.cta.shared.inc.u32 %0, [%1], %2;"
+                     : "=r"(before)
+                     : "r"(shared_address(shared.released + stage)), "n"(CONSUMER_WARPS - 1)
+                     : "memory");
+    before = __shfl_sync(ALL_LANES, before, 0);
+    if (before != CONSUMER_WARPS - 1 || item + STAGES >= limit) return;
+    const bool is_told = item >= shared.early || item + STAGES < shared.tape_stages;
+    fill_stage(program, shared, stage, item + STAGES, is_told ? shared.records[stage] : load_stage(shared, item + STAGES));
+}
+
 // Where a consumer warp reads. All warps of a block go the same way.
 struct Reader {
     u32 stage, parity;  // of the ring
@@ -95,11 +126,7 @@ struct Reader {
 
     METHOD void wait(const Program& program, Shared& shared) const {
         const u32 full = shared_address(shared.full + stage);
-        if (mbarrier_test(full, parity)) return;
-        time_stall(program, shared, true);
-        for (u32 polls = 1; !mbarrier_test(full, parity);)
-            if (++polls == program.patience) give_up(program.host, WAIT_FULL, stage, parity);
-        time_stall(program, shared, false);
+        if (!mbarrier_test(full, parity)) wait_stage(program, shared, stage, parity);
     }
 
     // The block's shared address, once it has arrived.
@@ -114,24 +141,9 @@ struct Reader {
         if (++index == fit || left == 0) release(program, shared, shared.limit);
     }
 
-    // After the warp has read the stage. The last warp starts the next copy to it, if that is of a stage below `limit`.
+    // After the warp has read the stage.
     METHOD void release(const Program& program, Shared& shared, u32 limit) {
-        // Orders the reads of all lanes before the release below.
-        __syncwarp();
-        u32 before = 0;
-        // Counts to CONSUMER_WARPS and begins again. Orders this warp's reads before, and all other warps' too for the last one,
-        // the copy that overwrites what they read.
-        if (threadIdx.x % 32 == 0)
-            asm volatile("atom.acq_rel.cta.shared.inc.u32 %0, [%1], %2;"
-                         : "=r"(before)
-                         : "r"(shared_address(shared.released + stage)), "n"(CONSUMER_WARPS - 1)
-                         : "memory");
-        before = __shfl_sync(ALL_LANES, before, 0);
-        if (before == CONSUMER_WARPS - 1 && item + STAGES < limit) {
-            const bool is_told = item >= shared.early || item + STAGES < shared.tape_stages;
-            fill_stage(program, shared, stage, item + STAGES,
-                       is_told ? shared.records[stage] : load_stage(shared, item + STAGES));
-        }
+        release_stage(program, shared, stage, item, limit);
         item++;
         index = 0;
         if (++stage == STAGES) {

@@ -34,10 +34,12 @@ template <u32 FLIGHT, typename Load, typename Visit> DEVICE void pass_over(u32 v
             const u32 group = base + i * CONSUMER_THREADS + lane;
             if (base + i * CONSUMER_THREADS < groups) loaded[i] = load(group);
         }
+        // One copy of what may be long: the next to be visited moves to the front.
+#pragma unroll 1
+        for (u32 i = 0; i < FLIGHT && base + i * CONSUMER_THREADS < groups; i++) {
+            visit(base + i * CONSUMER_THREADS + lane, loaded[0]);
 #pragma unroll
-        for (u32 i = 0; i < FLIGHT; i++) {
-            const u32 group = base + i * CONSUMER_THREADS + lane;
-            if (base + i * CONSUMER_THREADS < groups) visit(group, loaded[i]);
+            for (u32 j = 0; j + 1 < FLIGHT; j++) loaded[j] = loaded[j + 1];
         }
     }
 }

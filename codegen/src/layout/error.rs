@@ -17,19 +17,7 @@ pub enum LayoutError {
         /// What is wrong with them.
         reason: String,
     },
-    /// Tape and consumer disagree.
-    #[error("segment {segment}, SM {sm}, entry {entry}: {reason}")]
-    Tape {
-        /// The segment.
-        segment: SegmentKind,
-        /// The streaming multiprocessor.
-        sm: usize,
-        /// Index in its tape.
-        entry: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A linear op is not read whole and once.
+    /// A linear op does not find its weights whole and once.
     #[error("segment {segment}, op {op}: {reason}")]
     Phase {
         /// The segment.

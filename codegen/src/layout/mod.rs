@@ -1,9 +1,9 @@
-//! How weights lie in device memory, and in which order each streaming multiprocessor (SM) reads them.
+//! How weights lie in device memory, each streaming multiprocessor's (SM's) in the order in which it reads them.
 //!
 //! A [`Mapping`] says how a loaded matrix becomes a device matrix, a [`Stack`] puts matrices of one op into one list of
-//! row tiles, a [`Placement`] gives the tiles to SMs and to the arena, a [`Layout`] holds all of them and the tapes, and
-//! [`Layout::validate`] proves that what producers copy is what consumers look for. Everything is a pure function of
-//! plan, formats and [`Cut`].
+//! row tiles, a [`Placement`] gives the tiles to SMs and to the arena, a [`Layout`] holds all of them, and
+//! [`Layout::validate`] proves that every matrix lies whole where its ops need it. Everything is a pure function of plan,
+//! formats and [`Cut`].
 //!
 //! # Fragment order
 //!
@@ -105,7 +105,7 @@
 //! gate and up     gate 0 .. 7, up 0 .. 7 | gate 8 .. 15, up 8 .. 15 | ...
 //! ```
 //!
-//! # Spans, stages, tapes
+//! # Spans
 //!
 //! Tiles of an op go to SMs in contiguous ranges: SM i of S starts at tile `i T / S` rounded down (by bytes where stacks
 //! of an op differ in format). So an SM owns the same rows of a residual in every op that adds to it. An SM's tiles of one
@@ -118,15 +118,10 @@
 //!             block
 //! ```
 //!
-//! A span is copied in *stages* that each hold as many whole blocks as fit `stage_bytes`. A new stage begins with
-//! each span, each tile group, and the short last chunk of a group (whose blocks are smaller): block number i of equal
-//! blocks since then lies in stage i / n at byte (i % n) * block bytes, with n = stage_bytes / block bytes rounded down.
-//! [`Stack::stages`] and [`Stack::locate`] say the same from both sides.
-//!
-//! A tape is the list of an SM's spans for one segment: op by op, stack by stack, spans without tiles left out, and then,
-//! but for prompt chunks, [`ControlWord::NextSegment`]. The arena holds SM 0's spans in the order in which segments first
-//! read them, then SM 1's and so on; spans begin at multiples of 128 bytes. Equal ops of several segments share their
-//! spans: prefill reads the target's, a draft the target's head.
+//! A span is fetched in *stages* of whole blocks that each fit `stage_bytes`; which these are depends on how many tiles a
+//! pass takes, see [`crate::program::stages_of`]. The arena holds SM 0's spans in the order in which segments first read
+//! them, then SM 1's and so on; spans begin at multiples of 128 bytes. Equal ops of several segments share their spans:
+//! prefill reads the target's, a draft the target's head.
 //!
 //! Embedding rows are gathered from the head's tiles if it is tied. Else a 16-bit table lies row by row, rows padded to
 //! 16 bytes, and a coded one in tiles of its own. [`Placement::block`], [`tile::element`] and [`tile::scale`] find an element;
@@ -163,9 +158,9 @@ mod pack;
 mod placement;
 mod source;
 mod stack;
-mod tape;
 pub mod tile;
 mod validate;
+mod weights;
 
 pub use arena::ArenaSink;
 pub use error::LayoutError;
@@ -175,10 +170,8 @@ pub use order::RowOrder;
 pub use placement::{Cut, Placement, PlacementId};
 pub use source::{CodedRows, Codes, Coding, SourceMatrix, WeightSource};
 pub use stack::{Stack, StackPart};
-pub use tape::{
-    Balance, ControlWord, EmbeddingTable, Entry, Layout, Phase, SegmentTapes, Span, TablePlace,
-};
 pub use validate::StepBytes;
+pub use weights::{EmbeddingTable, Layout, Phase, SegmentPlacements, TablePlace};
 
 /// Rows of a tile: the m of mma.m16n8k16.
 pub const TILE_ROWS: usize = 16;

@@ -4,7 +4,7 @@ use std::ops::Range;
 /// The sizes that weights are cut by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// Streaming multiprocessors, each with a tape of its own.
+    /// Streaming multiprocessors, each with tiles of its own.
     pub sm_count: u32,
     /// Row tiles whose accumulators a block holds at a time.
     pub tile_group: u32,
@@ -32,7 +32,7 @@ pub struct Placement {
     pub first_tiles: Vec<u32>,
     /// Arena offset of each SM's span, a multiple of [`super::SPAN_ALIGN`].
     pub offsets: Vec<u64>,
-    /// Whether a tape reads it; if not it is there for single rows to be gathered.
+    /// Whether linear ops read it; if not it is there for single rows to be gathered.
     pub streamed: bool,
 }
 

@@ -57,11 +57,6 @@ impl Stack {
         left.min(CHUNK)
     }
 
-    /// Chunks of [`CHUNK`] columns, all but a short last one.
-    fn full_chunks(&self) -> u32 {
-        (self.padded_k() / CHUNK) as u32
-    }
-
     /// Bytes of a tile's block in a chunk.
     pub fn block_bytes(&self, chunk: u32) -> u64 {
         self.format.block_bytes(self.chunk_k(chunk)) as u64
@@ -102,60 +97,6 @@ impl Stack {
         u64::from(first) * self.tile_bytes()
             + u64::from(chunk) * u64::from(group) * self.block_bytes(0)
             + u64::from(tile - first) * self.block_bytes(chunk)
-    }
-
-    /// The stages in which a producer copies a span of `tiles` tiles, in order: byte ranges of the span.
-    pub fn stages(&self, cut: Cut, tiles: u32) -> Vec<Range<u64>> {
-        let mut stages = Vec::new();
-        let mut at = 0;
-        for first in (0..tiles).step_by(cut.tile_group.max(1) as usize) {
-            let group = cut.tile_group.min(tiles - first);
-            let full = u64::from(group) * u64::from(self.full_chunks());
-            let tail = u64::from(group) * u64::from(self.chunks() - self.full_chunks());
-            for (blocks, bytes) in [
-                (full, self.block_bytes(0)),
-                (tail, self.block_bytes(self.chunks() - 1)),
-            ] {
-                let each = u64::from(cut.stage_bytes) / bytes;
-                let mut left = blocks;
-                while left > 0 {
-                    let take = left.min(each.max(1));
-                    stages.push(at..at + take * bytes);
-                    at += take * bytes;
-                    left -= take;
-                }
-            }
-        }
-        stages
-    }
-
-    /// Where a consumer finds the block of tile `tile` and chunk `chunk` of a span of `tiles` tiles: the number of the
-    /// stage since the span began, and the byte in it.
-    pub fn locate(&self, cut: Cut, tiles: u32, tile: u32, chunk: u32) -> (u64, u64) {
-        let per_stage = |chunk| u64::from(cut.stage_bytes) / self.block_bytes(chunk);
-        let (full, last) = (u64::from(self.full_chunks()), self.chunks() - 1);
-        let has_tail = self.chunks() > self.full_chunks();
-        let stages_of = |group: u64| {
-            let tail = if has_tail {
-                group.div_ceil(per_stage(last))
-            } else {
-                0
-            };
-            (group * full).div_ceil(per_stage(0)) + tail
-        };
-        let (groups, t) = (tile / cut.tile_group, u64::from(tile % cut.tile_group));
-        let size = u64::from(cut.tile_group.min(tiles - groups * cut.tile_group));
-        let before = u64::from(groups) * stages_of(cut.tile_group.into());
-        let (before, index) = if u64::from(chunk) < full {
-            (before, u64::from(chunk) * size + t)
-        } else {
-            (before + (size * full).div_ceil(per_stage(0)), t)
-        };
-        let each = per_stage(chunk);
-        (
-            before + index / each,
-            index % each * self.block_bytes(chunk),
-        )
     }
 }
 

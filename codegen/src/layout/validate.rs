@@ -1,10 +1,8 @@
-//! Proof, before a launch, that producers and consumers agree.
+//! Proof that every matrix of a plan lies whole, once, and where its ops need it.
 
 use super::stack::{linears, matrix_shape};
-use super::tape::last_entry;
 use super::{
-    Entry, Formats, Layout, LayoutError, Placement, RowOrder, SPAN_ALIGN, SegmentTapes, Span,
-    TablePlace,
+    Formats, Layout, LayoutError, Placement, PlacementId, RowOrder, SPAN_ALIGN, TablePlace,
 };
 use crate::plan::{BufferId, Epilogue, Linear, Plan, SegmentKind};
 use std::ops::Range;
@@ -14,7 +12,7 @@ use std::ops::Range;
 pub struct StepBytes {
     /// The segment.
     pub segment: SegmentKind,
-    /// Bytes that tapes read.
+    /// Bytes of all blocks of its linear ops' stacks.
     pub streamed: u64,
     /// Of these, elements and scales of the matrices.
     pub weights: u64,
@@ -23,15 +21,15 @@ pub struct StepBytes {
 }
 
 impl Layout {
-    /// Replays every tape against the plan. It holds afterwards that, for every segment,
+    /// Checks every placement against the plan. It holds afterwards that
     ///
-    /// * each SM's tape has, op by op and stack by stack, the span of its tiles, then the segment's last entry;
-    /// * the tiles of all SMs together are all tiles of every matrix of the op, each once, and every row of a matrix
-    ///   stands in one row of one tile;
-    /// * the stages that a producer cuts a span into are those in which a consumer, counting tile groups, chunks and
-    ///   tiles, looks for its blocks, and none is longer than a stage;
+    /// * the tiles of all SMs together are all tiles of every matrix of an op, each once, and every row of a matrix stands
+    ///   in one row of one tile, in the order that the op's epilogue needs;
+    /// * no block is longer than a stage;
+    /// * the blocks of a span follow each other without gap in the order group, chunk, tile;
     /// * spans are aligned, lie in the arena, and share no byte with another;
-    /// * ops that add to one residual agree on which SM owns which rows.
+    /// * ops that add to one residual agree on which SM owns which rows;
+    /// * rows of embedding tables can be gathered from where they lie.
     ///
     /// Returns what each segment streams.
     ///
@@ -40,9 +38,9 @@ impl Layout {
     pub fn validate(&self, plan: &Plan, formats: &Formats) -> Result<Vec<StepBytes>, LayoutError> {
         let sm_count = self.cut.sm_count as usize;
         if sm_count == 0 || self.cut.tile_group == 0 || self.segments.len() != plan.segments.len() {
-            let (tapes, segments) = (self.segments.len(), plan.segments.len());
+            let (own, segments) = (self.segments.len(), plan.segments.len());
             return Err(LayoutError::Cut {
-                reason: format!("{sm_count} SMs, {tapes} lists of tapes for {segments} segments"),
+                reason: format!("{sm_count} SMs, places of {own} segments for {segments}"),
             });
         }
         for (index, placement) in self.placements.iter().enumerate() {
@@ -54,33 +52,29 @@ impl Layout {
         self.check_tables(plan)?;
         self.check_overlaps()?;
         let segments = plan.segments.iter().zip(&self.segments);
-        let steps = segments.map(|(segment, tapes)| {
+        let steps = segments.map(|(segment, placed)| {
             let kind = segment.kind;
             let fail = |op: usize, reason: String| LayoutError::Phase {
                 segment: kind,
                 op,
                 reason,
             };
-            if tapes.kind != kind || tapes.tapes.len() != sm_count {
-                let (other, count) = (tapes.kind, tapes.tapes.len());
-                return Err(fail(
-                    0,
-                    format!("{count} tapes of {other} on {sm_count} SMs"),
-                ));
+            if placed.kind != kind {
+                return Err(fail(0, format!("its weights are those of {}", placed.kind)));
             }
-            let mut phases = tapes.phases.iter();
+            let mut phases = placed.phases.iter();
             let mut owners: Vec<(BufferId, &Placement)> = Vec::new();
             for (op, linear) in linears(segment) {
                 let phase = phases.next().filter(|phase| phase.op == op);
                 let phase = phase.ok_or_else(|| fail(op, "it has no phase".to_owned()))?;
-                let placed = self.check_parts(plan, formats, linear, &phase.placements);
-                let placed = placed.map_err(|reason| fail(op, reason))?;
+                let stacks = self.check_parts(plan, formats, linear, &phase.placements);
+                let stacks = stacks.map_err(|reason| fail(op, reason))?;
                 if let (
                     Epilogue::Residual {
                         residual: buffer, ..
                     },
                     [placement],
-                ) = (&linear.epilogue, placed.as_slice())
+                ) = (&linear.epilogue, stacks.as_slice())
                 {
                     let owner = owners.iter().find(|(of, _)| of == buffer);
                     if owner.is_some_and(|(_, p)| p.first_tiles != placement.first_tiles) {
@@ -92,20 +86,14 @@ impl Layout {
             if let Some(phase) = phases.next() {
                 return Err(fail(phase.op, "it is no linear op".to_owned()));
             }
-            let mut streamed = 0;
-            for sm in 0..sm_count {
-                streamed += self.replay(tapes, sm)?;
-            }
-            let placements = tapes.phases.iter().flat_map(|phase| &phase.placements);
-            let useful = placements.map(|id| self.placement(*id).stack.useful_bytes());
-            let weights: u64 = useful.sum();
-            let padding = streamed.checked_sub(weights);
-            let padding = padding.ok_or_else(|| {
-                fail(
-                    0,
-                    format!("tapes read {streamed} bytes of {weights} of weights"),
-                )
-            })?;
+            let ids = placed.phases.iter().flat_map(|phase| &phase.placements);
+            let stacks = ids.map(|id| &self.placement(*id).stack);
+            let bytes = stacks.fold((0, 0), |(streamed, weights), stack| {
+                let all = u64::from(stack.tiles()) * stack.tile_bytes();
+                (streamed + all, weights + stack.useful_bytes())
+            });
+            let (streamed, weights) = bytes;
+            let padding = streamed - weights;
             Ok(StepBytes {
                 segment: kind,
                 streamed,
@@ -116,7 +104,7 @@ impl Layout {
         steps.collect()
     }
 
-    /// What does not depend on who reads it: tile ranges, row orders, alignment and bounds.
+    /// What does not depend on the ops that read it: tile ranges, order of rows, order of blocks.
     fn check_placement(&self, placement: &Placement) -> Result<(), String> {
         let stack = &placement.stack;
         let sm_count = self.cut.sm_count as usize;
@@ -162,7 +150,7 @@ impl Layout {
                 }
             }
         }
-        Ok(())
+        (0..sm_count).try_for_each(|sm| self.check_blocks(placement, sm))
     }
 
     fn check_tables(&self, plan: &Plan) -> Result<(), LayoutError> {
@@ -227,11 +215,11 @@ impl Layout {
         plan: &Plan,
         formats: &Formats,
         linear: &Linear,
-        ids: &[super::PlacementId],
+        ids: &[PlacementId],
     ) -> Result<Vec<&Placement>, String> {
-        let find = |id: &super::PlacementId| {
+        let find = |id: &PlacementId| {
             let placement = self.placements.get(id.index()).filter(|p| p.streamed);
-            placement.ok_or_else(|| format!("placement {} is not there for tapes", id.0))
+            placement.ok_or_else(|| format!("placement {} is not there to be streamed", id.0))
         };
         let placed = ids.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let parts = placed.iter().flat_map(|placement| {
@@ -269,100 +257,27 @@ impl Layout {
         }
     }
 
-    /// Runs through a tape as the SM's producer and consumers do; returns the bytes read.
-    fn replay(&self, segment: &SegmentTapes, sm: usize) -> Result<u64, LayoutError> {
-        let fail = |entry: usize, reason: String| LayoutError::Tape {
-            segment: segment.kind,
-            sm,
-            entry,
-            reason,
-        };
-        let mut entries = segment.tapes[sm].iter().enumerate();
-        let mut bytes = 0;
-        for phase in &segment.phases {
-            for &id in &phase.placements {
-                let placement = self.placement(id);
-                let tiles = placement.tiles(sm);
-                if tiles.is_empty() {
-                    continue;
-                }
-                let Some((at, entry)) = entries.next() else {
-                    let end = segment.tapes[sm].len();
-                    return Err(fail(
-                        end,
-                        format!("op {} finds the tape at its end", phase.op),
-                    ));
-                };
-                let range = placement.span(sm);
-                let expected = Entry::Span(Span {
-                    placement: id,
-                    offset: range.start,
-                    bytes: range.end - range.start,
-                    first_tile: tiles.start,
-                    tiles: tiles.end - tiles.start,
-                });
-                if *entry != expected {
-                    let op = phase.op;
-                    return Err(fail(
-                        at,
-                        format!("op {op} needs {expected:?}, found {entry:?}"),
-                    ));
-                }
-                let count = tiles.end - tiles.start;
-                let length = range.end - range.start;
-                self.check_stages(placement, count, length)
-                    .map_err(|e| fail(at, e))?;
-                bytes += length;
-            }
-        }
-        let rest: Vec<Entry> = entries.map(|(_, entry)| *entry).collect();
-        if rest != last_entry(segment.kind).into_iter().collect::<Vec<_>>() {
-            let at = segment.tapes[sm].len() - rest.len();
-            return Err(fail(
-                at,
-                format!("after its last op the tape goes on with {rest:?}"),
-            ));
-        }
-        Ok(bytes)
-    }
-
-    /// Whether the consumer finds each block where the producer put it.
-    fn check_stages(&self, placement: &Placement, tiles: u32, bytes: u64) -> Result<(), String> {
-        let (cut, stack) = (self.cut, &placement.stack);
-        let stages = stack.stages(cut, tiles);
-        if stages.last().map(|stage| stage.end) != Some(bytes) {
-            return Err("its stages do not end with the span".to_owned());
-        }
-        if let Some(stage) = stages.iter().find(|stage| {
-            stage.end - stage.start > u64::from(cut.stage_bytes) || stage.start % 16 != 0
-        }) {
-            return Err(format!("stage {stage:?} is too long or not aligned"));
-        }
-        // In the order of consumption each block begins where the last ended, and no stage is looked at again.
-        let (mut end, mut current) = (0, 0);
-        for first in (0..tiles).step_by(cut.tile_group as usize) {
+    /// Whether each block of an SM's tiles begins where the last ended, in the order group, chunk, tile.
+    fn check_blocks(&self, placement: &Placement, sm: usize) -> Result<(), String> {
+        let (stack, tiles, span) = (&placement.stack, placement.tiles(sm), placement.span(sm));
+        let mut end = span.start;
+        for first in tiles.clone().step_by(self.cut.tile_group as usize) {
             for chunk in 0..stack.chunks() {
-                for tile in first..tiles.min(first.saturating_add(cut.tile_group)) {
-                    let offset = stack.block_offset(cut, tiles, tile, chunk);
-                    let (stage, byte) = stack.locate(cut, tiles, tile, chunk);
-                    let found = usize::try_from(stage).ok().and_then(|i| stages.get(i));
-                    let found = found.map(|range| range.start + byte);
-                    if offset != end || found != Some(offset) || stage < current {
+                for tile in first..tiles.end.min(first.saturating_add(self.cut.tile_group)) {
+                    let at = placement.block(self.cut, tile, chunk);
+                    if at != end {
                         return Err(format!(
-                            "block of tile {tile}, chunk {chunk} lies at {offset}, after {end}; \
-                             the consumer looks in stage {stage}, at {found:?}"
+                            "block of tile {tile}, chunk {chunk} lies at {at}, the one before it ends at {end}"
                         ));
                     }
-                    (end, current) = (offset + stack.block_bytes(chunk), stage);
-                    if stages[current as usize].end < end {
-                        return Err(format!("stage {current} ends within a block"));
-                    }
+                    end = at + stack.block_bytes(chunk);
                 }
             }
         }
-        if end != bytes {
-            return Err(format!("consumers read {end} of {bytes} bytes"));
+        if end == span.end {
+            Ok(())
+        } else {
+            Err(format!("its blocks end at {end} in a span {span:?}"))
         }
-        Ok(())
     }
 }

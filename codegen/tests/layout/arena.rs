@@ -3,8 +3,8 @@
 use crate::models::{LLAMA_8B, TOY, plan};
 use crate::weights::{BF16, Weights};
 use stheno_codegen::layout::{
-    ArenaSink, ControlWord, Cut, Entry, Formats, Group, Layout, LayoutError, Mappings, RowOrder,
-    TablePlace, WeightFormat,
+    ArenaSink, Cut, Formats, Group, Layout, LayoutError, Mappings, Phase, RowOrder, TablePlace,
+    WeightFormat,
 };
 use stheno_codegen::plan::{Epilogue, Op};
 
@@ -45,10 +45,6 @@ fn segments_share_spans() {
     weights.sort();
     weights.dedup();
     assert_eq!((weights.len(), all), (22, 22));
-    let last = |tapes: &[Vec<Entry>]| *tapes[0].last().unwrap();
-    let next = Entry::Indirect(ControlWord::NextSegment);
-    assert!(last(&target.tapes) == next && last(&draft.tapes) == next);
-    assert!(last(&prefill.tapes) != next);
 }
 
 #[test]
@@ -81,7 +77,7 @@ fn an_untied_embedding_lies_row_by_row() {
     layout.validate(&plan, &mappings.formats()).unwrap();
 }
 
-/// A coded table that is not tied has tiles of its own, which no tape reads.
+/// A coded table that is not tied has tiles of its own, which no op streams.
 #[test]
 fn an_untied_coded_embedding_has_tiles() {
     let plan = plan(crate::models::Sizes { tied: false, ..TOY });
@@ -156,6 +152,18 @@ fn a_sink_is_written_in_order_and_may_fail() {
     assert!(matches!(error, Err(LayoutError::Arena { .. })));
 }
 
+/// Bytes of a phase: of the SM that has most, and the mean of all.
+fn balance(layout: &Layout, phase: &Phase) -> (u64, f64) {
+    let of_sm = (0..layout.cut.sm_count as usize).map(|sm| {
+        let spans = phase.placements.iter();
+        let spans = spans.map(|id| layout.placement(*id).span(sm));
+        spans.map(|span| span.end - span.start).sum::<u64>()
+    });
+    let of_sm: Vec<u64> = of_sm.collect();
+    let mean = of_sm.iter().sum::<u64>() as f64 / of_sm.len() as f64;
+    (of_sm.into_iter().max().unwrap(), mean)
+}
+
 /// The tile map of an 8B on 132 SMs: what each phase needs at most of an SM, and that O and down share their map.
 #[test]
 fn an_8b_is_cut_evenly() {
@@ -168,17 +176,13 @@ fn an_8b_is_cut_evenly() {
     };
     let layout = Layout::new(&plan, &formats, cut).unwrap();
     let target = &layout.segments[1];
-    let balance = layout.balance(target);
-    let most: Vec<u64> = target.phases[..4]
-        .iter()
-        .zip(&balance)
-        .map(|(phase, balance)| {
-            balance.max / layout.placement(phase.placements[0]).stack.tile_bytes()
-        })
-        .collect();
+    let stack = |phase: &Phase| &layout.placement(phase.placements[0]).stack;
+    let most = |phase: &Phase| balance(&layout, phase).0 / stack(phase).tile_bytes();
+    let most: Vec<u64> = target.phases[..4].iter().map(most).collect();
     assert_eq!(most, [3, 2, 14, 2]);
-    for balance in &balance {
-        assert!(balance.share() > 0.96, "{balance:?}");
+    for phase in &target.phases {
+        let (max, mean) = balance(&layout, phase);
+        assert!(mean > 0.96 * max as f64, "{phase:?}");
     }
     let first_tiles = |phase: usize| {
         &layout
@@ -222,9 +226,9 @@ fn formats_that_differ_are_cut_by_bytes() {
     };
     let (qk, v) = (layout.placement(*qk), layout.placement(*v));
     assert_eq!((qk.stack.parts.len(), v.stack.parts.len()), (2, 1));
-    let balance = layout.balance(target)[0];
+    let (max, mean) = balance(&layout, &target.phases[0]);
     let tile = v.stack.tile_bytes() as f64;
-    assert!(balance.max as f64 <= balance.mean + tile, "{balance:?}");
+    assert!(max as f64 <= mean + tile, "{max} {mean}");
     // One SM stands between the two stacks, all others read of one only.
     let both = (0..64).filter(|&sm| !qk.tiles(sm).is_empty() && !v.tiles(sm).is_empty());
     assert!(both.count() <= 1);

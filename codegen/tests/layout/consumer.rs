@@ -1,5 +1,5 @@
-//! A consumer written from the documentation alone: it takes a tape stage by stage, multiplies fragments as warps do,
-//! and must arrive at the products of the loaded matrices.
+//! A consumer written from the documentation alone: it takes a block's stages one after the other, multiplies
+//! fragments as warps do, and must arrive at the products of the loaded matrices.
 
 use crate::decode::decode;
 use crate::models::{Sizes, TOY, plan};
@@ -7,9 +7,10 @@ use crate::weights::{BF16, Kind, Random, Weights, four_bits};
 use half::f16;
 use std::collections::{BTreeMap, VecDeque};
 use stheno_codegen::layout::{
-    CHUNK, Codes, Cut, Entry, Group, Layout, Mappings, Placement, SLICE, Span, WeightFormat,
+    CHUNK, Codes, Cut, Group, Layout, Mappings, SLICE, Stack, WeightFormat,
 };
 use stheno_codegen::plan::{Dtype, WeightId};
+use stheno_codegen::program::stages_of;
 
 /// [16 rows, 8 tokens].
 type Tile = [[f32; 8]; 16];
@@ -138,54 +139,57 @@ fn slice(
     }
 }
 
-/// Takes the span's stages from the ring and multiplies. Returns the tiles' sums.
+/// Takes the stages of a span of `count` tiles from the ring and multiplies, `width` tiles of a group at a time. Returns the
+/// tiles' sums.
 fn consume(
     cut: Cut,
-    placement: &Placement,
-    span: Span,
+    stack: &Stack,
+    count: u32,
+    width: u32,
     ring: &mut VecDeque<Vec<u8>>,
     x: &Activations,
 ) -> Vec<Tile> {
-    let stack = &placement.stack;
     let chunks = stack.padded_k().div_ceil(CHUNK);
     let mut tiles = Vec::new();
     let mut stage = Vec::new();
-    for first in (0..span.tiles).step_by(cut.tile_group as usize) {
-        let group = cut.tile_group.min(span.tiles - first) as usize;
-        let mut warps = vec![[[[0.0; 8]; 16]; 8]; group];
-        for chunk in 0..chunks {
-            let kc = (stack.padded_k() - chunk * CHUNK).min(CHUNK);
-            let bytes = stack.format.block_bytes(kc);
-            if chunk == 0 || kc < CHUNK {
-                assert!(
-                    stage.is_empty(),
-                    "a stage ends with its group and before a short chunk"
-                );
-            }
-            for acc in &mut warps {
-                if stage.is_empty() {
-                    stage = ring.pop_front().unwrap();
+    for first in (0..count).step_by(cut.tile_group as usize) {
+        let group = cut.tile_group.min(count - first);
+        for begin in (0..group).step_by(width as usize) {
+            let mut warps = vec![[[[0.0; 8]; 16]; 8]; width.min(group - begin) as usize];
+            for chunk in 0..chunks {
+                let kc = (stack.padded_k() - chunk * CHUNK).min(CHUNK);
+                let bytes = stack.format.block_bytes(kc);
+                if chunk == 0 || kc < CHUNK || width < group {
+                    assert!(
+                        stage.is_empty(),
+                        "a stage ends with its pass, before a short chunk, and in parts of groups with each chunk"
+                    );
                 }
-                let block: Vec<u8> = stage.drain(..bytes).collect();
-                for (s, acc) in acc.iter_mut().enumerate().take(kc / SLICE) {
-                    slice(stack.format, &block, kc, s, chunk * CHUNK, x, acc);
+                for acc in &mut warps {
+                    if stage.is_empty() {
+                        stage = ring.pop_front().unwrap();
+                    }
+                    let block: Vec<u8> = stage.drain(..bytes).collect();
+                    for (s, acc) in acc.iter_mut().enumerate().take(kc / SLICE) {
+                        slice(stack.format, &block, kc, s, chunk * CHUNK, x, acc);
+                    }
                 }
             }
-        }
-        assert!(stage.is_empty());
-        tiles.extend(warps.iter().map(|warps| -> Tile {
-            std::array::from_fn(|row| {
-                std::array::from_fn(|token| {
-                    let slices = warps.iter().map(|acc| acc[row][token]);
-                    slices.reduce(|sum, slice| sum + slice).unwrap()
+            assert!(stage.is_empty());
+            tiles.extend(warps.iter().map(|warps| -> Tile {
+                std::array::from_fn(|row| {
+                    std::array::from_fn(|token| {
+                        let slices = warps.iter().map(|acc| acc[row][token]);
+                        slices.reduce(|sum, slice| sum + slice).unwrap()
+                    })
                 })
-            })
-        }));
+            }));
+        }
     }
     tiles
 }
 
-fn check(kind: impl Fn(&str) -> Kind, sizes: Sizes, cut: Cut) {
+fn check(kind: impl Fn(&str) -> Kind, sizes: Sizes, cut: Cut, width: u32) {
     let plan = plan(sizes);
     let source = Weights::random(&plan, 21, kind);
     let mappings = Mappings::new(&plan, &source).unwrap();
@@ -198,49 +202,36 @@ fn check(kind: impl Fn(&str) -> Kind, sizes: Sizes, cut: Cut) {
         let mut random = Random(5);
         let mut inputs: BTreeMap<u32, Activations> = BTreeMap::new();
         let mut outputs: BTreeMap<(WeightId, u32), [f32; 8]> = BTreeMap::new();
-        for tape in &segment.tapes {
-            // The producer knows spans only.
-            let spans: Vec<Span> = tape
-                .iter()
-                .filter_map(|entry| match entry {
-                    Entry::Span(span) => Some(*span),
-                    Entry::Indirect(_) => None,
-                })
-                .collect();
+        let ids = segment.phases.iter().flat_map(|phase| &phase.placements);
+        for (id, sm) in ids.flat_map(|id| (0..cut.sm_count as usize).map(move |sm| (id, sm))) {
+            let placement = layout.placement(*id);
+            let (stack, tiles) = (&placement.stack, placement.tiles(sm));
+            let count = tiles.end - tiles.start;
             let mut ring = VecDeque::new();
-            for span in &spans {
-                let bytes = &arena[span.offset as usize..][..span.bytes as usize];
-                for stage in layout
-                    .placement(span.placement)
-                    .stack
-                    .stages(cut, span.tiles)
-                {
-                    assert!(stage.end - stage.start <= u64::from(cut.stage_bytes));
-                    ring.push_back(bytes[stage.start as usize..stage.end as usize].to_vec());
-                }
+            for (offset, bytes) in stages_of(stack, cut, count, width) {
+                assert!(bytes <= cut.stage_bytes && offset.is_multiple_of(16));
+                let at = (placement.offsets[sm] + offset) as usize;
+                ring.push_back(arena[at..at + bytes as usize].to_vec());
             }
-            for span in spans {
-                let placement = layout.placement(span.placement);
-                let k = placement.stack.k as usize;
-                let x = inputs.entry(k as u32).or_insert_with(|| Activations {
-                    k,
-                    values: (0..8 * k)
-                        .map(|_| (random.next() % 9) as f32 - 4.0)
-                        .collect(),
-                });
-                let sums = consume(cut, placement, span, &mut ring, x);
-                for (tile, sums) in (span.first_tile..).zip(sums) {
-                    for (r, sums) in (0..).zip(sums) {
-                        let Some((part, row)) = placement.stack.row(tile, r) else {
-                            assert_eq!(sums, [0.0; 8], "padding adds nothing");
-                            continue;
-                        };
-                        let again = outputs.insert((part.weight, row), sums);
-                        assert_eq!(again, None);
-                    }
-                }
-            }
+            let k = stack.k as usize;
+            let x = inputs.entry(k as u32).or_insert_with(|| Activations {
+                k,
+                values: (0..8 * k)
+                    .map(|_| (random.next() % 9) as f32 - 4.0)
+                    .collect(),
+            });
+            let sums = consume(cut, stack, count, width, &mut ring, x);
             assert!(ring.is_empty());
+            for (tile, sums) in tiles.zip(sums) {
+                for (r, sums) in (0..).zip(sums) {
+                    let Some((part, row)) = stack.row(tile, r) else {
+                        assert_eq!(sums, [0.0; 8], "padding adds nothing");
+                        continue;
+                    };
+                    let again = outputs.insert((part.weight, row), sums);
+                    assert_eq!(again, None);
+                }
+            }
         }
         let placements = segment.phases.iter().flat_map(|phase| &phase.placements);
         let parts = placements.flat_map(|id| &layout.placement(*id).stack.parts);
@@ -287,6 +278,10 @@ fn a_consumer_computes_the_products() {
         };
         // v of another format than q and k, as mixed GGUF files have it.
         let other = four_bits(Group::G32);
-        check(|name| if name == "0.v" { other } else { kind }, sizes, cut);
+        let kind = |name: &str| if name == "0.v" { other } else { kind };
+        // Whole groups, and parts of them.
+        for width in [cut.tile_group, 1 + i % 2] {
+            check(kind, sizes, cut, width);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Layout of weights and sizes of programs: round trips, mappings, tapes that are broken on purpose, and choices.
+//! Layout of weights and sizes of programs: round trips, mappings, placements that are broken on purpose, and choices.
 
 mod arena;
 mod broken;

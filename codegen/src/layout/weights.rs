@@ -1,4 +1,4 @@
-//! Which spans each SM reads, segment by segment.
+//! Where the weights of a whole plan lie.
 
 use super::placement::cut_tiles;
 use super::stack::{linears, matrix_shape, plain, stacks};
@@ -6,7 +6,7 @@ use super::{Cut, Formats, LayoutError, Placement, PlacementId, SPAN_ALIGN, Stack
 use crate::plan::{Op, Plan, Segment, SegmentKind, WeightId};
 use std::collections::HashMap;
 
-/// Where all weights of a plan lie, and in which order each SM reads them.
+/// Where all weights of a plan lie. The order in which SMs fetch them is the device program's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The sizes it is cut by.
@@ -16,7 +16,7 @@ pub struct Layout {
     /// Tables that embed ops gather rows from.
     pub tables: Vec<EmbeddingTable>,
     /// One for each segment of the plan, in its order.
-    pub segments: Vec<SegmentTapes>,
+    pub segments: Vec<SegmentPlacements>,
     /// Size of the arena.
     pub arena_bytes: u64,
 }
@@ -36,7 +36,7 @@ pub struct EmbeddingTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TablePlace {
     /// The tiles of a placement with this one part in [`super::RowOrder::Plain`]: the head's if it is tied, else, for a
-    /// coded matrix, its own that no tape reads.
+    /// coded matrix, its own that is not streamed.
     Tiles(PlacementId),
     /// Row-major 16-bit elements.
     Rows {
@@ -49,77 +49,22 @@ pub enum TablePlace {
     },
 }
 
-/// The tapes of one segment.
+/// Where one segment's weights lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentTapes {
+pub struct SegmentPlacements {
     /// The segment.
     pub kind: SegmentKind,
-    /// Its linear ops in order: what consumers run through.
+    /// Its linear ops in order.
     pub phases: Vec<Phase>,
-    /// One for each SM: what producers run through.
-    pub tapes: Vec<Vec<Entry>>,
 }
 
-/// A linear op as consumers see it.
+/// Where a linear op's weights lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phase {
     /// Index in the segment's ops.
     pub op: usize,
     /// Its stacks, in the order in which an SM that has tiles of several consumes them.
     pub placements: Vec<PlacementId>,
-}
-
-/// One entry of a tape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// Bytes of the arena, known before the launch.
-    Span(Span),
-    /// Wait for an edge, read a control word and go on with the tape or span that it names.
-    Indirect(ControlWord),
-}
-
-/// The tiles of one placement that an SM consumes in one phase, cut to stages by [`Stack::stages`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// What lies there.
-    pub placement: PlacementId,
-    /// Arena offset, a multiple of [`SPAN_ALIGN`].
-    pub offset: u64,
-    /// Length.
-    pub bytes: u64,
-    /// First tile of the placement.
-    pub first_tile: u32,
-    /// Tiles, at least one.
-    pub tiles: u32,
-}
-
-/// What an indirect entry waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ControlWord {
-    /// The segment that runs next: the last entry of every tape but those of prompt chunks, which the host launches.
-    NextSegment,
-}
-
-/// How evenly a phase's bytes fall on the SMs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Balance {
-    /// Index of the op in its segment.
-    pub op: usize,
-    /// Bytes of the SM that has most.
-    pub max: u64,
-    /// Bytes of all SMs over their number.
-    pub mean: f64,
-}
-
-impl Balance {
-    /// Mean over maximum: 1 is even.
-    pub fn share(&self) -> f64 {
-        if self.max == 0 {
-            1.0
-        } else {
-            self.mean / self.max as f64
-        }
-    }
 }
 
 impl Layout {
@@ -162,11 +107,10 @@ impl Layout {
             arena_bytes: 0,
         };
         layout.place();
-        layout.fill_tapes();
         Ok(layout)
     }
 
-    /// Gives everything its place: SM by SM what tapes read, then the same of what they do not, then row-major tables.
+    /// Gives everything its place: SM by SM what is streamed, then the same of what is not, then row-major tables.
     fn place(&mut self) {
         let mut end = 0u64;
         for streamed in [true, false] {
@@ -189,63 +133,9 @@ impl Layout {
         self.arena_bytes = end.next_multiple_of(SPAN_ALIGN);
     }
 
-    fn fill_tapes(&mut self) {
-        for segment in &mut self.segments {
-            let tapes = (0..self.cut.sm_count as usize).map(|sm| {
-                let ids = segment.phases.iter().flat_map(|phase| &phase.placements);
-                let spans = ids.filter_map(|&id| {
-                    let placement = &self.placements[id.index()];
-                    let (tiles, bytes) = (placement.tiles(sm), placement.span(sm));
-                    (!tiles.is_empty()).then(|| {
-                        Entry::Span(Span {
-                            placement: id,
-                            offset: bytes.start,
-                            bytes: bytes.end - bytes.start,
-                            first_tile: tiles.start,
-                            tiles: tiles.end - tiles.start,
-                        })
-                    })
-                });
-                let end = last_entry(segment.kind);
-                spans.chain(end).collect()
-            });
-            segment.tapes = tapes.collect();
-        }
-    }
-
     /// A placement. The id must come from this layout.
     pub fn placement(&self, id: PlacementId) -> &Placement {
         &self.placements[id.index()]
-    }
-
-    /// How evenly each phase of a segment falls on the SMs.
-    pub fn balance(&self, segment: &SegmentTapes) -> Vec<Balance> {
-        let phases = segment.phases.iter().map(|phase| {
-            let of_sm = (0..self.cut.sm_count as usize).map(|sm| {
-                let spans = phase
-                    .placements
-                    .iter()
-                    .map(|id| self.placement(*id).span(sm));
-                spans.map(|span| span.end - span.start).sum::<u64>()
-            });
-            let of_sm: Vec<u64> = of_sm.collect();
-            let total: u64 = of_sm.iter().sum();
-            Balance {
-                op: phase.op,
-                max: of_sm.iter().copied().max().unwrap_or(0),
-                mean: total as f64 / f64::from(self.cut.sm_count),
-            }
-        });
-        phases.collect()
-    }
-}
-
-/// What ends the tapes of a segment.
-pub(super) fn last_entry(kind: SegmentKind) -> Option<Entry> {
-    let next = Entry::Indirect(ControlWord::NextSegment);
-    match kind {
-        SegmentKind::Prefill | SegmentKind::DraftPrefill => None,
-        SegmentKind::Target | SegmentKind::Extend | SegmentKind::Draft => Some(next),
     }
 }
 
@@ -261,17 +151,16 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn segment(&mut self, segment: &Segment) -> Result<SegmentTapes, LayoutError> {
+    fn segment(&mut self, segment: &Segment) -> Result<SegmentPlacements, LayoutError> {
         let mut phases = Vec::new();
         for (op, linear) in linears(segment) {
             let stacks = stacks(self.plan, self.formats, linear)?;
             let placements = self.intern(stacks, true)?;
             phases.push(Phase { op, placements });
         }
-        Ok(SegmentTapes {
+        Ok(SegmentPlacements {
             kind: segment.kind,
             phases,
-            tapes: Vec::new(),
         })
     }
 

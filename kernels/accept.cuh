@@ -142,9 +142,6 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
         count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
     bool is_straight = true;
     for (u32 j = 0; j < count; j++) is_straight = is_straight && generation.path[j] == j;
-    // No call follows that would move them.
-    if (is_verified && is_over && !is_straight)
-        move_rows(program.kv[0], call.length, count, generation.path, threadIdx.x, CONSUMER_THREADS);
     Planner& planner = control.planner;
     if (planner.automatic && is_verified && count > 0 && control.tree.nodes > 1) observe_round(program, shared, count);
     // What was learnt, to all.
@@ -223,9 +220,17 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     const bool is_step = is_target(shared.call.segment);
     if (is_step) finish_step(program, shared);
     else finish_guess(program, shared);
+    // What thread 0 has decided, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    const bool is_over = generation.finish != FINISH_NONE || shared.words[2] != 0;
+    // No call follows that would move them.
+    if (is_over && generation.moved > 0)
+        move_rows(program.kv[0], generation.length - generation.moved, generation.moved, generation.path, threadIdx.x,
+                  CONSUMER_THREADS);
     // What all have decided by, before thread 0 changes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
+    if (is_over) generation.moved = 0;
     observe_time(control, shared.call);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control);

@@ -169,11 +169,6 @@ impl Generation {
         let capacity = input.limit.saturating_sub(input.tokens.len()).max(1);
         let (plan, program) = (executor.plan(), executor.program());
         let context = executor.context();
-        if input.drafter == DeviceDrafter::Layer {
-            // Hidden states that the draft has not been fed are gone, so the target computes those positions again. The draft's
-            // last row stands on the token after it, which may be another now if that is not committed.
-            kv.truncate((draft_len(kv) as usize).min(kv.len().saturating_sub(1)));
-        }
         let end = input.limit.min(plan.context_length as usize);
         // Rows of a tree lie behind each other until it is known which stay.
         let rows = input.tree.map_or(0, |_| ROW_LIMIT);

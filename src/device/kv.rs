@@ -63,6 +63,14 @@ impl DeviceKv {
         self.len
     }
 
+    /// Positions from which a draft that is fed the target's hidden states can go on: those that it has not seen are gone, so the
+    /// target has to compute these positions again. The draft's last row stands on the token after it, which may be another
+    /// now if that is not committed.
+    pub(crate) fn fed_len(&self) -> usize {
+        let draft = self.draft().map_or(0, DeviceKv::len);
+        draft.min(self.len.saturating_sub(1))
+    }
+
     /// Whether nothing is committed.
     pub fn is_empty(&self) -> bool {
         self.len == 0

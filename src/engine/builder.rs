@@ -31,7 +31,7 @@ pub struct EngineBuilder {
     eagle: EagleOptions,
     device: Device,
     context: Option<Context>,
-    max_rows: u32,
+    max_rows: Option<u32>,
     threads: Option<usize>,
     context_length: Option<usize>,
     activation_dtype: Option<ActivationDtype>,
@@ -51,7 +51,7 @@ impl Default for EngineBuilder {
             eagle: EagleOptions::default(),
             device: Device::Auto,
             context: None,
-            max_rows: DEFAULT_MAX_ROWS,
+            max_rows: None,
             threads: None,
             context_length: None,
             activation_dtype: None,
@@ -64,7 +64,10 @@ impl Default for EngineBuilder {
 }
 
 /// Rows of a step on a device: all that the tensor cores' narrowest product has.
-const DEFAULT_MAX_ROWS: u32 = 8;
+const PLAIN_MAX_ROWS: u32 = 8;
+
+/// And with a draft: the nodes of a tree that are worth a step where memory is what takes the time.
+const DRAFTING_MAX_ROWS: u32 = 32;
 
 /// Called with the number of weights loaded and the number there are.
 type Progress = Box<dyn FnMut(usize, usize)>;
@@ -129,10 +132,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Rows of one step that a device program is laid out for: 8, 16, 32 or 64; 8 if not said. Wider programs verify longer
-    /// drafts in a step and hold less of other things. The host takes any number.
+    /// Rows of one step that a device program is laid out for: 8, 16, 32 or 64; if not said 8, or 32 with a draft. Wider
+    /// programs verify larger trees in a step and hold less of other things. The host takes any number.
     pub fn max_rows(mut self, rows: u32) -> Self {
-        self.max_rows = rows;
+        self.max_rows = Some(rows);
         self
     }
 
@@ -202,6 +205,7 @@ impl EngineBuilder {
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));
         let device_progress = self.device_progress.take();
         let mut device_progress = device_progress.unwrap_or_else(|| Box::new(|_, _| {}));
+        let max_rows = self.layout_rows();
         let draft = self.draft.take();
         let ways = match &draft {
             Some(draft) => draft.ways(&config, text.as_ref(), &self.eagle)?,
@@ -214,7 +218,6 @@ impl EngineBuilder {
                 checkpoint,
                 dtype: self.draft_dtype,
             });
-        let max_rows = self.max_rows;
         let mut loader = WeightLoader::new(&checkpoint, draft_weights);
         let threads = self.chosen_threads()?;
         let mut assemble =
@@ -312,7 +315,7 @@ impl EngineBuilder {
             context.facts(),
             &plan,
             &DeviceWeights::new(&weights),
-            self.max_rows,
+            self.layout_rows(),
         )?;
         Ok(Some(lowered.program))
     }
@@ -342,7 +345,7 @@ impl EngineBuilder {
                     &context,
                     &plan,
                     &weights,
-                    self.max_rows,
+                    self.layout_rows(),
                     Guesses::default(),
                     &mut |_, _| {},
                 )?,
@@ -359,6 +362,14 @@ impl EngineBuilder {
                 costs: OnceLock::new(),
             }),
         })
+    }
+
+    fn layout_rows(&self) -> u32 {
+        let usual = match self.draft {
+            Some(_) => DRAFTING_MAX_ROWS,
+            None => PLAIN_MAX_ROWS,
+        };
+        self.max_rows.unwrap_or(usual)
     }
 
     fn plan_of(

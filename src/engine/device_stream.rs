@@ -133,6 +133,10 @@ impl DeviceStream {
         max_tokens: usize,
         traces: bool,
     ) -> Result<Generation> {
+        if let (DeviceDrafter::Layer, SessionKv::Device(kv)) = (self.drafter, &session.kv) {
+            let fed = lock(kv).fed_len();
+            session.truncate(fed);
+        }
         let engine = session.engine.clone();
         let (Some(executor), SessionKv::Device(kv)) = (engine.device_executor(), &session.kv)
         else {

@@ -132,6 +132,23 @@ fn assert_same_tree(ours: &Round, theirs: &Round, place: &str) {
     );
 }
 
+/// Whoever stops reading, while the device is rounds ahead, finds the session with what was read.
+#[test]
+fn a_stream_that_is_dropped_leaves_its_tokens() {
+    let options = options(SamplingParams::greedy(), 60, Some(SHAPES[2]));
+    for count in [1, 5, 12] {
+        let mut session = session(on_device());
+        let prompt = Prompt::Tokens(PROMPTS[1].to_vec());
+        let stream = session.generate(prompt, &options).unwrap();
+        let read: Vec<u32> = stream.take(count).map(|token| token.unwrap().id).collect();
+        assert_eq!(
+            session.tokens(),
+            [&PROMPTS[1][..], &read[..count - 1]].concat()
+        );
+        assert_holds_its_tokens(&session);
+    }
+}
+
 /// What was seen of rounds that are the host's.
 #[derive(Debug, Default)]
 pub struct Compared {

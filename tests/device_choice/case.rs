@@ -378,6 +378,8 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
         top,
         candidates,
         adjusted,
+        // The only head.
+        0,
     ]));
     let is_counted = u32::from(params.has_penalties());
     let tokens = (sequence.len() - case.counted) as u32;
@@ -387,7 +389,8 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
         case.counted as u32,
         tokens,
     ]));
-    bytes.extend(words([case.times]));
+    // And what aligns the next.
+    bytes.extend(words([case.times, 0]));
     bytes.extend(counted.0.to_le_bytes());
     Placed {
         bytes,

@@ -53,7 +53,7 @@ pub struct ModelArgs {
     /// Where to run: auto, host, cuda, cuda:N or virtual (a GPU imitated on the CPU)
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Rows of one step that a device program is laid out for: more verify longer drafts at a time
+    /// Rows of one step that a device program is laid out for: more verify larger trees at a time [default: 8, or 32 with a draft]
     #[arg(long, value_name = "N", value_parser = max_rows)]
     pub max_rows: Option<u32>,
     /// Type of activations; auto is q8 for a quantized checkpoint, f32 for others

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use stheno::engine::{Device, Engine, GenerateOptions, Prompt, Round};
 use stheno::speculation::sampling::SamplingParams;
-use stheno::speculation::{Policy, SpeculationOptions, TreeShape};
+use stheno::speculation::{Choices, Policy, SpeculationOptions, TreeShape};
 
 /// Two models that learnt the same text: one drafts for the other.
 fn drafting(device: Device) -> Engine {
@@ -268,4 +268,30 @@ fn what_does_not_pay_pauses() {
     assert_eq!(found, expected);
     let plain = rounds.iter().filter(|round| round.draft_tokens.len() == 1);
     assert!(plain.count() > 20, "{} rounds", rounds.len());
+}
+
+#[test]
+fn what_the_loop_cannot_draft_is_refused_by_name() {
+    let refused = |speculation: SpeculationOptions| {
+        let error = on_device().check_speculation(&speculation).unwrap_err();
+        error.to_string()
+    };
+    let fixed = SpeculationOptions::fixed;
+    let wide = refused(fixed(shape(2, 33, 34)));
+    assert!(
+        wide.contains("top-k of 33") && wide.contains("--device host"),
+        "{wide}"
+    );
+    let large = refused(fixed(shape(12, 8, 64)));
+    assert!(
+        large.contains("88 nodes") && large.contains("room for 64"),
+        "{large}"
+    );
+    let mut choices = SpeculationOptions::default();
+    choices.choices = Some(Choices::named("mc_sim_7b_63").unwrap());
+    let text = refused(choices);
+    assert!(
+        text.contains("static choices") && text.contains("--device host"),
+        "{text}"
+    );
 }

@@ -58,6 +58,20 @@ fn chains_and_guesses_in_bf16() {
     assert!(guessed.iter().any(|token| token.accepted));
 }
 
+/// Nine tokens after a prompt of more than a chunk, by trees of one size, by trees whose size is chosen every round, and plainly.
+fn check_rounds(engine: &Engine, shape: TreeShape) {
+    let mut options = GenerateOptions::greedy(9);
+    options.ignore_eos = true;
+    let prompt = tokens(70, 84);
+    let mut answer = |policy| {
+        options.speculation.policy = policy;
+        ids(&generate(&mut session(engine), &prompt, &options))
+    };
+    let plain = answer(Policy::Off);
+    assert_eq!(answer(Policy::Fixed(shape)), plain);
+    assert_eq!(answer(Policy::Automatic), plain);
+}
+
 /// Calls of a draft between those of the target: prefill, extend and steps, weights of each fetched during the one before.
 #[test]
 fn a_draft_model_in_the_loop() {
@@ -65,17 +79,30 @@ fn a_draft_model_in_the_loop() {
     let engine = engine(FIXTURE, Device::Virtual, |builder| {
         builder.draft(&draft).unwrap()
     });
-    let mut options = GenerateOptions::greedy(9);
-    options.ignore_eos = true;
-    let prompt = tokens(70, 84);
-    let shape = TreeShape::chain(2);
-    let mut answers = [Policy::Fixed(shape), Policy::Off]
-        .map(|policy| {
-            options.speculation.policy = policy;
-            ids(&generate(&mut session(&engine), &prompt, &options))
-        })
-        .into_iter();
-    assert_eq!(answers.next(), answers.next());
+    let shape = TreeShape {
+        num_steps: 3,
+        topk: 2,
+        num_draft_tokens: 6,
+    };
+    check_rounds(&engine, shape);
+}
+
+/// The same of what is fed hidden states of the target.
+#[test]
+fn heads_in_the_loop() {
+    let target = fixture("drafts/target-llama");
+    for draft in ["eagle3", "medusa-d"] {
+        let draft = fixture(&format!("drafts/{draft}"));
+        let engine = engine_at(&target, Device::Virtual, |builder| {
+            builder.context_length(160).draft(&draft).unwrap()
+        });
+        let shape = TreeShape {
+            num_steps: 2,
+            topk: 3,
+            num_draft_tokens: 8,
+        };
+        check_rounds(&engine, shape);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::{Architecture, Facts, Reason, TuneError};
-use crate::layout::{CHUNK, Cut, SLICE, TILE_ROWS};
+use crate::layout::{CHUNK, Cut, Group, SLICE, TILE_ROWS, WeightFormat};
 use std::fmt;
 
 /// Row counts that a device program can be laid out for.
@@ -158,9 +158,17 @@ impl ProgramLayout {
         let (stage_bytes, why) = stage_bytes(facts);
         because("stage", format!("{stage_bytes} bytes"), why);
 
+        let widest = widest_rows(facts);
+        if max_rows > widest {
+            return Err(format!(
+                "products of weights in 8 bits with offsets and scale groups of 16 take more registers than there are beyond \
+                 {widest} rows"
+            ));
+        }
         // A step that overlaps loading its activations is worth more than a wide prompt chunk.
         let choices = [2, 1].into_iter().flat_map(|slots| {
             let widths = ROW_LAYOUTS.into_iter().rev();
+            let widths = widths.filter(move |rows| *rows <= widest);
             widths.map(move |rows| Room::new(facts, arch, (max_rows, slots), rows))
         });
         let rooms: Vec<Room> = choices.collect();
@@ -227,6 +235,19 @@ impl ProgramLayout {
             shared_bytes: room.fixed + stages * stage_bytes,
             reasons,
         })
+    }
+}
+
+/// Rows of the widest call whose products need no more registers than there are (`codegen/tests/program/compiled.txt`).
+fn widest_rows(facts: &Facts) -> u32 {
+    let heaviest = WeightFormat::Int8 {
+        group: Group::G16,
+        offset: true,
+    };
+    let [.., narrower, widest] = ROW_LAYOUTS;
+    match facts.formats.contains(&heaviest) {
+        true => narrower,
+        false => widest,
     }
 }
 

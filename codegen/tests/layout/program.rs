@@ -138,6 +138,16 @@ fn what_does_not_fit_is_refused_by_name() {
         text.starts_with("64 rows do not fit RTX 4090") && text.ends_with("32 rows fit"),
         "{text}"
     );
+    let heaviest = WeightFormat::Int8 {
+        group: Group::G16,
+        offset: true,
+    };
+    let heavy = self::facts(LLAMA_8B, heaviest, WeightFormat::Bf16);
+    let error = ProgramLayout::choose(&heavy, &Architecture::H100, 64).unwrap_err();
+    assert!(
+        matches!(error, TuneError::DoesNotFit { fits: Some(32), .. }),
+        "{error}"
+    );
     assert_eq!(
         choose(&Architecture::H100, 12).unwrap_err(),
         TuneError::Rows { max_rows: 12 }

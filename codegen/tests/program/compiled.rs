@@ -33,7 +33,8 @@ fn cases() -> Vec<(String, DeviceProgram)> {
                 group: Group::G16,
                 offset: true,
             },
-            &[64],
+            // Beyond, they have no program: its registers would not suffice.
+            &[32],
         ),
         (int(Group::G128, false), &[8, 16, 32, 64]),
         (int(Group::G32, true), &[8, 64]),
@@ -86,19 +87,10 @@ fn measure_all(file: &str, which: &str) -> String {
     lines.collect()
 }
 
-/// Scale groups of 16 elements take registers for parts of sums; with offsets, in the widest calls, those of some architectures do not
-/// suffice yet. What spills is a few values that live through a pass or a phase, none of an inner loop.
-const SPILL: [(&str, &str); 4] = [
-    ("int8 g16 + offset, 64 rows", "sm_80"),
-    ("int8 g16 + offset, 64 rows", "sm_86"),
-    ("int8 g16 + offset, 64 rows", "sm_89"),
-    ("int8 g16 + offset, 64 rows", "sm_120a"),
-];
-
 /// Each line of the file is `program: architecture registers (spilled bytes), ...`. One of its entries is measured again; with
 /// `STHENO_MEASURE_REGISTERS` it is written anew: all of it with 1, otherwise the programs whose names contain what it says.
 #[test]
-fn registers_are_on_record_and_little_is_spilled() {
+fn registers_are_on_record_and_none_is_spilled() {
     let mut file = std::fs::read_to_string(FILE).unwrap();
     if let Ok(which) = std::env::var("STHENO_MEASURE_REGISTERS") {
         file = measure_all(&file, if which == "1" { "" } else { &which });
@@ -111,9 +103,8 @@ fn registers_are_on_record_and_little_is_spilled() {
         let entries = entries.unwrap_or_else(|| panic!("{line}: of {name}"));
         let entries: Vec<&str> = entries.split(", ").collect();
         assert_eq!(entries.len(), ARCHITECTURES.len(), "{line}");
-        for (entry, architecture) in entries.iter().zip(ARCHITECTURES) {
-            let spills = SPILL.contains(&(name.as_str(), architecture));
-            assert_eq!(entry.ends_with(" (0)"), !spills, "{name}: {entry}");
+        for entry in &entries {
+            assert!(entry.ends_with(" (0)"), "{name}: {entry}");
         }
         let again = match name.as_str() {
             "int4 g128, 64 rows" => 3,

@@ -155,6 +155,7 @@ ops linear linear every_length best_logits strange_logits exponents
 ops attention attention norms_and_partial_rotation
 ops choose choose
 ops sampling device_choice random_cases
+ops growth device_growth
 
 # --- The corpus of the virtual GPU.
 part corpus tests 900 "${as_system[@]}" env "STHENO_TEST_DEVICE=$system_device" "$folder/tests/corpus" --ignored --nocapture \
@@ -168,13 +169,13 @@ models() {
     part "models-$name" tests "$limit" env "STHENO_TEST_DEVICE=$device" "$@" --test-threads=1
 }
 if [[ -n "$quick" ]]; then
-    models fixtures 1800 "$folder/tests/device_engine" logits_are_close chains_and_guesses
+    models fixtures 1800 "$folder/tests/device_engine" logits_are_close chains_and_guesses drafts::
 else
     models fixtures 5400 "$folder/tests/device_engine" --include-ignored
 fi
-modules=(calls ngram stepped)
+modules=(calls ngram stepped tree_rounds)
 if [[ -z "$quick" ]]; then
-    modules+=(draft_model endings rows sampling sessions trees)
+    modules+=(draft_model endings heads rows sampling sessions trees)
 fi
 for module in "${modules[@]}"; do
     models "$module" "$(either 900 3600)" "$folder/tests/device_behaviour" "$module::"
@@ -185,7 +186,8 @@ else
     models grids 3600 "$folder/tests/device_behaviour" grids::multiprocessors_change_no_bit
 fi
 if [[ -e "$STHENO_TEST_ROOT/target/models" && -z "$quick" ]]; then
-    models real 3600 "$folder/tests/device_behaviour" --ignored real::smollm2_decodes_as_on_the_host
+    models real 3600 "$folder/tests/device_behaviour" --ignored real::smollm2_decodes_as_on_the_host \
+        real::smollm2_guesses_change_no_token
 else
     skip models-real tests "$(either "it takes a whole model" "the bundle was made without --with-model")"
 fi

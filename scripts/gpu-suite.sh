@@ -37,7 +37,7 @@ say "gpu-suite: building the tests"
 # Lines like: Executable tests/corpus/main.rs (target/debug/deps/corpus-0123456789abcdef)
 built="$(
     {
-        cargo test --no-run -p stheno --test device_engine --test device_behaviour --test device_choice
+        cargo test --no-run -p stheno --test device_engine --test device_behaviour --test device_choice --test device_growth
         cargo test --no-run -p stheno-kernels --test linear --test attention --test choose
         cargo test --no-run -p virtual-gpu --test corpus
     } 2>&1
@@ -53,7 +53,7 @@ while read -r test; do
     name="$(basename "$test")"
     install -m 755 "$test" "$folder/tests/${name%-*}"
 done < <(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$built")
-for test in device_engine device_behaviour device_choice linear attention choose corpus; do
+for test in device_engine device_behaviour device_choice device_growth linear attention choose corpus; do
     [[ -x "$folder/tests/$test" ]] || { say "$built"; die "cargo names no executable of the test $test"; }
 done
 if command -v strip >/dev/null; then
@@ -67,6 +67,7 @@ say "gpu-suite: compiling the probe's kernels for six architectures"
 "$folder/bin/gpu-probe" --write-cubins "$folder/cubins" --nvrtc "$folder/nvrtc" >"$folder/cubins.txt"
 
 cp -R tests/fixtures/models "$folder/root/tests/fixtures/"
+cp -R tests/fixtures/drafts "$folder/root/tests/fixtures/"
 cp -R tests/fixtures/real "$folder/root/tests/fixtures/"
 cp -R virtual-gpu/tests/corpus/kernels "$folder/root/virtual-gpu/tests/corpus/"
 if [[ -n "$with_model" ]]; then

@@ -289,6 +289,7 @@ fn bundle(test_program: &str) -> TempDir {
         "device_engine",
         "device_behaviour",
         "device_choice",
+        "device_growth",
     ] {
         script(&format!("tests/{test}"), test_program);
     }
@@ -318,9 +319,11 @@ fn a_part_that_fails_does_not_end_the_suite() {
     for name in [
         "ops-linear",
         "ops-choose",
+        "ops-growth",
         "corpus",
         "models-fixtures",
         "models-stepped",
+        "models-tree_rounds",
         "bench-tiny",
         "engine-tiny-bf16",
     ] {
@@ -337,14 +340,19 @@ fn a_part_that_fails_does_not_end_the_suite() {
     let output = run(
         &bundle,
         &out,
-        &["--device", "virtual", "--only", "corpus,models-rows"],
+        &[
+            "--device",
+            "virtual",
+            "--only",
+            "corpus,models-rows,models-heads",
+        ],
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
     let names: Vec<String> = read(&out, "parts.tsv")
         .lines()
         .map(|line| line.split('\t').next().unwrap().to_owned())
         .collect();
-    assert_eq!(names, ["corpus", "models-rows"]);
+    assert_eq!(names, ["corpus", "models-heads", "models-rows"]);
     assert!(!out.join("probe.log").exists());
 }
 

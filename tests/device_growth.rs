@@ -5,7 +5,6 @@
 #[allow(dead_code)]
 mod inputs;
 #[path = "../kernels/tests/support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 use bytemuck::Zeroable;

@@ -1,5 +1,5 @@
-//! SmolLM2 from its GGUF file: greedy tokens against the host on the same plan. In a process of its own, with 8
-//! multiprocessors and bounds checks.
+//! SmolLM2 from its GGUF file: greedy tokens against the host on the same plan, and with guesses against those without. In
+//! processes of their own, with 8 multiprocessors and bounds checks.
 
 use crate::{engine_at, root, session};
 use serde_json::Value;
@@ -7,10 +7,15 @@ use std::process::Command;
 use std::time::Duration;
 use stheno::engine::{Device, Engine, GenerateOptions, Prompt};
 use stheno::plan::{Row, SequenceIndex};
+use stheno::speculation::{Policy, SpeculationOptions, TreeShape};
 
 const MODEL: &str = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 const PROMPTS: usize = 3;
 const COUNT: usize = 24;
+
+/// Tokens with guesses, and guesses of a round.
+const GUESSED_COUNT: usize = 48;
+const GUESSES: u32 = 5;
 
 /// Largest difference of logits to the host's, over the spread of a row: activations round to bf16 in another order.
 const BOUND: f32 = 0.03;
@@ -45,25 +50,34 @@ fn extremes(logits: &[f32]) -> (f32, f32, f32, u32) {
     )
 }
 
-#[test]
-#[ignore = "started by `smollm2_decodes_as_on_the_host`"]
-fn smollm2_in_a_process() {
-    let root = root();
-    let model = root.join(MODEL);
+fn model() -> String {
+    let model = root().join(MODEL);
     assert!(
         model.exists(),
         "{MODEL} is missing: run scripts/fetch-model.sh"
     );
-    let reference = root.join("tests/fixtures/real/smollm2_greedy.json");
+    model.to_str().unwrap().to_owned()
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    let reference = root().join("tests/fixtures/real/smollm2_greedy.json");
     let reference: Value = serde_json::from_slice(&std::fs::read(reference).unwrap()).unwrap();
-    let path = model.to_str().unwrap();
+    let prompts = &reference["prompts"].as_array().unwrap()[..PROMPTS];
+    let ids = prompts.iter().map(|prompt| prompt["prompt_ids"].clone());
+    ids.map(|ids| serde_json::from_value(ids).unwrap())
+        .collect()
+}
+
+#[test]
+#[ignore = "started by `smollm2_decodes_as_on_the_host`"]
+fn smollm2_in_a_process() {
+    let path = &model();
     let change = |builder: crate::Builder| builder.context_length(256);
     let device = engine_at(path, Device::Virtual, change);
     let host = engine_at(path, Device::Host, change);
     println!("{:?}", device.device_executor().unwrap().report());
     let (mut steps, mut time, mut decided) = (0, Duration::ZERO, 0);
-    for prompt in &reference["prompts"].as_array().unwrap()[..PROMPTS] {
-        let prompt: Vec<u32> = serde_json::from_value(prompt["prompt_ids"].clone()).unwrap();
+    for prompt in prompts() {
         let mut options = GenerateOptions::greedy(COUNT);
         options.ignore_eos = true;
         let mut session = session(&device);
@@ -112,20 +126,64 @@ fn smollm2_in_a_process() {
 }
 
 #[test]
-#[ignore = "minutes: run in release with --include-ignored"]
-fn smollm2_decodes_as_on_the_host() {
+#[ignore = "started by `smollm2_guesses_change_no_token`"]
+fn smollm2_guesses_in_a_process() {
+    let engine = engine_at(&model(), Device::Virtual, |builder| {
+        builder.context_length(256).draft("ngram").unwrap()
+    });
+    let (mut rounds, mut accepted) = (0, 0);
+    for prompt in prompts() {
+        let chain = Policy::Fixed(TreeShape::chain(GUESSES));
+        let [expected, found] = [Policy::Off, chain].map(|policy| {
+            let mut options = GenerateOptions::greedy(GUESSED_COUNT);
+            options.ignore_eos = true;
+            options.speculation = SpeculationOptions {
+                policy,
+                ..SpeculationOptions::default()
+            };
+            let mut session = session(&engine);
+            let prompt = Prompt::Tokens(prompt.clone());
+            let mut stream = session.generate(prompt, &options).unwrap();
+            let tokens: Vec<u32> = stream.by_ref().map(|token| token.unwrap().id).collect();
+            let statistics = stream.statistics();
+            println!(
+                "{} steps in {:.1} s",
+                statistics.decode_steps,
+                statistics.decode.as_secs_f64()
+            );
+            if let Some(speculation) = &statistics.speculation {
+                rounds += speculation.rounds;
+                accepted += speculation.accepted;
+            }
+            tokens
+        });
+        assert_eq!(found.len(), GUESSED_COUNT);
+        assert_eq!(found, expected);
+    }
+    assert!(rounds > 0 && accepted > 0, "{accepted} in {rounds} rounds");
+    println!("{accepted} guesses accepted in {rounds} rounds");
+}
+
+fn run_in_a_process(test: &str) {
     let run = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            "real::smollm2_in_a_process",
-        ])
+        .args(["--exact", "--ignored", "--nocapture", test])
         .env("VIRTUAL_GPU_SMS", "8")
         .env("VIRTUAL_GPU_CHECKS", "bounds")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
     println!("{said}");
-    assert!(run.status.success());
+    assert!(run.status.success() && said.contains("1 passed"));
+}
+
+#[test]
+#[ignore = "minutes: run in release with --include-ignored"]
+fn smollm2_decodes_as_on_the_host() {
+    run_in_a_process("real::smollm2_in_a_process");
+}
+
+#[test]
+#[ignore = "minutes: run in release with --include-ignored"]
+fn smollm2_guesses_change_no_token() {
+    run_in_a_process("real::smollm2_guesses_in_a_process");
 }

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Once, OnceLock};
+use stheno::device::{Context, Driver, DriverKind};
 use stheno::engine::{Device, Engine, GenerateOptions, Prompt, Session, SessionOptions, Token};
 use stheno::model::ActivationDtype;
 
@@ -37,11 +38,26 @@ pub fn root() -> PathBuf {
     moved.unwrap_or(env!("CARGO_MANIFEST_DIR").into())
 }
 
+fn stand_in() -> Device {
+    let named = std::env::var(TEST_DEVICE);
+    named.map_or(Device::Virtual, |named| named.parse().unwrap())
+}
+
+/// A context on the virtual GPU, or on what stands in for it, for tests that need no engine.
+pub fn context() -> Context {
+    settle();
+    let (kind, ordinal) = match stand_in() {
+        Device::Cuda(ordinal) => (DriverKind::Cuda, ordinal),
+        _ => (DriverKind::Virtual, 0),
+    };
+    Context::new(&Driver::load(kind).unwrap(), ordinal).unwrap()
+}
+
 /// The engine of a model on a device; for [`Device::Virtual`] on the one that the environment names, if it names one.
 pub fn engine_at(path: &str, device: Device, change: impl FnOnce(Builder) -> Builder) -> Engine {
     settle();
-    let device = match (device, std::env::var(TEST_DEVICE)) {
-        (Device::Virtual, Ok(named)) => named.parse().unwrap(),
+    let device = match device {
+        Device::Virtual => stand_in(),
         _ => device,
     };
     let builder = Engine::builder()

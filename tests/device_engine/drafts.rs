@@ -1,14 +1,13 @@
 //! Segments of Medusa heads and EAGLE layers, and what the target hands to them, call by call: against the host on the same plan
 //! and the same inputs, and each row against itself alone.
 
-use crate::{bits, settle, tokens};
+use crate::{bits, context, tokens};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stheno::checkpoint::{Checkpoint, WeightDtype};
 use stheno::device::{
-    Context, DeviceCall, DeviceExecutor, DeviceForward, DeviceKv, DeviceWeights, Driver,
-    DriverKind, ExecutorOptions, Guesses,
+    DeviceCall, DeviceExecutor, DeviceForward, DeviceKv, DeviceWeights, ExecutorOptions, Guesses,
 };
 use stheno::draft::EagleOptions;
 use stheno::engine::{Device, Engine};
@@ -68,7 +67,6 @@ struct Ask<'a> {
 
 impl Both {
     fn new(name: &'static str, prompt: usize) -> Self {
-        settle();
         let drafts = PathBuf::from(crate::fixture("drafts"));
         let json = drafts.join(format!("expected/{name}.json"));
         let json: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
@@ -120,9 +118,8 @@ impl Both {
                 logit_scale: SCALE,
             },
         };
-        let context = Context::new(&Driver::load(DriverKind::Virtual).unwrap(), 0).unwrap();
         let device = DeviceExecutor::new(
-            &context,
+            &context(),
             Arc::clone(&plan),
             &DeviceWeights::new(&weights),
             &options,

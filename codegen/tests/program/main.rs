@@ -10,6 +10,8 @@ mod built;
 mod compiled;
 mod counted;
 mod drafts;
+mod loaded;
+mod rounds;
 mod stages;
 
 use models::Sizes;

@@ -4,6 +4,7 @@ use crate::counters::{Counted, Counters};
 use crate::estimate::Estimate;
 use crate::place::Place;
 use crate::record::{CompilerReport, Record};
+use crate::rows;
 use crate::shape::Shape;
 use crate::timing::{self, Timed};
 use anyhow::Result;
@@ -14,7 +15,7 @@ use stheno::device::{
 };
 use stheno::draft::RandomDraft;
 use stheno::model::{RandomFormat, RandomWeights};
-use stheno::plan::{Op, Row, SegmentKind, SequenceIndex, WeightShape};
+use stheno::plan::{Op, SegmentKind, WeightShape};
 use stheno::speculation::sampling::SamplingParams;
 use stheno_codegen::jit::Cache;
 use stheno_codegen::program::abi::NONE;
@@ -165,20 +166,11 @@ impl Call<'_> {
             (1..=u64::from(self.rows)).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32);
         let tokens: Vec<u32> = ids.collect();
         let segment = self.whole.segment();
-        let mut rows = Row::chain(SequenceIndex(0), self.context, &tokens);
-        match self.whole {
-            BenchOp::TreeVerify => as_tree(&mut rows),
-            BenchOp::DraftLayer => as_level(&mut rows),
-            _ => {}
-        }
-        let all_outputs = matches!(segment, SegmentKind::Target | SegmentKind::Draft);
-        let last = rows.len().saturating_sub(1);
-        for (index, row) in rows.iter_mut().enumerate() {
-            row.output = all_outputs || index == last;
-        }
+        let rows = rows::of(self.whole, self.context, &tokens);
         let inputs = plan.segment(segment).map(|segment| &*segment.inputs);
         let inputs = inputs.unwrap_or_default().iter();
-        let inputs = inputs.map(|input| hidden_states(rows.len(), plan.buffer(*input).columns));
+        let inputs =
+            inputs.map(|input| rows::hidden_states(rows.len(), plan.buffer(*input).columns));
         let inputs: Vec<Vec<f32>> = inputs.collect();
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         let call = DeviceCall {
@@ -449,38 +441,6 @@ impl Call<'_> {
     }
 }
 
-/// Makes a tree of a chain: a root, then levels of [`DRAFT_WIDTH`] nodes, two below each of the first of the level above.
-fn as_tree(rows: &mut [Row]) {
-    let width = DRAFT_WIDTH as usize;
-    let start = rows.first().map_or(0, |root| root.position);
-    for (index, row) in rows.iter_mut().enumerate().skip(1) {
-        let (level, place) = ((index - 1) / width, (index - 1) % width);
-        let above = match level {
-            0 => 0,
-            _ => 1 + (level - 1) * width + place / 2,
-        };
-        row.parent = Some(above as u32);
-        row.position = start + level as u32 + 1;
-    }
-}
-
-/// Makes siblings of a chain.
-fn as_level(rows: &mut [Row]) {
-    let start = rows.first().map_or(0, |first| first.position);
-    for row in rows {
-        row.parent = None;
-        row.position = start;
-    }
-}
-
-/// Numbers between -1 and 1, [rows, columns].
-fn hidden_states(rows: usize, columns: u32) -> Vec<f32> {
-    let count = rows as u32 * columns;
-    let bits = (1..=count).map(|i| i.wrapping_mul(2_654_435_761) >> 8);
-    bits.map(|bits| bits as f32 / (1 << 23) as f32 - 1.0)
-        .collect()
-}
-
 fn choice(op: BenchOp) -> (SamplingParams, Option<usize>) {
     match op {
         BenchOp::ChooseTopP => {
@@ -505,24 +465,4 @@ fn bulk_line(executor: &DeviceExecutor) -> usize {
         lines.position(|line| line.contains("cp.async.bulk.shared"))
     });
     line.map_or(0, |line| line + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trees_have_levels_of_eight() {
-        let mut rows = Row::chain(SequenceIndex(0), 5, &[0; 20]);
-        as_tree(&mut rows);
-        let parents: Vec<u32> = rows.iter().filter_map(|row| row.parent).collect();
-        assert_eq!(
-            parents,
-            [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 9, 9, 10]
-        );
-        for row in rows.iter().skip(1) {
-            let parent = &rows[row.parent.unwrap() as usize];
-            assert_eq!(row.position, parent.position + 1);
-        }
-    }
 }

@@ -31,6 +31,9 @@ fn list_names_ops_shapes_and_formats() {
         "qwen3-8b",
         "NxK",
         "int4",
+        "tree-verify",
+        "draft-heads-own",
+        "draft-layer",
     ] {
         assert!(listed.contains(name), "{name} in {listed}");
     }
@@ -104,6 +107,102 @@ fn every_byte_of_weights_is_fetched_once() {
         svg.starts_with("<svg") && svg.contains("matmul, 96x320"),
         "{svg}"
     );
+}
+
+#[test]
+fn rounds_count_what_guessing_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let output = kernel_bench(&[
+        "run",
+        "--shape",
+        "tiny",
+        "--format",
+        "int4",
+        "--rows",
+        "1,8",
+        "--op",
+        "step,tree-verify,draft",
+        "--context",
+        "64",
+        "--sms",
+        "4",
+        "--device",
+        "virtual",
+        "--simulate-accept-len",
+        "4,6",
+        "--json",
+        json.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("rounds of tiny"), "{table}");
+    assert!(table.contains("estimate for an H100 SXM"), "{table}");
+
+    let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let records = report["records"].as_array().unwrap();
+    let find = |op: &str, rows: u64| {
+        let mut found = records
+            .iter()
+            .filter(|r| r["op"] == op && r["rows"] == rows);
+        let record = found.next();
+        assert!(found.next().is_none(), "{op} of {rows} rows comes twice");
+        record.unwrap_or_else(|| panic!("no {op} of {rows} rows"))
+    };
+    let coded = |n: u64, k: u64| n * k / 2 + 2 * n * (k / 128);
+    // 256 columns, 512 in the feed-forward, 4 heads of 64 and 2 KV heads, 512 tokens.
+    let layer = coded(512, 512) + coded(256, 256) + 2 * coded(512, 256) + coded(256, 512);
+    let layer = layer + coded(512, 256);
+    let heads = 4 * (coded(256, 256) + coded(512, 256));
+    for (op, rows, expected) in [
+        ("draft-heads", 1, heads),
+        ("draft-heads-own", 1, heads),
+        ("draft-layer", 1, layer),
+        ("draft-layer", 8, layer),
+        ("draft-extend", 8, layer + coded(256, 768)),
+    ] {
+        let record = find(op, rows);
+        let number = |of: &Value| of.as_u64().unwrap();
+        assert_eq!(number(&record["format_bytes"]), expected, "{record}");
+        // Each stage brings the record of another one, 16 bytes.
+        let fetched = number(&record["counters"]["weight_bytes"]);
+        assert!(
+            (expected..expected + expected / 100).contains(&fetched),
+            "{record}"
+        );
+        assert!(number(&record["compiler"]["registers"]) > 0);
+    }
+    // The chain of as many rows reads the same weights as the tree.
+    let (chain, tree) = (find("step", 8), find("tree-verify", 8));
+    assert_eq!(chain["streamed_bytes"], tree["streamed_bytes"]);
+    assert_ne!(chain["counters"], tree["counters"]);
+
+    let seconds = |record: &Value| record["estimate"]["least"].as_f64().unwrap();
+    let rounds = report["acceptance"].as_array().unwrap();
+    let drafts: Vec<_> = rounds.iter().map(|round| round["draft"].as_str()).collect();
+    let (shared, own) = (Some("draft-heads"), Some("draft-heads-own"));
+    let layer = Some("draft-layer");
+    // Four heads do not give six tokens.
+    assert_eq!(drafts, [None, shared, own, layer, None, layer]);
+    for round in rounds {
+        let number = |key: &str| round[key].as_f64().unwrap();
+        let drafting = match round["draft"].as_str() {
+            None => 0.0,
+            Some("draft-layer") => {
+                let levels = number("levels");
+                let level = seconds(find("draft-layer", 8));
+                seconds(find("draft-extend", 8)) + (levels - 1.0) * level
+            }
+            Some(heads) => seconds(find(heads, 1)),
+        };
+        let expected = drafting + seconds(tree);
+        assert!((number("round") - expected).abs() < 1e-12, "{round}");
+        let speed_up = number("accept_len") * seconds(find("step", 1)) / expected;
+        assert!((number("speed_up") - speed_up).abs() < 1e-6, "{round}");
+        assert!((number("share") * number("accept_len") - speed_up).abs() < 1e-6);
+        assert_eq!(round["is_estimate"], true);
+        assert_eq!(round["verify"], "tree-verify");
+    }
 }
 
 #[test]

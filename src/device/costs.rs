@@ -1,8 +1,8 @@
 //! What steps of the target cost, by their rows.
 
-use super::{DeviceExecutor, Event, StepInput, Stepper};
+use super::{DeviceCall, DeviceExecutor, Event, Stepper};
 use crate::Result;
-use crate::plan::SegmentKind;
+use crate::plan::{Row, SegmentKind, SequenceIndex};
 use crate::speculation::{CostTable, StepCost};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,15 +41,10 @@ impl DeviceExecutor {
         let tokens: Vec<u32> = (0..rows as u32)
             .map(|i| i % self.plan().vocab_size)
             .collect();
-        let stepper = Stepper::new(
-            self,
-            &StepInput {
-                segment: SegmentKind::Target,
-                start: 0,
-                tokens: &tokens,
-                all_outputs: true,
-            },
-        )?;
+        let mut chain = Row::chain(SequenceIndex(0), 0, &tokens);
+        chain.iter_mut().for_each(|row| row.output = true);
+        let call = DeviceCall::new(SegmentKind::Target, &chain);
+        let stepper = Stepper::new(self, 0, &call)?;
         let context = self.context();
         let mut shortest = Duration::MAX;
         for _ in 0..REPEATS {

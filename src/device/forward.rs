@@ -131,7 +131,7 @@ impl DeviceExecutor {
         // A draft that attends to nothing keeps nothing.
         let start = kv.cache(segment).map_or(0, DeviceKv::len);
         let mut told = self.tree(segment, start, rows)?;
-        let source_rows = self.source_rows(call, &mut told)?;
+        self.check_inputs(call, &mut told)?;
         let lists = self.wanted_lists(call, &told)?;
         told.chooses = u32::from(lists.is_some());
         out.call = 0;
@@ -144,12 +144,7 @@ impl DeviceExecutor {
         out.outputs.clear();
         out.lists.clear();
         let state = self.turn();
-        let inputs = self.program.inputs.iter();
-        let inputs = inputs.filter(|input| input.segment == told.segment as usize);
-        for (input, values) in inputs.zip(call.inputs).filter(|_| source_rows > 0) {
-            let bytes = bytemuck::cast_slice(values);
-            self.workspace.write(input.offset.into(), bytes)?;
-        }
+        self.write_inputs(call, &told)?;
         state.begin_call(told, call.topk as u32, kv)?;
         for phases in launches {
             self.launch(&state, 1, phases)?;
@@ -203,8 +198,8 @@ impl DeviceExecutor {
         Ok(())
     }
 
-    /// Checks the inputs of a call and says which rows take what of them; returns how many there are.
-    fn source_rows(&self, call: &DeviceCall<'_>, told: &mut abi::Call) -> Result<usize> {
+    /// Checks the inputs of a call and says which rows take what of them.
+    pub(super) fn check_inputs(&self, call: &DeviceCall<'_>, told: &mut abi::Call) -> Result<()> {
         let DeviceCall { segment, rows, .. } = *call;
         let inputs = self.program.inputs.iter();
         let inputs = inputs.filter(|input| input.segment == told.segment as usize);
@@ -245,14 +240,30 @@ impl DeviceExecutor {
             }
             told.sources[..sources.len()].copy_from_slice(sources);
         }
-        Ok(match inputs.is_empty() {
-            true => 0,
-            false => source_rows,
-        })
+        Ok(())
+    }
+
+    /// Puts the inputs of a call, which were checked, where its segment finds them.
+    pub(super) fn write_inputs(
+        &self,
+        call: &DeviceCall<'_>,
+        told: &abi::Call,
+    ) -> Result<(), DeviceError> {
+        let inputs = self.program.inputs.iter();
+        let inputs = inputs.filter(|input| input.segment == told.segment as usize);
+        for (input, values) in inputs.zip(call.inputs) {
+            let bytes = bytemuck::cast_slice(values);
+            self.workspace.write(input.offset.into(), bytes)?;
+        }
+        Ok(())
     }
 
     /// Where the lists of a call are, if it wants any.
-    fn wanted_lists(&self, call: &DeviceCall<'_>, told: &abi::Call) -> Result<Option<Lists>> {
+    pub(super) fn wanted_lists(
+        &self,
+        call: &DeviceCall<'_>,
+        told: &abi::Call,
+    ) -> Result<Option<Lists>> {
         if call.topk == 0 {
             return Ok(None);
         }

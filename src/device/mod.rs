@@ -75,6 +75,6 @@ pub use mapped::MappedBuffer;
 pub use memory::DeviceBuffer;
 pub use module::{Image, Module};
 pub use profile::{Profile, ProfiledCall, ProfiledPhase, StageSums};
-pub use stepper::{StepInput, Stepper};
+pub use stepper::Stepper;
 pub use survey::{CudaSurvey, FoundDevice, Survey};
 pub use weights::{ArenaUpload, DeviceWeights, ModelWeights, UploadError};

@@ -2,27 +2,14 @@
 
 use super::generation::sampling_of;
 use super::state::State;
-use super::{Context, DeviceError, DeviceExecutor, DeviceKv};
-use crate::plan::{Op, SegmentKind};
+use super::{Context, DeviceCall, DeviceError, DeviceExecutor, DeviceKv};
+use crate::plan::Op;
 use crate::speculation::sampling::SamplingParams;
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::ops::Range;
 use std::sync::Arc;
-use stheno_codegen::program::abi::{self, Call, Control, NONE, Phase, TOP_LIMIT};
-
-/// The call that a [`Stepper`] runs.
-#[derive(Debug, Clone)]
-pub struct StepInput<'a> {
-    /// Which segment.
-    pub segment: SegmentKind,
-    /// Positions before the call; K and V of them are zeros.
-    pub start: usize,
-    /// The rows' tokens, a chain.
-    pub tokens: &'a [u32],
-    /// Whether every row has an output, as in a verification; otherwise the last one only.
-    pub all_outputs: bool,
-}
+use stheno_codegen::program::abi::{self, Control, NONE, Phase, TOP_LIMIT};
 
 /// Runs the phases of one call in launches of their own. The bits are those of a whole call: what blocks keep in shared memory
 /// rests in device memory between launches.
@@ -38,24 +25,34 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Prepares a call.
+    /// Prepares a call after `start` positions, of which K and V are zeros. A target chooses a token for each output row, a draft
+    /// lists [`DeviceCall::topk`].
     ///
     /// # Errors
-    /// Too many rows, a token that is not in the vocabulary, positions beyond the context, or too little device memory.
-    pub fn new(executor: &Arc<DeviceExecutor>, input: &StepInput<'_>) -> Result<Stepper> {
+    /// Those of [`DeviceExecutor::call`].
+    pub fn new(
+        executor: &Arc<DeviceExecutor>,
+        start: usize,
+        call: &DeviceCall<'_>,
+    ) -> Result<Stepper> {
         let context = executor.context();
-        let rows = input.tokens.len();
-        let mut call: Call = executor.chain(input.segment, input.start, input.tokens, |row| {
-            input.all_outputs || row + 1 == rows
-        })?;
-        call.chooses = 1;
+        let DeviceCall { segment, rows, .. } = *call;
+        let mut told = executor.tree(segment, start, rows)?;
+        executor.check_inputs(call, &mut told)?;
+        let lists = executor.wanted_lists(call, &told)?;
+        told.chooses = u32::from(lists.is_some() || !segment.is_draft());
         let mut kv = DeviceKv::new(executor.plan());
-        kv.reserve(context, input.start + rows)?;
-        kv.advance(input.start);
-        let segment = call.segment as usize;
+        // A draft that attends to nothing keeps nothing.
+        if let Some(cache) = kv.cache_mut(segment) {
+            cache.reserve(context, start + rows.len())?;
+            cache.advance(start);
+        }
+        executor.write_inputs(call, &told)?;
+        let segment = told.segment as usize;
         let mut control = Control::zeroed();
         control.round = 1;
-        control.call = call;
+        control.call = told;
+        control.generation.topk = call.topk as u32;
         control.sampling = sampling(&SamplingParams::greedy(), None)?;
         let stepper = Stepper {
             executor: Arc::clone(executor),

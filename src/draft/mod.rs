@@ -8,12 +8,14 @@ mod grow;
 mod medusa;
 pub mod ngram;
 mod open;
+mod random;
 mod small_model;
 
 pub(crate) use drafter::{Ask, DraftModel, Drafter, Draw, Proposal};
 pub use eagle::EagleOptions;
 pub use open::Draft;
 pub(crate) use open::Way;
+pub use random::RandomDraft;
 
 use crate::model::ModelConfig;
 use stheno_codegen::plan::{PlanBuilder, WeightId};

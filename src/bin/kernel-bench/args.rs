@@ -41,7 +41,7 @@ pub struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Ops, or `linear`, `choose` or `all` for several
+    /// Ops, or `linear`, `choose`, `draft` or `all` for several
     #[arg(long, value_name = "OP,...", value_delimiter = ',', value_parser = OpName::parse, default_value = "all")]
     pub op: Vec<OpName>,
     /// Models by name, or matrices NxK of N outputs and K inputs
@@ -52,7 +52,7 @@ pub struct RunArgs {
         default_value = "llama-3.2-1b"
     )]
     pub shape: Vec<Shape>,
-    /// Rows of a call, 1 to 64
+    /// Rows of a call of the model, 1 to 64; calls of drafts have their own
     #[arg(
         long,
         value_name = "N,...",
@@ -82,7 +82,7 @@ pub struct RunArgs {
     /// Rows that programs are laid out for: 8, 16, 32 or 64 [default: the least that holds a call's]
     #[arg(long, value_name = "N")]
     pub layout: Option<u32>,
-    /// Small shapes in all formats, which take minutes on the virtual GPU; replaces --shape, --format, --layout and --context
+    /// Small shapes in all formats, drafts in two, which take minutes on the virtual GPU; replaces --shape, --format, --layout and --context
     #[arg(long, conflicts_with_all = ["shape", "format", "layout", "context", "layers"])]
     pub all_small: bool,
     /// Where: auto (a GPU if there is one, else virtual), cuda, cuda:N or virtual
@@ -97,7 +97,7 @@ pub struct RunArgs {
     /// Measurements of each op on a GPU
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub iterations: u32,
-    /// Tokens that a round of verification gives: says what rounds of each number of rows would make of that (op step)
+    /// Tokens that a round of verification gives: says what rounds of each number of rows would make of that (ops step, tree-verify), with the cost of guessing where a draft's ops are measured
     #[arg(long, value_name = "X,...", value_delimiter = ',')]
     pub simulate_accept_len: Vec<f64>,
     /// Writes everything that was found

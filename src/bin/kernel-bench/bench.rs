@@ -1,17 +1,19 @@
-use crate::cases::{BenchOp, ops_of};
+use crate::cases::{BenchOp, DRAFT_WIDTH, ops_of};
 use crate::compiler::{ARCHITECTURE, Report};
 use crate::counters::{Counted, Counters};
 use crate::estimate::Estimate;
 use crate::place::Place;
 use crate::record::{CompilerReport, Record};
+use crate::rows;
 use crate::shape::Shape;
 use crate::timing::{self, Timed};
 use anyhow::Result;
 use std::ops::Range;
 use std::sync::Arc;
 use stheno::device::{
-    Cublas, DeviceBuffer, DeviceExecutor, ExecutorOptions, GemmShape, Guesses, StepInput, Stepper,
+    Cublas, DeviceBuffer, DeviceCall, DeviceExecutor, ExecutorOptions, GemmShape, Stepper,
 };
+use stheno::draft::RandomDraft;
 use stheno::model::{RandomFormat, RandomWeights};
 use stheno::plan::{Op, SegmentKind, WeightShape};
 use stheno::speculation::sampling::SamplingParams;
@@ -33,6 +35,8 @@ pub struct Program {
     pub rows: Vec<u32>,
     /// Positions before calls.
     pub contexts: Vec<u32>,
+    /// The draft whose calls are measured rather than those of the model.
+    pub draft: Option<RandomDraft>,
     pub ops: Vec<BenchOp>,
 }
 
@@ -59,7 +63,8 @@ struct Call<'a> {
     executor: &'a Arc<DeviceExecutor>,
     rows: u32,
     context: u32,
-    segment: SegmentKind,
+    /// What it is as a whole.
+    whole: BenchOp,
     /// Line of `copies.cuh` that fetches weights.
     bulk_line: usize,
 }
@@ -68,13 +73,16 @@ impl Bench {
     /// Measures everything of a program. The compiler's report, which takes as long, is under way when this returns.
     pub fn run(&self, program: &Program, progress: &dyn Fn(&str)) -> Result<Measured> {
         let positions = program.contexts.iter().max().copied().unwrap_or(0) + 64;
-        let plan = Arc::new(program.shape.plan(program.layers_run, positions)?);
+        let plan = program
+            .shape
+            .plan(program.layers_run, positions, program.draft)?;
+        let (plan, guesses) = (Arc::new(plan.0), plan.1);
         progress("making weights");
         let weights = RandomWeights::new(&plan, program.format, 0)?;
         let options = ExecutorOptions {
             max_rows: program.layout_rows,
             cache: self.cache.clone(),
-            guesses: Guesses::default(),
+            guesses,
         };
         let context = &self.place.context;
         progress("compiling");
@@ -88,43 +96,39 @@ impl Bench {
         let executor = Arc::new(executor);
         let report = Report::begin(&executor, self.cache.clone());
         let mut records = Vec::new();
+        let call = |rows, context, whole| Call {
+            bench: self,
+            program,
+            executor: &executor,
+            rows,
+            context,
+            whole,
+            bulk_line: bulk_line(&executor),
+        };
         for &rows in &program.rows {
             for (index, &context) in program.contexts.iter().enumerate() {
                 progress(&format!("{rows} rows after {context} positions"));
-                let call = Call {
-                    bench: self,
-                    program,
-                    executor: &executor,
-                    rows,
-                    context,
-                    segment: SegmentKind::Target,
-                    bulk_line: bulk_line(&executor),
-                };
-                call.measure_phases(index == 0, &mut records)?;
+                let chain = call(rows, context, BenchOp::Step);
+                chain.measure_phases(index == 0, &mut records)?;
                 if self.place.counters.is_none() {
-                    call.time_whole(BenchOp::Step, &mut records)?;
+                    chain.measure_whole(&mut records)?;
+                }
+                if rows > 1 {
+                    call(rows, context, BenchOp::TreeVerify).measure_whole(&mut records)?;
                 }
             }
         }
-        if program.ops.contains(&BenchOp::Prefill) && program.layers > 0 {
-            let rows = executor.rows_of(SegmentKind::Prefill) as u32;
-            progress(&format!("a prompt chunk of {rows} rows"));
-            let call = Call {
-                bench: self,
-                program,
-                executor: &executor,
-                rows,
-                context: 0,
-                segment: SegmentKind::Prefill,
-                bulk_line: bulk_line(&executor),
-            };
-            match &self.place.counters {
-                Some(counters) => {
-                    let stepper = call.stepper()?;
-                    let none = vec![Vec::new(); stepper.phases().len()];
-                    call.count_phases(stepper, &none, counters, true, &mut records)?;
+        let rows = executor.rows_of(SegmentKind::Prefill) as u32;
+        progress(&format!("a prompt chunk of {rows} rows"));
+        call(rows, 0, BenchOp::Prefill).measure_whole(&mut records)?;
+        for op in program.ops.iter().filter(|op| op.is_draft()) {
+            let contexts = program.contexts.iter();
+            let count = if op.sees_context() { usize::MAX } else { 1 };
+            for &context in contexts.take(count) {
+                for &rows in op.draft_rows() {
+                    progress(&format!("{op} of {rows} rows after {context} positions"));
+                    call(rows, context, *op).measure_whole(&mut records)?;
                 }
-                None => call.time_whole(BenchOp::Prefill, &mut records)?,
             }
         }
         Ok(Measured {
@@ -155,20 +159,29 @@ impl Measured {
 
 impl Call<'_> {
     fn stepper(&self) -> Result<Stepper> {
-        let vocab = u64::from(self.executor.plan().vocab_size);
+        let plan = self.executor.plan();
+        let vocab = u64::from(plan.vocab_size);
         // Ids that differ and do not depend on luck; what they mean makes no difference to the work.
         let ids =
             (1..=u64::from(self.rows)).map(|i| (i.wrapping_mul(2_654_435_761) % vocab) as u32);
         let tokens: Vec<u32> = ids.collect();
-        Ok(Stepper::new(
-            self.executor,
-            &StepInput {
-                segment: self.segment,
-                start: self.context as usize,
-                tokens: &tokens,
-                all_outputs: self.segment == SegmentKind::Target,
+        let segment = self.whole.segment();
+        let rows = rows::of(self.whole, self.context, &tokens);
+        let inputs = plan.segment(segment).map(|segment| &*segment.inputs);
+        let inputs = inputs.unwrap_or_default().iter();
+        let inputs =
+            inputs.map(|input| rows::hidden_states(rows.len(), plan.buffer(*input).columns));
+        let inputs: Vec<Vec<f32>> = inputs.collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        let call = DeviceCall {
+            inputs: &inputs,
+            topk: match segment.is_draft() {
+                true => DRAFT_WIDTH as usize,
+                false => 0,
             },
-        )?)
+            ..DeviceCall::new(segment, &rows)
+        };
+        Ok(Stepper::new(self.executor, self.context as usize, &call)?)
     }
 
     /// Measures single phases. What does not depend on the context is left out unless `all`.
@@ -248,11 +261,7 @@ impl Call<'_> {
             }
         }
         if whole {
-            let op = match self.segment {
-                SegmentKind::Prefill => BenchOp::Prefill,
-                _ => BenchOp::Step,
-            };
-            let mut record = self.record(op, &stepper, 0..end);
+            let mut record = self.record(self.whole, &stepper, 0..end);
             let sum = all
                 .iter()
                 .fold(Counted::default(), |sum, (counted, times, _)| {
@@ -274,6 +283,9 @@ impl Call<'_> {
     /// How often a phase comes in a call of the model of which some layers are run: the first layer stands for those that are
     /// not.
     fn repeats(&self, stepper: &Stepper, phase: usize) -> u64 {
+        if self.whole.is_draft() {
+            return 1;
+        }
         let is = |phase: usize, op| ops_of(stepper, phase).contains(&op);
         let first = (0..=phase).filter(|phase| is(*phase, BenchOp::Qkv)).count() == 1;
         let after = (0..phase).any(|phase| is(phase, BenchOp::Down));
@@ -317,14 +329,26 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Times whole launches of a call.
-    fn time_whole(&self, op: BenchOp, records: &mut Vec<Record>) -> Result<()> {
-        if !self.program.ops.contains(&op) || self.program.layers == 0 {
+    /// Measures the call as a whole, if that is wanted.
+    fn measure_whole(&self, records: &mut Vec<Record>) -> Result<()> {
+        if !self.program.ops.contains(&self.whole) || self.program.layers == 0 {
             return Ok(());
         }
         let stepper = self.stepper()?;
-        let mut record = self.record(op, &stepper, 0..stepper.phases().len());
-        record.time = Some(timing::whole(&stepper, self.bench.measurements)?);
+        if let Some(counters) = &self.bench.place.counters {
+            let none = vec![Vec::new(); stepper.phases().len()];
+            return self.count_phases(stepper, &none, counters, true, records);
+        }
+        // Between two calls of a draft comes one of its model.
+        let context = stepper.context();
+        let swept = self.whole.is_draft().then(|| {
+            let bytes = 2 * context.facts().l2_bytes;
+            DeviceBuffer::zeroed(context, bytes, "what replaces a draft in the cache")
+        });
+        let swept = swept.transpose()?;
+        let mut record = self.record(self.whole, &stepper, 0..stepper.phases().len());
+        let measurements = self.bench.measurements;
+        record.time = Some(timing::whole(&stepper, measurements, swept.as_ref())?);
         records.push(record);
         Ok(())
     }

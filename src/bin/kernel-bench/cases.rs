@@ -2,7 +2,8 @@ use serde::Serialize;
 use std::fmt;
 use stheno::Error;
 use stheno::device::Stepper;
-use stheno::plan::{Epilogue, Op};
+use stheno::draft::RandomDraft;
+use stheno::plan::{Epilogue, Op, SegmentKind};
 use stheno_codegen::program::abi::PhaseKind;
 
 /// What is measured.
@@ -21,11 +22,25 @@ pub enum BenchOp {
     ChooseTopP,
     ChooseLogprobs,
     Step,
+    TreeVerify,
     Prefill,
+    DraftHeads,
+    DraftHeadsOwn,
+    DraftLayer,
+    DraftExtend,
 }
 
+/// Medusa heads of a draft.
+pub const HEADS: u32 = 4;
+
+/// Nodes of a level of a tree, and tokens that a draft lists.
+pub const DRAFT_WIDTH: u32 = 8;
+
+/// Tokens that an EAGLE layer guesses at.
+const LAYER_VOCAB: u32 = 32_000;
+
 impl BenchOp {
-    pub const ALL: [BenchOp; 13] = [
+    pub const ALL: [BenchOp; 18] = [
         BenchOp::Embed,
         BenchOp::Qkv,
         BenchOp::Attention,
@@ -38,7 +53,12 @@ impl BenchOp {
         BenchOp::ChooseTopP,
         BenchOp::ChooseLogprobs,
         BenchOp::Step,
+        BenchOp::TreeVerify,
         BenchOp::Prefill,
+        BenchOp::DraftHeads,
+        BenchOp::DraftHeadsOwn,
+        BenchOp::DraftLayer,
+        BenchOp::DraftExtend,
     ];
 
     pub fn name(self) -> &'static str {
@@ -55,7 +75,12 @@ impl BenchOp {
             BenchOp::ChooseTopP => "choose-top-p",
             BenchOp::ChooseLogprobs => "choose-logprobs",
             BenchOp::Step => "step",
+            BenchOp::TreeVerify => "tree-verify",
             BenchOp::Prefill => "prefill",
+            BenchOp::DraftHeads => "draft-heads",
+            BenchOp::DraftHeadsOwn => "draft-heads-own",
+            BenchOp::DraftLayer => "draft-layer",
+            BenchOp::DraftExtend => "draft-extend",
         }
     }
 
@@ -75,7 +100,18 @@ impl BenchOp {
             BenchOp::ChooseTopP => "a sampled token: temperature 0.8, top-p 0.95",
             BenchOp::ChooseLogprobs => "the most likely token and 8 log-probabilities",
             BenchOp::Step => "a whole call: embedding to chosen tokens",
+            BenchOp::TreeVerify => "a whole call over a tree of as many nodes as rows, 2 or more",
             BenchOp::Prefill => "a whole chunk of a prompt, as wide as the program takes",
+            BenchOp::DraftHeads => {
+                "4 Medusa heads, a block each and the model's own head, on one row: 8 tokens of each"
+            }
+            BenchOp::DraftHeadsOwn => "the same where each has a matrix of its own",
+            BenchOp::DraftLayer => {
+                "a level of an EAGLE-3 layer with 32000 tokens, 1 and 8 rows: 8 tokens of each"
+            }
+            BenchOp::DraftExtend => {
+                "the same layer over 8 accepted rows, fed the model's hidden states: the first level"
+            }
         }
     }
 
@@ -101,12 +137,59 @@ impl BenchOp {
 
     /// Whether it is a call of all phases.
     pub fn is_whole(self) -> bool {
-        matches!(self, BenchOp::Step | BenchOp::Prefill)
+        matches!(self, BenchOp::Step | BenchOp::TreeVerify | BenchOp::Prefill) || self.is_draft()
+    }
+
+    pub fn is_draft(self) -> bool {
+        self.draft().is_some()
+    }
+
+    /// The draft that a draft's op is a call of.
+    pub fn draft(self) -> Option<RandomDraft> {
+        let heads = |own_matrices| RandomDraft::Heads {
+            heads: HEADS,
+            own_matrices,
+        };
+        match self {
+            BenchOp::DraftHeads => Some(heads(false)),
+            BenchOp::DraftHeadsOwn => Some(heads(true)),
+            BenchOp::DraftLayer | BenchOp::DraftExtend => Some(RandomDraft::Layer {
+                vocab_size: LAYER_VOCAB,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Rows of a draft's calls: heads look at one, levels of a tree have one or several, and a round accepts several.
+    pub fn draft_rows(self) -> &'static [u32] {
+        match self {
+            BenchOp::DraftHeads | BenchOp::DraftHeadsOwn => &[1],
+            BenchOp::DraftLayer => &[1, DRAFT_WIDTH],
+            BenchOp::DraftExtend => &[DRAFT_WIDTH],
+            _ => &[],
+        }
+    }
+
+    /// The segment that a whole call is one of.
+    pub fn segment(self) -> SegmentKind {
+        match self {
+            BenchOp::Prefill => SegmentKind::Prefill,
+            BenchOp::DraftExtend => SegmentKind::Extend,
+            op if op.is_draft() => SegmentKind::Draft,
+            _ => SegmentKind::Target,
+        }
     }
 
     /// Whether its cost depends on the positions before the call.
     pub fn sees_context(self) -> bool {
-        matches!(self, BenchOp::Attention | BenchOp::Step)
+        matches!(
+            self,
+            BenchOp::Attention
+                | BenchOp::Step
+                | BenchOp::TreeVerify
+                | BenchOp::DraftLayer
+                | BenchOp::DraftExtend
+        )
     }
 }
 
@@ -130,13 +213,14 @@ impl OpName {
             "all" => those(|_| true),
             "linear" => those(BenchOp::is_linear),
             "choose" => those(BenchOp::is_choice),
+            "draft" => those(BenchOp::is_draft),
             _ => match BenchOp::ALL.into_iter().find(|op| op.name() == text) {
                 Some(op) => Ok(OpName(vec![op])),
                 None => {
                     let names: Vec<_> = BenchOp::ALL.iter().map(|op| op.name()).collect();
                     let names = names.join(", ");
                     Err(Error::Invalid(format!(
-                        "`{text:.100}` is no op; there are {names}, and linear, choose and all"
+                        "`{text:.100}` is no op; there are {names}, and linear, choose, draft and all"
                     )))
                 }
             },
@@ -204,6 +288,9 @@ mod tests {
         }
         assert_eq!(OpName::parse("all").unwrap().0.len(), BenchOp::ALL.len());
         assert_eq!(OpName::parse("choose").unwrap().0.len(), 3);
+        let drafts = OpName::parse("draft").unwrap().0;
+        assert_eq!(drafts.len(), 4);
+        assert!(drafts.iter().all(|op| !op.draft_rows().is_empty()));
         let error = OpName::parse("gemm").unwrap_err().to_string();
         assert!(
             error.contains("`gemm`") && error.contains("gate-up"),

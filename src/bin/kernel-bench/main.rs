@@ -14,6 +14,7 @@ mod place;
 mod plot;
 mod rates;
 mod record;
+mod rows;
 mod run;
 mod shape;
 mod suite;

@@ -9,9 +9,10 @@ use serde::Serialize;
 pub struct Record {
     pub op: BenchOp,
     pub shape: String,
-    /// Layers of the model; 0 for a matrix.
+    /// Layers of the model, a draft's too; 0 for a matrix.
     pub layers: u32,
     /// Layers that were run. Where they are fewer, what is said of whole calls counts the first layer for each that was not.
+    /// Calls of a draft run none of the model's.
     pub layers_run: u32,
     pub format: String,
     pub rows: u32,
@@ -56,6 +57,12 @@ impl Record {
     pub fn seconds(&self) -> Option<f64> {
         let measured = self.time.map(|time| time.median);
         measured.or(self.estimate.as_ref().map(|estimate| estimate.least))
+    }
+
+    /// Seconds that it takes at worst: the slowest measurement, or else estimated with every edge exposed.
+    pub fn most(&self) -> Option<f64> {
+        let measured = self.time.map(|time| time.most);
+        measured.or(self.estimate.as_ref().map(|estimate| estimate.most))
     }
 
     /// Whether [`Record::seconds`] is an estimate.

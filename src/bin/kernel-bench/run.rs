@@ -1,7 +1,7 @@
 use crate::accept;
 use crate::args::RunArgs;
 use crate::bench::{Bench, Measured, Program};
-use crate::cases::BenchOp;
+use crate::cases::{BenchOp, DRAFT_WIDTH};
 use crate::estimate::H100;
 use crate::failure::{Usage, print};
 use crate::place::Place;
@@ -17,6 +17,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 use stheno::device::Cublas;
+use stheno::draft::RandomDraft;
 use stheno::engine::AtomicFile;
 use stheno::model::RandomFormat;
 use stheno_codegen::jit::Cache;
@@ -27,6 +28,9 @@ const MAX_ROWS: u32 = 64;
 
 /// Layers of a model that are run on the virtual GPU: the first is like all others, the last works on output rows.
 const VIRTUAL_LAYERS: u32 = 2;
+
+/// Formats of the drafts of `--all-small`: each takes two programs more.
+const SMALL_DRAFT_FORMATS: [RandomFormat; 2] = [RandomFormat::Bf16, RandomFormat::Int4];
 
 /// `kernel-bench run`.
 pub fn run(args: &RunArgs) -> Result<()> {
@@ -169,23 +173,47 @@ fn programs(args: &RunArgs, is_virtual: bool) -> Result<Vec<Program>> {
             false => layers,
         };
         for &format in &formats {
+            let program = |layout_rows, rows, draft, ops| Program {
+                shape,
+                layers,
+                layers_run,
+                format,
+                layout_rows,
+                rows,
+                contexts: contexts.clone(),
+                draft,
+                ops,
+            };
+            let own: Vec<BenchOp> = ops.iter().copied().filter(|op| !op.is_draft()).collect();
             for layout_rows in ROW_LAYOUTS {
                 let rows = args.rows.iter().copied();
                 let rows: Vec<u32> = rows
                     .filter(|rows| layout_of(*rows) == layout_rows)
                     .collect();
-                if rows.is_empty() {
+                if !rows.is_empty() && !own.is_empty() {
+                    programs.push(program(layout_rows, rows, None, own.clone()));
+                }
+            }
+            // A matrix has no drafts.
+            if layers == 0 || args.all_small && !SMALL_DRAFT_FORMATS.contains(&format) {
+                continue;
+            }
+            let mut drafts: Vec<RandomDraft> = Vec::new();
+            for draft in ops.iter().filter_map(|op| op.draft()) {
+                if drafts.contains(&draft) {
                     continue;
                 }
+                drafts.push(draft);
+                let of_draft = ops.iter().filter(|op| op.draft() == Some(draft));
                 programs.push(Program {
-                    shape,
-                    layers,
-                    layers_run,
-                    format,
-                    layout_rows,
-                    rows,
-                    contexts: contexts.clone(),
-                    ops: ops.clone(),
+                    // Nothing of the model runs.
+                    layers_run: 1,
+                    ..program(
+                        args.layout.unwrap_or(DRAFT_WIDTH),
+                        Vec::new(),
+                        Some(draft),
+                        of_draft.copied().collect(),
+                    )
                 });
             }
         }
@@ -202,10 +230,11 @@ fn measure(bench: &Bench, programs: &[Program]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut last: Option<Measured> = None;
     for program in programs {
-        let name = format!(
-            "{} {} for {} rows",
-            program.shape, program.format, program.layout_rows
-        );
+        let (shape, format) = (program.shape, program.format);
+        let name = match program.ops.first().filter(|_| program.draft.is_some()) {
+            Some(op) => format!("{op} of {shape} {format}"),
+            None => format!("{shape} {format} for {} rows", program.layout_rows),
+        };
         let progress = |what: &str| bar.set_message(format!("{name}: {what}"));
         let measured = bench.run(program, &progress);
         let measured = measured.with_context(|| name.clone())?;

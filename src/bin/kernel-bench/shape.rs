@@ -2,6 +2,8 @@ use anyhow::Result;
 use std::fmt;
 use std::str::FromStr;
 use stheno::Error;
+use stheno::device::Guesses;
+use stheno::draft::RandomDraft;
 use stheno::model::{ActivationDtype, NamedModel, PlanOptions, Precision, build_plan};
 use stheno::plan::{
     Dim, Dtype, Epilogue, InputDtype, KvDecl, Linear, Op, Part, Plan, PlanBuilder, Segment,
@@ -64,18 +66,24 @@ impl Shape {
         }
     }
 
-    /// A plan with its ops.
-    pub fn plan(&self, layers: u32, positions: u32) -> Result<Plan> {
-        match self {
-            Shape::Model(model) => {
-                let config = model.config(Some(layers))?;
-                let precision = Precision::new(ActivationDtype::Mixed);
-                Ok(build_plan(
-                    &config,
-                    &PlanOptions::new(positions, precision),
-                )?)
+    /// A plan with its ops, or those of a draft, which a matrix has none of; and what the draft's logits stand for.
+    pub fn plan(
+        &self,
+        layers: u32,
+        positions: u32,
+        draft: Option<RandomDraft>,
+    ) -> Result<(Plan, Guesses)> {
+        let model = match self {
+            Shape::Model(model) => model,
+            Shape::Free { n, k } => {
+                return Ok((matrix_plan(*n, *k, positions)?, Guesses::default()));
             }
-            Shape::Free { n, k } => Ok(matrix_plan(*n, *k, positions)?),
+        };
+        let config = model.config(Some(layers))?;
+        let options = PlanOptions::new(positions, Precision::new(ActivationDtype::Mixed));
+        match draft {
+            Some(draft) => Ok(draft.plan(&config, &options)?),
+            None => Ok((build_plan(&config, &options)?, Guesses::default())),
         }
     }
 }
@@ -142,8 +150,8 @@ mod tests {
         let shape: Shape = "llama-3.2-1b".parse().unwrap();
         assert_eq!(shape.layers(None).unwrap(), 16);
         assert_eq!(shape.layers(Some(3)).unwrap(), 3);
-        assert_eq!(shape.plan(2, 64).unwrap().kv.layers, 2);
+        assert_eq!(shape.plan(2, 64, None).unwrap().0.kv.layers, 2);
         let free: Shape = "48x256".parse().unwrap();
-        assert_eq!(free.plan(0, 64).unwrap().vocab_size, 48);
+        assert_eq!(free.plan(0, 64, None).unwrap().0.vocab_size, 48);
     }
 }

@@ -2,7 +2,7 @@ use anyhow::Result;
 use serde::Serialize;
 use std::ops::Range;
 use std::time::Duration;
-use stheno::device::{Context, DeviceError, Event, Stepper};
+use stheno::device::{Context, DeviceBuffer, DeviceError, Event, Stepper};
 
 /// Seconds of one launch, over repeated measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -84,10 +84,14 @@ pub fn empty_launch(stepper: &Stepper, measurements: u32) -> Result<Timed> {
     Ok(timed?)
 }
 
-/// The whole call.
-pub fn whole(stepper: &Stepper, measurements: u32) -> Result<Timed> {
+/// The whole call. `swept` is written before each, so that nothing of it is left in the cache if that is smaller; `None` leaves
+/// there what fits.
+pub fn whole(stepper: &Stepper, measurements: u32, swept: Option<&DeviceBuffer>) -> Result<Timed> {
     let context = stepper.context();
-    let begin = || stepper.begin();
+    let begin = || {
+        swept.map_or(Ok(()), |buffer| buffer.fill_async(0..buffer.len(), 0))?;
+        stepper.begin()
+    };
     let timed = Timed::measure(context, measurements, 1, begin, || stepper.launch_whole());
     stepper.synchronize()?;
     Ok(timed?)

@@ -163,6 +163,39 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// An EAGLE-3 layer of the target's sizes without a checkpoint; it guesses at `vocab_size` tokens, evenly among the target's,
+    /// or at all if the target has fewer.
+    pub fn random(vocab_size: u32, target: &ModelConfig) -> Self {
+        let draft_vocab_size = vocab_size.clamp(1, target.vocab_size.max(1));
+        let [all, own] = [target.vocab_size, draft_vocab_size].map(u64::from);
+        let spread = (0..own).map(|id| (id * all / own) as u32);
+        Layout {
+            version: Version::Three,
+            config: ModelConfig {
+                num_hidden_layers: 1,
+                ..target.clone()
+            },
+            names_rope_theta: true,
+            layers: vec!["midlayer".to_owned()],
+            fc: "fc".to_owned(),
+            fc_bias: false,
+            inputs: 3,
+            target_hidden_size: target.hidden_size,
+            qkv_bias: false,
+            fc_norms: Vec::new(),
+            norm: Some("norm.weight".to_owned()),
+            lm_head: Some("lm_head.weight".to_owned()),
+            embedding: None,
+            draft_vocab_size,
+            target_ids: (own < all).then(|| spread.collect()),
+            norm_before_residual: false,
+            norm_output: false,
+            aux_layers: None,
+        }
+    }
+}
+
 /// A checkpoint under examination.
 struct File<'a> {
     checkpoint: &'a Checkpoint,

@@ -81,6 +81,17 @@ impl Eagle {
         Ok(ways)
     }
 
+    /// An EAGLE-3 layer of the target's sizes without a checkpoint; it guesses at `vocab_size` tokens, or at all if the target
+    /// has fewer.
+    pub fn random(vocab_size: u32, target: &ModelConfig) -> Self {
+        let layout = Layout::random(vocab_size, target);
+        Eagle {
+            rope_theta: layout.config.rope_theta,
+            layers: usual_layers(target).unwrap_or_else(|| vec![0; 3]),
+            layout: Arc::new(layout),
+        }
+    }
+
     /// What was inferred, for people.
     pub fn inferred(&self) -> String {
         let layout = &self.layout;
@@ -154,6 +165,12 @@ fn fits(layout: &Layout, target: &ModelConfig, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The three layers that heads are fed if nothing else is said; `None` of a model with too few.
+fn usual_layers(target: &ModelConfig) -> Option<Vec<u32>> {
+    let count = target.num_hidden_layers;
+    (count >= 5).then(|| vec![1, count / 2 - 1, count - 4])
+}
+
 /// The sets of layers that a head may mean.
 fn fed_layers(
     layout: &Layout,
@@ -178,7 +195,7 @@ fn fed_layers(
         }
         return Ok(vec![layers.clone()]);
     }
-    let usual = (layout.inputs == 3 && count >= 5).then(|| vec![1, count / 2 - 1, count - 4]);
+    let usual = usual_layers(target).filter(|layers| layers.len() as u32 == layout.inputs);
     let mut ways: Vec<Vec<u32>> = match &layout.aux_layers {
         None => usual.into_iter().collect(),
         Some(said) => {

@@ -1,4 +1,5 @@
 use crate::checkpoint::Checkpoint;
+use crate::model::ModelConfig;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::sync::Arc;
@@ -100,6 +101,32 @@ impl Layout {
         }
         layout.refuse_unknown(checkpoint, &naming)?;
         Ok(layout)
+    }
+
+    /// Heads of one block with a bias, without a checkpoint.
+    ///
+    /// # Errors
+    /// If there are none or too many.
+    pub fn random(heads: u32, own_matrices: bool, target: &ModelConfig) -> Result<Self> {
+        if !(1..=MOST_HEADS as u32).contains(&heads) {
+            return Err(Error::Invalid(format!(
+                "a draft of {heads} heads; there may be 1 to {MOST_HEADS} heads"
+            )));
+        }
+        let head = |index| Head {
+            blocks: vec![format!("{index}.0.linear")],
+            bias: true,
+            lm_head: own_matrices.then(|| format!("{index}.1.weight")),
+        };
+        Ok(Layout {
+            name: "random heads",
+            hidden_size: target.hidden_size,
+            heads: (0..heads).map(head).collect(),
+            vocab_size: own_matrices.then_some(target.vocab_size),
+            target_ids: None,
+            logit_scale: 1.0,
+            with_target: false,
+        })
     }
 
     fn refuse_unknown(&self, checkpoint: &Checkpoint, naming: &Naming) -> Result<()> {

@@ -61,6 +61,16 @@ impl Medusa {
         Ok(Medusa { layout, path })
     }
 
+    /// Heads of one block, as Medusa-1 has them, without a checkpoint.
+    ///
+    /// # Errors
+    /// If there are none or too many.
+    pub fn random(heads: u32, own_matrices: bool, target: &ModelConfig) -> Result<Self> {
+        let layout = Layout::random(heads, own_matrices, target)?;
+        let path = PathBuf::from(layout.name);
+        Ok(Medusa { layout, path })
+    }
+
     /// What was inferred, for people.
     pub fn inferred(&self) -> String {
         let layout = &self.layout;

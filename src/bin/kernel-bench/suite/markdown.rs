@@ -142,7 +142,10 @@ fn part(part: &Part) -> [String; 4] {
 
 fn steps(report: &Report) -> String {
     let steps = Step::all(report, Kind::Bench);
-    let rows = steps.iter().filter(|step| step.op == "step").map(|step| {
+    let is_call = |step: &&Step| {
+        matches!(step.op.as_str(), "step" | "tree-verify") || step.op.starts_with("draft-")
+    };
+    let rows = steps.iter().filter(is_call).map(|step| {
         [
             format!("{} ({} layers)", step.shape, step.layers),
             step.format.clone(),
@@ -151,16 +154,18 @@ fn steps(report: &Report) -> String {
             step.time(),
             step.rate(),
             step.share(),
+            step.op.clone(),
         ]
     });
     let titles = [
-        "step of",
+        "of",
         "format",
         "rows",
         "context",
         "us",
         "GB/s of weights",
         "of measured copy",
+        "call",
     ];
     section("Steps", &titles, rows.collect())
 }
@@ -183,6 +188,8 @@ fn rounds(report: &Report) -> String {
         [
             text("shape"),
             text("format"),
+            line["draft"].as_str().unwrap_or("not counted").to_owned(),
+            text("verify"),
             number("rows", 0),
             number("context", 0),
             number("accept_len", 1),
@@ -194,6 +201,8 @@ fn rounds(report: &Report) -> String {
     let titles = [
         "round of",
         "format",
+        "draft",
+        "verified by",
         "rows",
         "context",
         "tokens a round",
@@ -201,7 +210,7 @@ fn rounds(report: &Report) -> String {
         "times plain",
         "share of tokens that is gain",
     ];
-    section("Rounds, guessing not counted", &titles, rows.collect())
+    section("Rounds", &titles, rows.collect())
 }
 
 fn bits(report: &Report) -> String {

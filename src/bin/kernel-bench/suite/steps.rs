@@ -88,10 +88,14 @@ impl Step {
 
     /// Whether it is the same work in the same format.
     pub fn is_like(&self, other: &Step) -> bool {
-        let sees_context = matches!(self.op.as_str(), "step" | "attention");
+        let sees_context = matches!(
+            self.op.as_str(),
+            "step" | "attention" | "tree-verify" | "draft-layer" | "draft-extend"
+        );
         let key = |step: &Step| {
             let context = if sees_context { step.context } else { 0 };
-            let whole = if step.op == "step" { step.layers } else { 0 };
+            let is_step = matches!(step.op.as_str(), "step" | "tree-verify");
+            let whole = if is_step { step.layers } else { 0 };
             (step.rows, context, whole)
         };
         (&self.op, &self.shape, &self.format) == (&other.op, &other.shape, &other.format)

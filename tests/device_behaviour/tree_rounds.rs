@@ -287,9 +287,10 @@ fn what_the_loop_cannot_draft_is_refused_by_name() {
         large.contains("88 nodes") && large.contains("room for 64"),
         "{large}"
     );
-    let mut choices = SpeculationOptions::default();
-    choices.choices = Some(Choices::named("mc_sim_7b_63").unwrap());
-    let text = refused(choices);
+    let text = refused(SpeculationOptions {
+        choices: Choices::named("mc_sim_7b_63"),
+        ..SpeculationOptions::default()
+    });
     assert!(
         text.contains("static choices") && text.contains("--device host"),
         "{text}"

@@ -18,7 +18,7 @@ use stheno::model::{RandomFormat, RandomWeights};
 use stheno::plan::{Op, SegmentKind, WeightShape};
 use stheno::speculation::sampling::SamplingParams;
 use stheno_codegen::jit::Cache;
-use stheno_codegen::program::abi::NONE;
+use stheno_codegen::program::abi::{NONE, PhaseKind};
 
 /// One compiled program and the calls that are measured of it.
 #[derive(Debug, Clone)]
@@ -385,7 +385,12 @@ impl Call<'_> {
             };
             record.streamed_bytes += times * self.executor.program().weight_bytes(phase);
             record.edges += times as u32 * self.edges(stepper, index);
-            if let Some(Op::Linear(linear)) = stepper.op(index) {
+            // A copy that comes before a product is of the same op.
+            let linear = match stepper.op(index) {
+                Some(Op::Linear(linear)) if phase.kind == PhaseKind::Linear as u32 => Some(linear),
+                _ => None,
+            };
+            if let Some(linear) = linear {
                 for part in &linear.parts {
                     let shape = self.executor.plan().weight(part.weight).shape;
                     if let WeightShape::Matrix { n, k } = shape {

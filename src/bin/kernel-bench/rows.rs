@@ -42,7 +42,7 @@ fn as_level(rows: &mut [Row]) {
     }
 }
 
-/// Numbers between -1 and 1, [rows, columns].
+/// Numbers between -1 and 1, `[rows][columns]`.
 pub fn hidden_states(rows: usize, columns: u32) -> Vec<f32> {
     let count = rows as u32 * columns;
     let bits = (1..=count).map(|i| i.wrapping_mul(2_654_435_761) >> 8);

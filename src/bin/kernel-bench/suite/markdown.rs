@@ -188,27 +188,27 @@ fn rounds(report: &Report) -> String {
         [
             text("shape"),
             text("format"),
-            line["draft"].as_str().unwrap_or("not counted").to_owned(),
-            text("verify"),
             number("rows", 0),
             number("context", 0),
             number("accept_len", 1),
             format!("{mark}{}", number("tokens_per_second", 0)),
             format!("{mark}{}", number("speed_up", 2)),
             kept,
+            line["draft"].as_str().unwrap_or("not counted").to_owned(),
+            text("verify"),
         ]
     });
     let titles = [
         "round of",
         "format",
-        "draft",
-        "verified by",
         "rows",
         "context",
         "tokens a round",
         "tokens/s",
         "times plain",
         "share of tokens that is gain",
+        "draft",
+        "verified by",
     ];
     section("Rounds", &titles, rows.collect())
 }

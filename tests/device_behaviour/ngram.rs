@@ -62,6 +62,9 @@ fn guesses_change_no_token() {
     }
 }
 
+/// Guesses of a round, at most: levels of a tree whose size is chosen every round.
+const MOST: usize = 24;
+
 #[test]
 fn guesses_are_counted() {
     for (options, least) in [(constant(60), 6.0), (repetitive(40), 1.1)] {
@@ -82,12 +85,12 @@ fn guesses_are_counted() {
         assert_eq!(speculation.rounds, statistics.decode_steps);
         assert!(speculation.accept_len() > least, "{speculation:?}");
         assert!(accepted <= speculation.drafted);
-        assert!(speculation.drafted <= 7 * speculation.rounds);
+        assert!(speculation.drafted <= MOST * speculation.rounds);
         // Every round gives one token of its own, but the last one may end with a guess.
         assert!(speculation.emitted - accepted + 1 >= speculation.rounds);
         let levels = &speculation.levels;
         let sum = |of: fn(&LevelStatistics) -> usize| levels.iter().map(of).sum::<usize>();
-        assert!(levels.len() <= 7);
+        assert!(levels.len() <= MOST);
         assert_eq!(sum(|level| level.offered), speculation.drafted);
         assert_eq!(sum(|level| level.accepted), accepted);
         assert!(levels.windows(2).all(|pair| {

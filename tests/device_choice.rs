@@ -11,7 +11,7 @@ mod support;
 use case::{Case, run};
 use inputs::{Kind, Random};
 use stheno::speculation::sampling::{SamplingParams, TokenMask, math};
-use support::{Gpu, Shape, Source};
+use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::LaunchOptions;
 
 /// The kernels' test source.
@@ -20,15 +20,7 @@ pub fn source() -> Source {
         name: "choose.cu",
         variant: String::new(),
         text: include_str!("../kernels/tests/choose/choose.cu").into(),
-        sizes: vec![
-            ("ROW_CAPACITY", 64),
-            ("STAGES", 2),
-            ("STAGE_BYTES", 128),
-            ("TILE_GROUP", 8),
-            ("SCRATCH_BYTES", 16384),
-            ("PARTIAL_BYTES", 16384),
-            ("RESIDUAL_BYTES", 128),
-        ],
+        sizes: WITHOUT_PRODUCTS.to_vec(),
     }
 }
 

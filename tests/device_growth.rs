@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use inputs::Random;
 use stheno::speculation::{DynamicTree, Tree};
 use stheno_codegen::program::abi::{Control, NONE, TOP_LIMIT};
-use support::{Gpu, Shape, Source};
+use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::LaunchOptions;
 
 const VOCAB_SIZE: u32 = 500;
@@ -21,18 +21,15 @@ fn source() -> Source {
         name: "growth.cu",
         variant: String::new(),
         text: include_str!("../kernels/tests/growth/growth.cu").into(),
-        sizes: vec![
-            ("ROW_CAPACITY", 64),
-            ("STAGES", 2),
-            ("STAGE_BYTES", 128),
-            ("TILE_GROUP", 8),
-            ("SCRATCH_BYTES", 16384),
-            ("PARTIAL_BYTES", 16384),
-            ("RESIDUAL_BYTES", 128),
-            ("SEGMENT_PREFILL", 0),
-            ("SEGMENT_TARGET", 1),
-            ("VOCAB_SIZE", VOCAB_SIZE),
-        ],
+        sizes: [
+            &WITHOUT_PRODUCTS[..],
+            &[
+                ("SEGMENT_PREFILL", 0),
+                ("SEGMENT_TARGET", 1),
+                ("VOCAB_SIZE", VOCAB_SIZE),
+            ],
+        ]
+        .concat(),
     }
 }
 

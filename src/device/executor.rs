@@ -93,8 +93,8 @@ impl DeviceExecutor {
         let facts = context.facts();
         let start = Instant::now();
         let guesses = &options.guesses;
-        guesses.check(&plan)?;
         let lowered = Lowered::new(facts, &plan, weights, options.max_rows)?;
+        guesses.check(&lowered.program)?;
         lowered.demand(&plan).check(context.memory()?)?;
         let Lowered {
             mappings,

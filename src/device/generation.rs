@@ -118,23 +118,37 @@ pub(crate) struct VerifiedNode {
 }
 
 impl DeviceExecutor {
-    /// Whether a draft of the plan can grow trees of that size inside the loop.
+    /// Whether the plan's draft can grow trees of that size inside the loop.
     ///
     /// # Errors
     /// They are too wide, or have too many nodes to draft from.
-    pub(crate) fn check_growth(&self, shape: TreeShape) -> Result<()> {
-        let drafts = self.plan().segment(SegmentKind::Draft).is_some();
+    pub(crate) fn check_growth(&self, drafter: DeviceDrafter, shape: TreeShape) -> Result<()> {
+        let is_run = match drafter {
+            DeviceDrafter::Lookup => return Ok(()),
+            // Heads have guessed all levels at once, whatever nodes come of that.
+            DeviceDrafter::Heads => false,
+            DeviceDrafter::Model | DeviceDrafter::Layer => true,
+        };
         let (topk, levels) = (u64::from(shape.topk), u64::from(shape.num_steps));
-        let rows = u64::from(self.program().sizes.row_capacity());
-        if drafts && topk > TOP_LIMIT as u64 {
+        // Of a node of the draft's call that many candidates are listed, and a call has that many nodes.
+        let width = match is_run {
+            true => TOP_LIMIT.min(self.rows_of(SegmentKind::Draft)) as u64,
+            false => TOP_LIMIT as u64,
+        };
+        if topk > width {
             return Err(Error::Unsupported(format!(
-                "a top-k of {topk} on a device in this version, which lists {TOP_LIMIT} candidates of a node; make it smaller, or use --device host"
+                "a top-k of {topk} on this device, whose program takes {width} at most (the rows of its steps, and no more than \
+                 {TOP_LIMIT}); make it smaller, choose more --max-rows, or use --device host"
             )));
         }
-        if drafts && (levels - 1) * topk > rows {
+        let (nodes, room) = (
+            levels.saturating_sub(1) * topk,
+            self.program().sizes.row_capacity(),
+        );
+        if is_run && nodes > u64::from(room) {
             return Err(Error::Unsupported(format!(
-                "a tree of {levels} levels with a top-k of {topk}: the draft would have to run {} nodes, and has room for {rows} on this device; make one of them smaller, or use --device host",
-                (levels - 1) * topk
+                "a tree of {levels} levels with a top-k of {topk}: the draft would have to run {nodes} nodes, and has room for \
+                 {room} on this device; make one of them smaller, or use --device host"
             )));
         }
         Ok(())
@@ -150,6 +164,7 @@ pub(crate) struct Generation {
     read: usize,
     logprobs: Option<usize>,
     capacity: usize,
+    traces: bool,
     ended: bool,
     asked: Instant,
 }
@@ -224,6 +239,7 @@ impl Generation {
             read: 0,
             logprobs: input.logprobs,
             capacity,
+            traces: input.traces,
             ended: false,
             asked: Instant::now(),
         };
@@ -331,8 +347,11 @@ impl Generation {
         own.map(word).collect()
     }
 
-    /// The tree of verification number `index`, if trees are wanted; its tokens have been read.
-    pub fn tree(&self, index: usize) -> Vec<VerifiedNode> {
+    /// The tree of verification number `index`, whose tokens have been read; `None` if trees were not wanted.
+    pub fn tree(&self, index: usize) -> Option<Vec<VerifiedNode>> {
+        if !self.traces {
+            return None;
+        }
         let lists = host_words::ENTRIES + self.capacity * host_words::ENTRY;
         let list = self.logprobs.map_or(0, |_| 2 * TOP_LIMIT);
         let round = lists + self.capacity * list + index * host_words::ROUND;
@@ -340,12 +359,12 @@ impl Generation {
         let word = |index: usize| words.get(index).map_or(0, |w| w.load(Ordering::Acquire));
         let nodes = (word(round) as usize).min(ROW_LIMIT);
         let at = (0..nodes).map(|node| round + host_words::NODES + node * host_words::NODE);
-        at.map(|at| VerifiedNode {
+        let node = |at| VerifiedNode {
             token: word(at),
             parent: Some(word(at + 1)).filter(|parent| *parent != NONE),
             score: f32::from_bits(word(at + 2)),
-        })
-        .collect()
+        };
+        Some(at.map(node).collect())
     }
 
     /// Whether it ended because no token could be chosen.

@@ -1,8 +1,9 @@
 //! How logits of a draft are read.
 
-use crate::plan::Plan;
 use crate::{Error, Result};
 use std::sync::Arc;
+use stheno_codegen::program::DeviceProgram;
+use stheno_codegen::program::abi::{ChoosePhase, flags};
 
 /// What logits of a draft stand for.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ impl Default for Guesses {
 
 impl Guesses {
     /// Whether a device can make lists of them.
-    pub(super) fn check(&self, plan: &Plan) -> Result<()> {
+    pub(super) fn check(&self, program: &DeviceProgram) -> Result<()> {
         let scale = self.logit_scale;
         if !(scale > 0.0 && scale.is_finite()) {
             return Err(Error::Unsupported(format!(
@@ -35,17 +36,10 @@ impl Guesses {
         let Some(ids) = &self.target_ids else {
             return Ok(());
         };
-        let drafts = plan
-            .segments
-            .iter()
-            .filter(|segment| segment.kind.is_draft());
-        let outputs = drafts.flat_map(|segment| &segment.outputs);
-        let decls = outputs.map(|output| plan.buffer(*output));
-        let logits = decls.filter(|decl| decl.name.contains("logits"));
-        match logits
-            .map(|decl| decl.columns as usize)
-            .find(|columns| *columns != ids.len())
-        {
+        let lists = program.phases.iter();
+        let lists = lists.filter(|phase| phase.flags & flags::LISTS != 0);
+        let mut columns = lists.map(|phase| phase.part::<ChoosePhase>().vocab_size as usize);
+        match columns.find(|columns| *columns != ids.len()) {
             Some(columns) => Err(Error::Invalid(format!(
                 "{} token ids for logits of {columns} tokens",
                 ids.len()

@@ -76,10 +76,8 @@ impl DeviceStream {
         hook: Option<RoundHook<'_>>,
     ) -> Result<Picked> {
         if self.running.is_none() {
-            self.running = Some({
-                let traces = self.drafts() && hook.is_some();
-                self.start(session, chooser, max_tokens, traces)?
-            });
+            let traces = self.drafts() && hook.is_some();
+            self.running = Some(self.start(session, chooser, max_tokens, traces)?);
         }
         let Some(running) = &mut self.running else {
             return Err(Error::Cancelled);
@@ -105,11 +103,15 @@ impl DeviceStream {
             {
                 speculation.count_round(generated.guesses as usize, generated.levels as usize);
             }
-            if let (Some(hook), true) = (hook, generated.is_verified) {
+            let nodes = match generated.is_verified {
+                true => running.tree(verified),
+                false => None,
+            };
+            if let (Some(hook), Some(nodes)) = (hook, nodes) {
                 let mut tokens = vec![generated.token];
                 tokens.extend(running.rest_of(generated.round));
                 let prefix_len = chooser.counts.tokens().len() - 1;
-                let (tree, path) = verified_tree(&running.tree(verified), &tokens)?;
+                let (tree, path) = verified_tree(&nodes, &tokens)?;
                 let bonus = tokens.get(path.len() - 1).copied();
                 hook(&Round::new(prefix_len, &tree, &path, bonus));
             }
@@ -186,7 +188,8 @@ impl DeviceStream {
         };
         let ended = running.end(&mut lock(kv));
         if ended.is_ok() && self.policy == Policy::Automatic {
-            session.learnt = Some(running.learnt()?);
+            // What cannot be read is learnt again.
+            session.learnt = running.learnt().ok();
         }
         let length = {
             let mut kv = lock(kv);

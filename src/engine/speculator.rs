@@ -164,10 +164,10 @@ impl Engine {
                 "static choices of Medusa heads on a device in this version; leave them out, or use --device host".into(),
             ));
         }
-        if let (Some(executor), Policy::Fixed(shape), Some(_)) =
+        if let (Some(executor), Policy::Fixed(shape), Some(draft)) =
             (self.device_executor(), options.policy, self.draft())
         {
-            executor.check_growth(shape)?;
+            executor.check_growth(draft.on_device(), shape)?;
         }
         match self.draft() {
             Some(draft) => draft.check(options),

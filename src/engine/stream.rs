@@ -71,7 +71,8 @@ struct Limits {
 
 impl Session {
     /// Generates from a prompt, which is the whole content of the sequence: what the session holds of it already is
-    /// kept, what is over is forgotten, the rest is computed before this returns.
+    /// kept, what is over is forgotten, the rest is computed before this returns; or with the first token, where a device has a
+    /// draft that is fed hidden states of the prompt.
     ///
     /// # Errors
     /// If the prompt is empty, does not fit the context, or cannot be turned into tokens; if an option is out of range.
@@ -113,7 +114,8 @@ impl Session {
         let reused = self.rewind_to_shared_prefix(&history);
         let device = DeviceStream::new(&engine, options);
         let cancellation = &options.cancellation;
-        let complete = match device.as_ref().is_some_and(DeviceStream::takes_prompt) {
+        let takes_prompt = device.as_ref().is_some_and(DeviceStream::takes_prompt);
+        let complete = match takes_prompt && limits.max_tokens > 0 {
             true => !cancellation.is_cancelled(),
             false => self.prefill(&history[reused..], None, &mut || {
                 cancellation.is_cancelled()
@@ -166,7 +168,8 @@ impl<'a> TokenStream<'a> {
     }
 
     /// Shows every round of speculation to `hook`, before its tokens are streamed. A device that is asked for its rounds
-    /// writes every tree to the host's memory; the loop does not wait for that.
+    /// writes every tree to the host's memory; the loop does not wait for that, and
+    /// has to be asked before its first token.
     pub fn with_rounds(mut self, hook: impl FnMut(&Round) + 'a) -> Self {
         self.round_hook = Some(Box::new(hook));
         self
@@ -245,25 +248,20 @@ impl<'a> TokenStream<'a> {
         let takes_prompt = self.device.as_ref().is_some_and(DeviceStream::takes_prompt);
         let last = self.tokens().last().copied();
         let Some(last) = last.or(takes_prompt.then_some(0)) else {
-            let known = self.session.tokens.len();
-            if let Some(rest @ [_, ..]) = self.history().get(known..) {
-                // It was left to a loop that does not come.
-                let rest = rest.to_vec();
-                self.session.prefill(&rest, None, &mut || false)?;
-            }
-            // Of the prompt's last chunk, only the last row has an output.
-            let picked = self.chooser.choose(self.session.scratch.logits())?;
-            self.ready.push_back(picked);
-            return Ok(());
+            return self.first_token();
         };
         let start = Instant::now();
+        let is_prompt = takes_prompt && self.tokens().is_empty();
         if let Some(mut device) = self.device.take() {
             let (wanted, statistics) = (self.options.max_tokens, &mut self.statistics);
             let hook = self.round_hook.as_mut().map(|hook| &mut **hook as _);
             let chosen = device.next(self.session, &mut self.chooser, wanted, statistics, hook);
             self.device = Some(device);
             self.ready.push_back(chosen?);
-            self.statistics.decode += start.elapsed();
+            match is_prompt {
+                true => self.statistics.prefill += start.elapsed(),
+                false => self.statistics.decode += start.elapsed(),
+            }
             return Ok(());
         }
         match self.speculation.take() {
@@ -280,6 +278,26 @@ impl<'a> TokenStream<'a> {
         }
         self.statistics.decode_steps += 1;
         self.statistics.decode += start.elapsed();
+        Ok(())
+    }
+
+    /// Chooses the token after the prompt, and computes before what of the prompt was left to a loop that a mask keeps from running.
+    fn first_token(&mut self) -> Result<()> {
+        let known = self.session.tokens.len();
+        let rest = self.history().get(known..).unwrap_or_default().to_vec();
+        if !rest.is_empty() {
+            let (start, cancellation) = (Instant::now(), self.options.cancellation.clone());
+            let mut cancelled = || cancellation.is_cancelled();
+            let complete = self.session.prefill(&rest, None, &mut cancelled)?;
+            self.statistics.prefill += start.elapsed();
+            if !complete {
+                self.finish = Some(FinishReason::Cancelled);
+                return Ok(());
+            }
+        }
+        // Of the prompt's last chunk, only the last row has an output.
+        let picked = self.chooser.choose(self.session.scratch.logits())?;
+        self.ready.push_back(picked);
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 
 use crate::tree_rounds::{Compared, compare, shape};
 use crate::{assert_holds_its_tokens, engine_at, fixture, generate, ids, session, tokens};
-use stheno::engine::{Device, Engine, GenerateOptions};
-use stheno::speculation::sampling::SamplingParams;
+use stheno::engine::{Device, Engine, GenerateOptions, Prompt, Session};
+use stheno::speculation::sampling::{SamplingParams, TokenMask};
 use stheno::speculation::{Policy, SpeculationOptions, TreeShape};
 
 fn drafting(target: &str, draft: &str, device: Device) -> Engine {
@@ -95,4 +95,44 @@ fn eagle1_drafts_trees() {
 #[test]
 fn medusa_drafts_trees() {
     check("target-llama", "medusa-a", &[shape(2, 4, 12)]);
+}
+
+/// The loop that would have computed the prompt does not come, or nothing comes after the prompt.
+#[test]
+fn a_prompt_is_computed_without_the_loop_too() {
+    let device = drafting("target-llama", "medusa-d", Device::Virtual);
+    // Heads guess all levels at once: nothing is run for a node.
+    let wide = SpeculationOptions::fixed(shape(4, 30, 16));
+    device.check_speculation(&wide).unwrap();
+    let [prompt, _] = prompts();
+    let options = options(SamplingParams::greedy(), 6, Policy::Automatic);
+    let masked = |session: &mut Session, options: &GenerateOptions| -> Vec<u32> {
+        let stream = session.generate(Prompt::Tokens(prompt.clone()), options);
+        // Ids below 64, and no others.
+        let stream = stream.unwrap().with_mask(|_, mask| {
+            *mask = TokenMask::from_tokens(mask.vocab_size(), 0..64)?;
+            Ok(())
+        });
+        stream.map(|token| token.unwrap().id).collect()
+    };
+    let mut plain = options.clone();
+    plain.speculation.policy = Policy::Off;
+    let mut session = session(&device);
+    let found = masked(&mut session, &options);
+    assert_eq!(found, masked(&mut crate::session(&device), &plain));
+    assert!(found.iter().all(|id| *id < 64));
+    assert_holds_its_tokens(&session);
+
+    let mut nothing = options.clone();
+    nothing.max_tokens = Some(0);
+    let mut session = crate::session(&device);
+    assert!(generate(&mut session, &prompt, &nothing).is_empty());
+    assert_eq!(session.tokens(), prompt);
+
+    let mut stream = session
+        .generate(Prompt::Tokens(tokens(70, 9)), &options)
+        .unwrap();
+    stream.next().unwrap().unwrap();
+    let statistics = stream.statistics();
+    assert!(statistics.prefill > statistics.decode);
 }

@@ -261,6 +261,13 @@ fn what_does_not_pay_pauses() {
             builder.draft(&fixture("models/llama-tied")).unwrap()
         },
     );
+    // Its steps have 16 rows, so have those of the draft.
+    let wide = SpeculationOptions::fixed(shape(2, 17, 20));
+    let refused = engine.check_speculation(&wide).unwrap_err().to_string();
+    assert!(
+        refused.contains("top-k of 17") && refused.contains("--max-rows"),
+        "{refused}"
+    );
     let mut options = options(SamplingParams::greedy(), 80, None);
     let expected = ids(&generate(&mut session(&engine), &PROMPTS[0], &options));
     options.speculation.policy = Policy::Automatic;

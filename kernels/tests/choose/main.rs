@@ -6,7 +6,7 @@ mod support;
 use std::ops::RangeInclusive;
 
 use stheno_jit::Target;
-use support::{ARCHITECTURES, Gpu, Shape, Source};
+use support::{ARCHITECTURES, Gpu, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::LaunchOptions;
 
 fn source() -> Source {
@@ -14,15 +14,7 @@ fn source() -> Source {
         name: "choose.cu",
         variant: String::new(),
         text: include_str!("choose.cu").into(),
-        sizes: vec![
-            ("ROW_CAPACITY", 64),
-            ("STAGES", 2),
-            ("STAGE_BYTES", 128),
-            ("TILE_GROUP", 8),
-            ("SCRATCH_BYTES", 16384),
-            ("PARTIAL_BYTES", 16384),
-            ("RESIDUAL_BYTES", 128),
-        ],
+        sizes: WITHOUT_PRODUCTS.to_vec(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::python::container;
 use crate::checkpoint::GgufMetadata;
 use crate::error::{Error, Result};
 use jiff::civil::DateTime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 const MAX_TEMPLATE: usize = 1 << 20;
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, or what the template knows beside them.
     pub role: String,

@@ -16,6 +16,8 @@ pub struct Features {
     pub aux: Vec<f32>,
     /// After the final norm: `[T, hidden_size]`.
     pub last: Vec<f32>,
+    /// The target's most probable next token: `[T]`.
+    pub best: Vec<u32>,
 }
 
 /// Examples with their features, from a file or from the target as they are asked for.

@@ -1,0 +1,29 @@
+//! Makes drafts: answers of a target, its hidden states, training, and what the result gains.
+
+mod args;
+mod eval;
+mod features;
+mod interrupt;
+mod progress;
+mod resample;
+mod target;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Resample(args) => resample::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Eval(args) => eval::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("stheno-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,136 @@
+use crate::{Error, Example, Features, Result, Source};
+use stheno::engine::{Engine, EngineBuilder, Forward, Session, SessionOptions};
+use stheno::plan::{Row, SegmentKind, SequenceIndex};
+
+/// Rows of a call: the target's head runs over all of them.
+const ROWS: usize = 128;
+
+/// The layers whose outputs an EAGLE-3 layer is fed unless something else is said, counted from 0 (SafeAILab's choice), and the last.
+///
+/// # Errors
+/// If the model has fewer than five layers.
+pub fn taps(num_hidden_layers: u32) -> Result<([u32; 3], u32)> {
+    if num_hidden_layers < 5 {
+        return Err(Error::Invalid(format!(
+            "a target of {num_hidden_layers} layers; the usual three of EAGLE-3 need five, name others with --aux-layers"
+        )));
+    }
+    let aux = [1, num_hidden_layers / 2 - 1, num_hidden_layers - 4];
+    Ok((aux, num_hidden_layers - 1))
+}
+
+/// Runs the target over examples and takes its hidden states.
+#[derive(Debug)]
+pub struct FeatureComputer {
+    engine: Engine,
+    session: Session,
+    forward: Forward,
+    aux: [u32; 3],
+    last: u32,
+    norm: Vec<f32>,
+    eps: f32,
+}
+
+impl FeatureComputer {
+    /// Builds the engine that `builder` describes with what is needed of it. `norm` `[hidden_size]` is the weight of the
+    /// target's final norm.
+    ///
+    /// # Errors
+    /// Those of the builder.
+    pub fn new(
+        builder: EngineBuilder,
+        (aux, last): ([u32; 3], u32),
+        norm: &[f32],
+        eps: f64,
+    ) -> Result<Self> {
+        let engine = builder.taps(&[aux[0], aux[1], aux[2], last]).build()?;
+        Ok(FeatureComputer {
+            session: engine.session(SessionOptions::default())?,
+            engine,
+            forward: Forward::default(),
+            aux,
+            last,
+            norm: norm.to_vec(),
+            eps: eps as f32,
+        })
+    }
+
+    /// Hidden states of all positions of an example.
+    ///
+    /// # Errors
+    /// If the example does not fit the target's context or vocabulary.
+    pub fn compute(&mut self, example: &Example) -> Result<Features> {
+        let hidden = self.norm.len();
+        let mut features = Features {
+            aux: vec![0.0; example.tokens.len() * 3 * hidden],
+            last: Vec::with_capacity(example.tokens.len() * hidden),
+            best: Vec::with_capacity(example.tokens.len()),
+        };
+        self.session.truncate(0);
+        let mut aux = features.aux.chunks_exact_mut(3 * hidden);
+        for tokens in example.tokens.chunks(ROWS) {
+            let start = self.session.tokens().len() as u32;
+            let mut rows = Row::chain(SequenceIndex(0), start, tokens);
+            rows.iter_mut().for_each(|row| row.output = true);
+            let forward = &mut self.forward;
+            (self.engine).forward_into(SegmentKind::Prefill, &rows, &[&self.session], forward)?;
+            let tap = |layer: u32| {
+                forward.tap(layer).ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "the engine gave no hidden state after layer {layer}"
+                    ))
+                })
+            };
+            let taps = [tap(self.aux[0])?, tap(self.aux[1])?, tap(self.aux[2])?];
+            for (row, out) in (0..tokens.len()).zip(&mut aux) {
+                for (tap, out) in taps.iter().zip(out.chunks_exact_mut(hidden)) {
+                    out.copy_from_slice(&tap[row * hidden..][..hidden]);
+                }
+            }
+            for row in tap(self.last)?.chunks_exact(hidden) {
+                let squares: f32 = row.iter().map(|x| x * x).sum();
+                let scale = 1.0 / (squares / hidden as f32 + self.eps).sqrt();
+                features
+                    .last
+                    .extend(row.iter().zip(&self.norm).map(|(x, w)| x * scale * w));
+            }
+            let logits = forward.logits().chunks_exact(self.engine.vocab_size());
+            features.best.extend(logits.map(most_probable));
+            let path: Vec<u32> = (0..rows.len() as u32).collect();
+            self.session.commit(&self.forward, &path)?;
+        }
+        Ok(features)
+    }
+}
+
+/// The first of the largest.
+fn most_probable(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}
+
+/// Features as they are asked for: no disk, but the target runs over every example in every epoch.
+#[derive(Debug)]
+pub struct OnlineSource {
+    /// What is learnt from.
+    pub examples: Vec<Example>,
+    /// The target.
+    pub computer: FeatureComputer,
+}
+
+impl Source for OnlineSource {
+    fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn get(&mut self, index: usize) -> Result<(Example, Features)> {
+        let example = self.examples[index].clone();
+        let features = self.computer.compute(&example)?;
+        Ok((example, features))
+    }
+}

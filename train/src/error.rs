@@ -33,13 +33,11 @@ pub enum Error {
 
 impl Error {
     /// For `map_err` after an operation on `path`.
-    #[expect(dead_code, reason = "used by what reads files")]
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         move |source| Error::Io { path, source }
     }
 
-    #[expect(dead_code, reason = "used by what reads files")]
     pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Error {
         Error::Malformed {
             path: path.into(),

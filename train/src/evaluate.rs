@@ -37,7 +37,10 @@ pub fn evaluate(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let system = conversation.system.iter().map(|text| Message::new("system", text));
+        let system = conversation
+            .system
+            .iter()
+            .map(|text| Message::new("system", text));
         let mut messages: Vec<Message> = system.collect();
         let mut statistics = SpeculationStatistics::default();
         for turn in &conversation.users {
@@ -65,7 +68,10 @@ pub fn evaluate(
             messages.push(Message::new("assistant", answer));
         }
         if statistics.rounds > 0 {
-            let group = conversation.group.clone().unwrap_or_else(|| "all".to_owned());
+            let group = conversation
+                .group
+                .clone()
+                .unwrap_or_else(|| "all".to_owned());
             evaluation.groups.entry(group).or_default().add(&statistics);
             evaluation.all.add(&statistics);
             evaluation.answered += 1;

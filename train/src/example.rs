@@ -1,4 +1,4 @@
-use crate::Result;
+use crate::{Error, Result};
 
 /// A conversation as a target reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +18,34 @@ pub struct Features {
     pub last: Vec<f32>,
     /// The target's most probable next token: `[T]`.
     pub best: Vec<u32>,
+}
+
+impl Features {
+    /// Refuses features that are not of the example and a target of these sizes.
+    pub(crate) fn check(
+        &self,
+        example: &Example,
+        hidden_size: usize,
+        vocab_size: u32,
+    ) -> Result<()> {
+        let t = example.tokens.len();
+        let expected = [t, t * 3 * hidden_size, t * hidden_size];
+        let found = [example.answer.len(), self.aux.len(), self.last.len()];
+        let names = ["answer", "aux", "last"];
+        for ((name, expected), found) in names.into_iter().zip(expected).zip(found) {
+            if expected != found {
+                return Err(Error::Invalid(format!(
+                    "an example of {t} tokens has `{name}` of {found} elements, expected {expected}"
+                )));
+            }
+        }
+        match example.tokens.iter().find(|&&token| token >= vocab_size) {
+            Some(token) => Err(Error::Invalid(format!(
+                "an example has token {token}, the target's vocabulary has {vocab_size}"
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Examples with their features, from a file or from the target as they are asked for.

@@ -45,7 +45,9 @@ pub fn read_conversations(path: &Path) -> Result<Vec<Conversation>> {
         let (system, users) = turns(&value).ok_or_else(|| {
             fail("no `prompt`, `turns`, `messages`, `conversations` or `tokens` of a user")
         })?;
-        let group = ["category", "source"].iter().find_map(|key| value.get(key)?.as_str());
+        let group = ["category", "source"]
+            .iter()
+            .find_map(|key| value.get(key)?.as_str());
         all.push(Conversation {
             id,
             group: group.map(str::to_owned),
@@ -59,7 +61,9 @@ pub fn read_conversations(path: &Path) -> Result<Vec<Conversation>> {
 fn turns(value: &Value) -> Option<(Option<String>, Vec<Turn>)> {
     if let Some(ids) = value.get("tokens").and_then(Value::as_array) {
         let ids = ids.iter().map(|id| u32::try_from(id.as_u64()?).ok());
-        let ids = ids.collect::<Option<Vec<u32>>>().filter(|ids| !ids.is_empty());
+        let ids = ids
+            .collect::<Option<Vec<u32>>>()
+            .filter(|ids| !ids.is_empty());
         return Some((None, vec![Turn::Tokens(ids?)]));
     }
     if let Some(prompt) = value.get("prompt").and_then(Value::as_str) {

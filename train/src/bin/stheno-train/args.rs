@@ -120,13 +120,24 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Most tokens of an answer
-    #[arg(short = 'n', long, visible_alias = "max-tokens", value_name = "N", default_value_t = 128)]
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "max-tokens",
+        value_name = "N",
+        default_value_t = 128
+    )]
     pub n_predict: usize,
     /// Turns with a longer prompt are left out, in tokens
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub max_prompt_tokens: usize,
     /// Temperature; 0 is greedy
-    #[arg(long, visible_alias = "temperature", value_name = "T", default_value_t = 0.0)]
+    #[arg(
+        long,
+        visible_alias = "temperature",
+        value_name = "T",
+        default_value_t = 0.0
+    )]
     pub temp: f32,
     /// Levels of a fixed tree
     #[arg(long, value_name = "N", requires_all = ["speculative_eagle_topk", "speculative_num_draft_tokens"])]

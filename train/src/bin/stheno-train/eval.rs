@@ -12,7 +12,9 @@ use stheno_train::evaluate;
 pub fn run(args: &EvalArgs) -> Result<u8> {
     let conversations = read_conversations(&args.questions)?;
     let asked = order(args.seed, conversations.len());
-    let asked = asked.into_iter().take(args.num_questions.unwrap_or(usize::MAX));
+    let asked = asked
+        .into_iter()
+        .take(args.num_questions.unwrap_or(usize::MAX));
     let asked: Vec<_> = asked.map(|index| &conversations[index]).collect();
     let engine = target::builder(&args.target)?.draft(&args.draft)?.build()?;
     let sampling = SamplingParams {
@@ -23,20 +25,33 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     options.speculation = speculation(args)?;
     let stop = interrupt::install()?;
     let bar = progress::bar("asking", asked.len() as u64, 0);
-    let result = evaluate(&engine, &asked, args.max_prompt_tokens, &options, &stop, &mut |done| {
-        bar.set_position(done as u64);
-    })?;
+    let result = evaluate(
+        &engine,
+        &asked,
+        args.max_prompt_tokens,
+        &options,
+        &stop,
+        &mut |done| {
+            bar.set_position(done as u64);
+        },
+    )?;
     bar.finish_and_clear();
     if args.json {
-        let groups: serde_json::Map<String, serde_json::Value> =
-            result.groups.iter().map(|(name, of)| (name.clone(), numbers(of))).collect();
+        let groups: serde_json::Map<String, serde_json::Value> = result
+            .groups
+            .iter()
+            .map(|(name, of)| (name.clone(), numbers(of)))
+            .collect();
         let json = serde_json::json!({
             "draft": args.draft, "answered": result.answered, "left_out": result.left_out,
             "all": numbers(&result.all), "groups": groups,
         });
         println!("{json}");
     } else {
-        println!("{:<24} {:>8} {:>8} {:>10}  accepted at level", "questions", "tokens", "rounds", "accept_len");
+        println!(
+            "{:<24} {:>8} {:>8} {:>10}  accepted at level",
+            "questions", "tokens", "rounds", "accept_len"
+        );
         for (name, of) in &result.groups {
             println!("{}", row(name, of));
         }
@@ -95,7 +110,10 @@ fn numbers(of: &SpeculationStatistics) -> serde_json::Value {
 
 fn row(name: &str, of: &SpeculationStatistics) -> String {
     let levels = of.levels.iter().map(|level| {
-        format!("{:.0} %", 100.0 * level.accepted as f64 / level.offered.max(1) as f64)
+        format!(
+            "{:.0} %",
+            100.0 * level.accepted as f64 / level.offered.max(1) as f64
+        )
     });
     let levels: Vec<String> = levels.collect();
     format!(

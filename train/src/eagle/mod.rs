@@ -1,0 +1,297 @@
+//! EAGLE-3: a layer of the target's shape with a head of its own, fed hidden states of three of the target's layers and then
+//! its own outputs (Li et al., 2025).
+
+mod layer;
+mod settings;
+
+pub use settings::{EagleSettings, EagleTraining};
+
+use crate::cross_entropy::{Asked, Goals, Scored, cross_entropy, distributions, indices};
+use crate::learner::{Learner, Measure};
+use crate::parameters::{Form, Gradients, Parameters, backward, matrix};
+use crate::positions::{Positions, Step};
+use crate::random::Random;
+use crate::vocabulary::{DraftIds, fingerprint, rows};
+use crate::{Error, Example, Features, Result, Target};
+use burn::tensor::{Device, Tensor};
+use layer::{Inputs, Layer, Rope};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// An EAGLE-3 layer under training.
+pub struct EagleLearner {
+    settings: EagleSettings,
+    training: EagleTraining,
+    weights: Vec<f64>,
+    target: Arc<Target>,
+    vocabulary: Vec<u32>,
+    ids: DraftIds,
+    /// Rows of the target's head for the draft vocabulary `[draft_vocab_size, h]`.
+    target_head: Tensor<2>,
+    /// The head is the last.
+    parameters: Parameters,
+    device: Device,
+}
+
+impl EagleLearner {
+    /// A fresh layer for a target. `vocabulary` are the ids of the target that it can guess, rising. Linear maps begin as
+    /// PyTorch begins them, from `seed`; norms begin at 1.
+    ///
+    /// # Errors
+    /// If settings, vocabulary and target do not fit each other.
+    pub fn new(
+        settings: EagleSettings,
+        training: EagleTraining,
+        target: Arc<Target>,
+        vocabulary: Vec<u32>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        settings.check()?;
+        let h = settings.hidden_size;
+        if h != target.config.hidden_size as usize {
+            return Err(Error::Invalid(format!(
+                "the layer has hidden_size {h}, the target {}",
+                target.config.hidden_size
+            )));
+        }
+        if vocabulary.len() != settings.draft_vocab_size {
+            return Err(Error::Invalid(format!(
+                "the layer guesses at {} tokens, the draft vocabulary has {}",
+                settings.draft_vocab_size,
+                vocabulary.len()
+            )));
+        }
+        if training.steps == 0 {
+            return Err(Error::Invalid(
+                "training-time test needs at least one step".to_owned(),
+            ));
+        }
+        let ids = DraftIds::new(&vocabulary, target.config.vocab_size as usize)?;
+        let head_rows = rows(target.head(), h, vocabulary.iter().copied());
+        let target_head = matrix(head_rows, [vocabulary.len(), h], device);
+        let mut parameters = Parameters::default();
+        let mut random = Random::new(seed, 1);
+        let (q, kv) = (
+            settings.num_attention_heads * settings.head_dim,
+            settings.num_key_value_heads * settings.head_dim,
+        );
+        let f = settings.intermediate_size;
+        let mut linear = |parameters: &mut Parameters, name: &str, shape| {
+            parameters.linear(name, shape, &mut random, device);
+        };
+        let one = |parameters: &mut Parameters, name: &str| {
+            parameters.vector(name, vec![1.0; h], device);
+        };
+        let p = &mut parameters;
+        linear(p, "fc.weight", [h, 3 * h]);
+        one(p, "midlayer.hidden_norm.weight");
+        one(p, "midlayer.input_layernorm.weight");
+        linear(p, "midlayer.self_attn.q_proj.weight", [q, 2 * h]);
+        linear(p, "midlayer.self_attn.k_proj.weight", [kv, 2 * h]);
+        linear(p, "midlayer.self_attn.v_proj.weight", [kv, 2 * h]);
+        linear(p, "midlayer.self_attn.o_proj.weight", [h, q]);
+        one(p, "midlayer.post_attention_layernorm.weight");
+        linear(p, "midlayer.mlp.gate_proj.weight", [f, h]);
+        linear(p, "midlayer.mlp.up_proj.weight", [f, h]);
+        linear(p, "midlayer.mlp.down_proj.weight", [h, f]);
+        let head = match training.head_from_target {
+            true => {
+                p.vector("norm.weight", target.norm.clone(), device);
+                target_head.clone()
+            }
+            false => {
+                one(p, "norm.weight");
+                let values = random.uniform(vocabulary.len() * h, 1.0 / (h as f32).sqrt());
+                matrix(values, [vocabulary.len(), h], device)
+            }
+        };
+        p.push("lm_head.weight".to_owned(), Form::Rows, head);
+        Ok(EagleLearner {
+            weights: (0..training.steps)
+                .map(|i| training.decay.powi(i as i32))
+                .collect(),
+            settings,
+            training,
+            target,
+            vocabulary,
+            ids,
+            target_head,
+            parameters,
+            device: device.clone(),
+        })
+    }
+
+    /// Sizes.
+    pub fn layer(&self) -> &EagleSettings {
+        &self.settings
+    }
+
+    /// Tokens of the target that the layer can guess, rising.
+    pub fn vocabulary(&self) -> &[u32] {
+        &self.vocabulary
+    }
+
+    /// Guesses at every position of an example from the target's true hidden states: ids of the target. Position t guesses
+    /// token t + 2, so there is one fewer than tokens.
+    ///
+    /// # Errors
+    /// As [`Learner::learn`].
+    pub fn guesses(&self, example: &Example, features: &Features) -> Result<Vec<u32>> {
+        let h = self.settings.hidden_size;
+        features.check(example, h, self.target.config.vocab_size)?;
+        let keys = example.tokens.len().saturating_sub(1);
+        if keys == 0 {
+            return Ok(Vec::new());
+        }
+        let every: Vec<usize> = (0..keys).collect();
+        let inputs = self.inputs(example, features, every, keys, 1);
+        let (layer, head) = split(self.parameters.constants())?;
+        let rope = Rope::new(&self.settings, keys, &self.device);
+        let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
+        let mut guesses = Vec::with_capacity(keys);
+        for x in outputs {
+            let (_, best) = distributions(x, &head)?;
+            let ids = best.into_iter().map(|own| self.vocabulary[own as usize]);
+            guesses.extend(ids);
+        }
+        Ok(guesses)
+    }
+
+    fn inputs(
+        &self,
+        example: &Example,
+        features: &Features,
+        rows: Vec<usize>,
+        keys: usize,
+        steps: usize,
+    ) -> Inputs {
+        let h = self.settings.hidden_size;
+        let aux = features.aux[..keys * 3 * h].to_vec();
+        // Rows at the end of an example look past it at steps at which they learn nothing.
+        let past = std::iter::repeat(0);
+        let tokens = example.tokens[1..].iter().copied().chain(past);
+        let count = keys + steps - 1;
+        let embeddings = crate::vocabulary::rows(&self.target.embedding, h, tokens.take(count));
+        Inputs {
+            aux: matrix(aux, [keys, 3 * h], &self.device),
+            embeddings: matrix(embeddings, [count, h], &self.device),
+            rows,
+            steps,
+        }
+    }
+
+    /// Runs an example with the given weights; `None` if there is nothing to learn of it. The inputs of the head at all
+    /// positions that count, step after step, come with their scores.
+    fn score(
+        &self,
+        example: &Example,
+        features: &Features,
+        weights: Vec<Tensor<2>>,
+        ranks: bool,
+    ) -> Result<(Vec<Measure>, Option<(Tensor<2>, Scored)>)> {
+        let h = self.settings.hidden_size;
+        features.check(example, h, self.target.config.vocab_size)?;
+        let steps = self.training.steps;
+        let positions = Positions::of(example, steps, &self.ids);
+        let measure = |step: &Step| Measure {
+            positions: step.asked,
+            ..Measure::default()
+        };
+        let mut measures: Vec<Measure> = positions.steps.iter().map(measure).collect();
+        if positions.rows.is_empty() {
+            return Ok((measures, None));
+        }
+        let last = rows(
+            &features.last,
+            h,
+            positions.targets.iter().map(|&t| t as u32),
+        );
+        let last = matrix(last, [positions.targets.len(), h], &self.device);
+        let (probabilities, best) = distributions(last, &self.target_head)?;
+        let keys = positions.keys;
+        let inputs = self.inputs(example, features, positions.rows, keys, steps);
+        let (layer, head) = split(weights)?;
+        let rope = Rope::new(&self.settings, keys + steps, &self.device);
+        let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
+        let (mut of, mut factors, mut counted) = (Vec::new(), Vec::new(), Vec::new());
+        for ((x, step), weight) in outputs.into_iter().zip(&positions.steps).zip(&self.weights) {
+            if !step.rows.is_empty() {
+                counted.push(x.select(0, indices(&step.rows, &self.device)));
+                of.extend_from_slice(&step.targets);
+                factors.resize(of.len(), *weight as f32);
+            }
+        }
+        let x = Tensor::cat(counted, 0);
+        let goals = Goals::Soft {
+            probabilities: &probabilities,
+            best: &best,
+            rows: &of,
+        };
+        let asked = match ranks {
+            true => Asked::Ranks,
+            false => Asked::Gradients {
+                factors,
+                head: true,
+            },
+        };
+        let scored = cross_entropy(&x.clone().inner(), &head.inner(), &goals, &asked)?;
+        let mut start = 0;
+        for (step, measure) in positions.steps.iter().zip(&mut measures) {
+            scored.measure(start..start + step.rows.len(), measure);
+            start += step.rows.len();
+        }
+        Ok((measures, Some((x, scored))))
+    }
+}
+
+impl Learner for EagleLearner {
+    fn settings(&self) -> Value {
+        json!({
+            "kind": "eagle3",
+            "layer": self.settings,
+            "training": self.training,
+            "vocabulary": fingerprint(&self.vocabulary),
+        })
+    }
+
+    fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    fn learn(
+        &self,
+        example: &Example,
+        features: &Features,
+    ) -> Result<(Vec<Measure>, Option<Gradients>)> {
+        let leaves = self.parameters.leaves();
+        let (measures, scored) = self.score(example, features, leaves.clone(), false)?;
+        let Some((x, scored)) = scored else {
+            return Ok((measures, None));
+        };
+        // The head's part is known, so the graph ends at its inputs: a sum whose gradient at them is theirs.
+        let gradients = backward(x, scored.inputs, leaves, scored.head.into_iter().collect())?;
+        Ok((measures, Some(gradients)))
+    }
+
+    fn evaluate(&self, example: &Example, features: &Features) -> Result<Vec<Measure>> {
+        let constants = self.parameters.constants();
+        Ok(self.score(example, features, constants, true)?.0)
+    }
+}
+
+/// The layer's weights and the head's.
+fn split(mut weights: Vec<Tensor<2>>) -> Result<([Tensor<2>; 12], Tensor<2>)> {
+    let head = weights.pop();
+    let layer = weights.try_into().ok();
+    let both = layer.zip(head);
+    both.ok_or_else(|| Error::Invalid("an EAGLE-3 layer has 13 parameters".to_owned()))
+}

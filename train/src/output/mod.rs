@@ -1,0 +1,32 @@
+//! Finished drafts as others load them.
+
+mod card;
+mod eagle;
+mod medusa;
+mod tensors;
+
+pub use card::Card;
+pub use eagle::write_eagle;
+pub use medusa::{tree_of, write_medusa};
+pub use tensors::OutputDtype;
+
+use crate::{Error, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// Writes a file, whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, bytes).map_err(Error::io(&unfinished))?;
+    std::fs::rename(&unfinished, path).map_err(Error::io(path))
+}
+
+fn write_json(path: &Path, json: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(json);
+    let text = text.map_err(|e| Error::malformed(path, e.to_string()))?;
+    write(path, (text + "\n").as_bytes())
+}
+
+fn directory(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir))
+}

@@ -16,8 +16,6 @@ pub struct Features {
     pub aux: Vec<f32>,
     /// After the final norm: `[T, hidden_size]`.
     pub last: Vec<f32>,
-    /// The target's most probable next token: `[T]`.
-    pub best: Vec<u32>,
 }
 
 impl Features {

@@ -1,23 +1,9 @@
-use crate::{Error, Example, Features, Result, Source};
+use crate::{Error, Example, Features, Result, Source, Target};
 use stheno::engine::{Engine, EngineBuilder, Forward, Session, SessionOptions};
 use stheno::plan::{Row, SegmentKind, SequenceIndex};
 
 /// Rows of a call: the target's head runs over all of them.
 const ROWS: usize = 128;
-
-/// The layers whose outputs an EAGLE-3 layer is fed unless something else is said, counted from 0 (SafeAILab's choice), and the last.
-///
-/// # Errors
-/// If the model has fewer than five layers.
-pub fn taps(num_hidden_layers: u32) -> Result<([u32; 3], u32)> {
-    if num_hidden_layers < 5 {
-        return Err(Error::Invalid(format!(
-            "a target of {num_hidden_layers} layers; the usual three of EAGLE-3 need five, name others with --aux-layers"
-        )));
-    }
-    let aux = [1, num_hidden_layers / 2 - 1, num_hidden_layers - 4];
-    Ok((aux, num_hidden_layers - 1))
-}
 
 /// Runs the target over examples and takes its hidden states.
 #[derive(Debug)]
@@ -32,17 +18,13 @@ pub struct FeatureComputer {
 }
 
 impl FeatureComputer {
-    /// Builds the engine that `builder` describes with what is needed of it. `norm` `[hidden_size]` is the weight of the
-    /// target's final norm.
+    /// Builds the engine that `builder` describes with what is needed of it: the outputs of `aux` layers, counted from 0, and of
+    /// the last.
     ///
     /// # Errors
     /// Those of the builder.
-    pub fn new(
-        builder: EngineBuilder,
-        (aux, last): ([u32; 3], u32),
-        norm: &[f32],
-        eps: f64,
-    ) -> Result<Self> {
+    pub fn new(builder: EngineBuilder, aux: [u32; 3], target: &Target) -> Result<Self> {
+        let last = target.config.num_hidden_layers.saturating_sub(1);
         let engine = builder.taps(&[aux[0], aux[1], aux[2], last]).build()?;
         Ok(FeatureComputer {
             session: engine.session(SessionOptions::default())?,
@@ -50,8 +32,8 @@ impl FeatureComputer {
             forward: Forward::default(),
             aux,
             last,
-            norm: norm.to_vec(),
-            eps: eps as f32,
+            norm: target.norm.clone(),
+            eps: target.config.rms_norm_eps as f32,
         })
     }
 
@@ -64,7 +46,6 @@ impl FeatureComputer {
         let mut features = Features {
             aux: vec![0.0; example.tokens.len() * 3 * hidden],
             last: Vec::with_capacity(example.tokens.len() * hidden),
-            best: Vec::with_capacity(example.tokens.len()),
         };
         self.session.truncate(0);
         let mut aux = features.aux.chunks_exact_mut(3 * hidden);
@@ -94,24 +75,11 @@ impl FeatureComputer {
                     .last
                     .extend(row.iter().zip(&self.norm).map(|(x, w)| x * scale * w));
             }
-            let logits = forward.logits().chunks_exact(self.engine.vocab_size());
-            features.best.extend(logits.map(most_probable));
             let path: Vec<u32> = (0..rows.len() as u32).collect();
             self.session.commit(&self.forward, &path)?;
         }
         Ok(features)
     }
-}
-
-/// The first of the largest.
-fn most_probable(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
 }
 
 /// Features as they are asked for: no disk, but the target runs over every example in every epoch.

@@ -14,7 +14,7 @@ mod vocabulary;
 
 pub use answers::Answered;
 pub use examples::read_examples;
-pub use features::{FeatureComputer, OnlineSource, taps};
+pub use features::{FeatureComputer, OnlineSource};
 pub use prompts::{Conversation, Turn, read_conversations};
 pub use resample::{Progress, Resampler, Settings, Temperatures};
 pub use shards::Shards;

@@ -37,9 +37,9 @@ impl Entry {
     }
 }
 
-/// Bytes that a token of an example takes on disk: id, best id, whether it is learnt (4 each), and four hidden states in bf16.
+/// Bytes that a token of an example takes on disk: id, whether it is learnt (4 each), and four hidden states in bf16.
 fn bytes_per_token(hidden_size: usize) -> usize {
-    12 + 2 * 4 * hidden_size
+    8 + 2 * 4 * hidden_size
 }
 
 /// Writes examples with their features, to be read by [`FeatureStore`]. Hidden states are rounded to bf16.
@@ -130,7 +130,6 @@ impl FeatureWriter {
         let tokens = example.tokens.len();
         let fits = features.aux.len() == tokens * 3 * self.hidden_size
             && features.last.len() == tokens * self.hidden_size
-            && features.best.len() == tokens
             && example.answer.len() == tokens;
         if !fits {
             return Err(Error::Invalid(format!(
@@ -145,12 +144,7 @@ impl FeatureWriter {
         };
         let mut bytes = Vec::with_capacity(entry.bytes(self.hidden_size));
         let answer = example.answer.iter().map(|a| u32::from(*a));
-        let ids = example
-            .tokens
-            .iter()
-            .chain(&features.best)
-            .copied()
-            .chain(answer);
+        let ids = example.tokens.iter().copied().chain(answer);
         bytes.extend(ids.flat_map(u32::to_le_bytes));
         for values in [&features.aux, &features.last] {
             let rounded = values.iter().map(|x| bf16::from_f32(*x).to_bits());
@@ -266,12 +260,12 @@ impl FeatureStore {
     /// If they cannot be read.
     pub fn examples(&mut self) -> Result<Vec<Example>> {
         (0..self.entries.len())
-            .map(|index| self.ids(index).map(|ids| ids.0))
+            .map(|index| self.ids(index))
             .collect()
     }
 
-    /// An example, and its best ids; what follows in the data is hidden states.
-    fn ids(&mut self, index: usize) -> Result<(Example, Vec<u32>)> {
+    /// An example; what follows in the data is hidden states.
+    fn ids(&mut self, index: usize) -> Result<Example> {
         let entry = *self.entries.get(index).ok_or_else(|| {
             Error::Invalid(format!(
                 "example {index} of a store of {}",
@@ -280,7 +274,7 @@ impl FeatureStore {
         })?;
         let seek = self.data.seek(SeekFrom::Start(entry.offset));
         seek.map_err(Error::io(&self.path))?;
-        self.bytes.resize(12 * entry.tokens, 0);
+        self.bytes.resize(8 * entry.tokens, 0);
         self.data
             .read_exact(&mut self.bytes)
             .map_err(Error::io(&self.path))?;
@@ -289,11 +283,11 @@ impl FeatureStore {
             .chunks_exact(4)
             .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let words: Vec<u32> = words.collect();
-        let example = Example {
-            tokens: words[..entry.tokens].to_vec(),
-            answer: words[2 * entry.tokens..].iter().map(|w| *w != 0).collect(),
-        };
-        Ok((example, words[entry.tokens..2 * entry.tokens].to_vec()))
+        let (tokens, answer) = words.split_at(entry.tokens);
+        Ok(Example {
+            tokens: tokens.to_vec(),
+            answer: answer.iter().map(|word| *word != 0).collect(),
+        })
     }
 
     fn values(&mut self, count: usize) -> Result<Vec<f32>> {
@@ -319,12 +313,11 @@ impl Source for FeatureStore {
     }
 
     fn get(&mut self, index: usize) -> Result<(Example, Features)> {
-        let (example, best) = self.ids(index)?;
+        let example = self.ids(index)?;
         let hidden = example.tokens.len() * self.header.hidden_size;
         let features = Features {
             aux: self.values(3 * hidden)?,
             last: self.values(hidden)?,
-            best,
         };
         Ok((example, features))
     }

@@ -1,4 +1,4 @@
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use stheno_train::data::Temperatures;
 
@@ -20,6 +20,10 @@ pub enum Command {
     Resample(ResampleArgs),
     /// Stores the target's hidden states over its answers, once for many epochs.
     Features(FeaturesArgs),
+    /// Trains an EAGLE-3 layer.
+    Eagle3(Eagle3Args),
+    /// Trains Medusa heads, and finds their tree.
+    Medusa(MedusaArgs),
     /// Measures how many tokens a round of a draft gives, by the engine itself.
     Eval(EvalArgs),
 }
@@ -154,4 +158,151 @@ pub struct EvalArgs {
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is learnt from, how, and where it goes.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Directory of features
+    #[arg(long, value_name = "DIR", required_unless_present = "answers")]
+    pub features: Option<PathBuf>,
+    /// Directory of answers, without features: the target runs over them in every epoch
+    #[arg(long, value_name = "DIR", conflicts_with = "features")]
+    pub answers: Option<PathBuf>,
+    /// Tokens of a conversation, with --answers; what follows is cut off
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub max_len: usize,
+    /// Directory for the draft
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Directory for log, plot and checkpoints [default: that of the draft with .run after its name]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Goes on from the newest checkpoint
+    #[arg(long)]
+    pub resume: bool,
+    /// Tokens that the draft can guess, the most frequent ones of the answers
+    #[arg(long, value_name = "N", default_value_t = 8192)]
+    pub draft_vocab_size: usize,
+    /// Times that each example is seen
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub epochs: u64,
+    /// Examples of an optimizer step; their gradients are accumulated
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch_size: usize,
+    /// Largest learning rate
+    #[arg(
+        long,
+        visible_alias = "lr",
+        value_name = "RATE",
+        default_value_t = 1e-4
+    )]
+    pub learning_rate: f64,
+    /// Steps in which the rate rises
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub warmup_steps: u64,
+    /// How the rate falls after that
+    #[arg(long, value_enum, default_value_t = DecayArg::Cosine)]
+    pub lr_decay: DecayArg,
+    /// Share of the rate that is left at the end
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub lr_floor: f64,
+    /// Decay of weights
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm
+    #[arg(long, value_name = "NORM", default_value_t = 0.5)]
+    pub max_grad_norm: f64,
+    /// Optimizer steps, if the epochs have more
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+    /// Stops after this time as Ctrl-C does
+    #[arg(long, value_name = "SECONDS")]
+    pub max_seconds: Option<f64>,
+    /// Share of the examples that is kept for evaluation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub held_out: f64,
+    /// Steps between evaluations
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub evaluate_every: u64,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub checkpoint_every: u64,
+    /// Chooses the order of examples and the first weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Type of the draft's tensors on disk
+    #[arg(long, value_enum, default_value_t = DtypeArg::Bf16)]
+    pub dtype: DtypeArg,
+    /// The target's name for the draft's card [default: the file's]
+    #[arg(long, value_name = "NAME")]
+    pub base_model: Option<String>,
+    /// What the answers come from, for the card
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "Answers of the target itself."
+    )]
+    pub data: String,
+    /// Licence of the draft, for the card
+    #[arg(long, value_name = "NAME")]
+    pub license: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eagle3Args {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// Steps of the training-time test: tokens ahead that the layer learns to guess on its own outputs
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub steps: usize,
+    /// Weight of step i is this to the power of i
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    pub step_decay: f64,
+    /// Width of the layer's feed-forward [default: the target's]
+    #[arg(long, value_name = "N")]
+    pub intermediate_size: Option<usize>,
+    /// Base of the rotation; it is written into the configuration
+    #[arg(long, value_name = "BASE", default_value_t = 10_000.0)]
+    pub rope_theta: f64,
+    /// Starts the head at random, not as the target's
+    #[arg(long)]
+    pub random_head: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MedusaArgs {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// Heads: tokens ahead after the next
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub heads: usize,
+    /// Weight of head i is this to the power of i
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    pub head_decay: f64,
+    /// Gives each head a vocabulary matrix of its own
+    #[arg(long)]
+    pub own_matrices: bool,
+    /// Learns the target's distributions instead of its tokens
+    #[arg(long)]
+    pub soft_targets: bool,
+    /// Nodes of the tree that is found on the held-out examples, the root among them
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub tree_nodes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DecayArg {
+    Constant,
+    Linear,
+    Cosine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    Bf16,
+    F16,
+    F32,
 }

@@ -2,7 +2,8 @@ use crate::args::FeaturesArgs;
 use crate::{interrupt, progress, target};
 use anyhow::{Result, bail};
 use std::sync::atomic::Ordering;
-use stheno_train::data::{FeatureComputer, FeatureWriter, read_examples, taps};
+use stheno_train::EagleSettings;
+use stheno_train::data::{FeatureComputer, FeatureWriter, read_examples};
 
 pub fn run(args: &FeaturesArgs) -> Result<u8> {
     let examples = read_examples(&args.answers, args.max_len)?;
@@ -20,14 +21,14 @@ pub fn run(args: &FeaturesArgs) -> Result<u8> {
         return Ok(0);
     }
     let layers = match args.aux_layers.as_deref() {
-        None => taps(config.num_hidden_layers)?,
-        Some(&[low, middle, high]) => ([low, middle, high], config.num_hidden_layers - 1),
+        None => EagleSettings::of(config, 1).aux_layers,
+        Some(&[low, middle, high]) => [low, middle, high],
         Some(_) => bail!("--aux-layers takes three layers"),
     };
     let name = target::name(&args.target);
-    let mut writer = FeatureWriter::open(&args.out, &name, hidden_size, layers.0, examples.len())?;
+    let mut writer = FeatureWriter::open(&args.out, &name, hidden_size, layers, examples.len())?;
     let builder = target::builder(&args.target)?;
-    let mut computer = FeatureComputer::new(builder, layers, &shared.norm, config.rms_norm_eps)?;
+    let mut computer = FeatureComputer::new(builder, layers, &shared)?;
     let stop = interrupt::install()?;
     let count = |examples: &[stheno_train::Example]| -> u64 {
         examples

@@ -4,9 +4,11 @@ mod args;
 mod eval;
 mod features;
 mod interrupt;
+mod plot;
 mod progress;
 mod resample;
 mod target;
+mod train;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -17,6 +19,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Resample(args) => resample::run(args),
         Command::Features(args) => features::run(args),
+        Command::Eagle3(args) => train::eagle3(args),
+        Command::Medusa(args) => train::medusa(args),
         Command::Eval(args) => eval::run(args),
     };
     match result {

@@ -111,6 +111,7 @@ fn settings() -> RunSettings {
             warmup_steps: 3,
             ..Schedule::default()
         },
+        parallel: 1,
         evaluate_every: Some(4),
         checkpoint_every: Some(4),
         ..RunSettings::default()
@@ -164,7 +165,8 @@ fn resumes(fresh: fn() -> Box<dyn Learner>) {
     let whole = tempfile::tempdir().unwrap();
     let mut unbroken = fresh();
     let start = bits(unbroken.as_ref());
-    let outcome = go(unbroken.as_mut(), &settings(), whole.path(), None).unwrap();
+    let settings = settings();
+    let outcome = go(unbroken.as_mut(), &settings, whole.path(), None).unwrap();
     assert!(outcome.finished && outcome.step == 10);
     assert!(outcome.evaluation.is_some());
     let end = bits(unbroken.as_ref());
@@ -173,12 +175,12 @@ fn resumes(fresh: fn() -> Box<dyn Learner>) {
     for stops in [vec![1], vec![4], vec![3, 6], vec![8, 9]] {
         let dir = tempfile::tempdir().unwrap();
         for &stop in &stops {
-            let outcome = go(fresh().as_mut(), &settings(), dir.path(), Some(stop)).unwrap();
+            let outcome = go(fresh().as_mut(), &settings, dir.path(), Some(stop)).unwrap();
             assert!(!outcome.finished && outcome.step == stop);
         }
         let mut resumed = fresh();
         assert!(
-            go(resumed.as_mut(), &settings(), dir.path(), None)
+            go(resumed.as_mut(), &settings, dir.path(), None)
                 .unwrap()
                 .finished
         );

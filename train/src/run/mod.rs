@@ -11,7 +11,7 @@ pub use settings::{HeldOut, RunSettings};
 use crate::learner::{Learner, Measure};
 use crate::optimizer::AdamW;
 use crate::parameters::Gradients;
-use crate::{Error, Result, Source};
+use crate::{Error, Example, Features, Result, Source};
 use checkpoint::State;
 use log::{Log, objective};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub enum Progress<'a> {
         /// Examples held out.
         held_out: usize,
     },
-    /// An example is done of a batch of as many.
+    /// Examples are done of a batch of as many.
     Example {
         /// Examples of the batch that are done.
         done: usize,
@@ -237,17 +237,36 @@ impl Run<'_> {
         let batch = &order[first..(first + self.settings.batch).min(order.len())];
         let mut measures = vec![Measure::default(); self.learner.weights().len()];
         let mut sum: Option<Gradients> = None;
-        for (done, &index) in (1..).zip(batch) {
-            let (example, features) = self.source.get(index)?;
-            let (found, gradients) = self.learner.learn(&example, &features)?;
-            for (measure, found) in measures.iter_mut().zip(&found) {
-                measure.add(found);
+        let mut done = 0;
+        for together in batch.chunks(self.settings.parallel.max(1)) {
+            let examples: Result<Vec<_>> = together.iter().map(|&i| self.source.get(i)).collect();
+            let examples = examples?;
+            let learner = &*self.learner;
+            let lessons: Vec<_> = std::thread::scope(|scope| {
+                let learn =
+                    |(example, features): &(Example, Features)| learner.learn(example, features);
+                let others = examples.iter().skip(1);
+                let others: Vec<_> = others.map(|e| scope.spawn(move || learn(e))).collect();
+                let first = examples.first().map(learn);
+                let others = others.into_iter().map(|other| match other.join() {
+                    Ok(lesson) => lesson,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                first.into_iter().chain(others).collect()
+            });
+            // In the order of the batch, however many are computed together.
+            for lesson in lessons {
+                let (found, gradients) = lesson?;
+                for (measure, found) in measures.iter_mut().zip(&found) {
+                    measure.add(found);
+                }
+                match (&mut sum, gradients) {
+                    (Some(sum), Some(gradients)) => sum.add(gradients),
+                    (sum @ None, gradients) => *sum = gradients,
+                    (Some(_), None) => {}
+                }
             }
-            match (&mut sum, gradients) {
-                (Some(sum), Some(gradients)) => sum.add(gradients),
-                (sum @ None, gradients) => *sum = gradients,
-                (Some(_), None) => {}
-            }
+            done += examples.len();
             progress(Progress::Example {
                 done,
                 batch: batch.len(),

@@ -9,7 +9,7 @@ use stheno::model::ModelConfig;
 use stheno_train::{
     EagleLearner, EagleSettings, EagleTraining, Example, Features, HeldOut, Learner, MedusaLearner,
     MedusaSettings, Outcome, Progress, Record, Result, RunSettings, Schedule, Source, Target,
-    read_log, run,
+    read_log, restore, run,
 };
 
 const VOCAB: usize = 50;
@@ -186,6 +186,9 @@ fn resumes(fresh: fn() -> Box<dyn Learner>) {
         );
         assert!(bits(resumed.as_ref()) == end, "stopped after {stops:?}");
         assert_eq!(log(dir.path()), log(whole.path()));
+        let mut restored = fresh();
+        assert_eq!(restore(restored.as_mut(), dir.path()).unwrap(), Some(10));
+        assert!(bits(restored.as_ref()) == end);
         let kept = std::fs::read_dir(dir.path().join("checkpoints")).unwrap();
         assert_eq!(kept.count(), 2);
     }

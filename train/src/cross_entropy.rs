@@ -30,12 +30,14 @@ pub(crate) enum Asked {
 
 /// Loss of a head's logits.
 pub(crate) struct Scored {
+    /// What the head was fed, in its graph.
+    pub outputs: Tensor<2>,
     /// Of each row.
     pub losses: Vec<f32>,
     /// Rank of the right token of each row: exact if ranks were asked for, else 0 or as far down as can be.
     pub ranks: Vec<usize>,
-    /// Gradient of the inputs `[n, h]`.
-    pub inputs: Option<Tensor<2>>,
+    /// Gradient of what it was fed `[n, h]`.
+    pub known: Option<Tensor<2>>,
     /// Gradient of the head `[vocabulary, h]`.
     pub head: Option<Tensor<2>>,
 }
@@ -56,26 +58,29 @@ impl Scored {
     }
 }
 
-/// Cross-entropy of `softmax(x head^T)` against `goals`, `x` `[n, h]` and `head` `[vocabulary, h]` outside of any graph. The
-/// gradient of logits is known in closed form, so that a graph need not hold them: chunks of rows come and go.
+/// Cross-entropy of `softmax(outputs head^T)` against `goals`, for `outputs` `[n, h]` and `head` `[vocabulary, h]`. The
+/// gradient of logits is known in closed form, so that no graph need hold them: chunks of rows come and go.
 pub(crate) fn cross_entropy(
-    x: &Tensor<2>,
+    outputs: Tensor<2>,
     head: &Tensor<2>,
     goals: &Goals<'_>,
     asked: &Asked,
 ) -> Result<Scored> {
-    let device = x.device();
-    let [n, _] = x.dims();
+    let all = outputs.clone().inner();
+    let head = head.clone().inner();
+    let device = all.device();
+    let [n, _] = all.dims();
     let mut scored = Scored {
+        outputs,
         losses: Vec::with_capacity(n),
         ranks: Vec::with_capacity(n),
-        inputs: None,
+        known: None,
         head: None,
     };
-    let mut inputs = Vec::new();
+    let mut known = Vec::new();
     for start in (0..n).step_by(ROWS) {
         let rows = start..(start + ROWS).min(n);
-        let x = x.clone().narrow(0, start, rows.len());
+        let x = all.clone().narrow(0, start, rows.len());
         let logits = x.clone().matmul(head.clone().transpose());
         let q = softmax(logits.clone(), 1);
         let (largest, guesses) = logits.clone().max_dim_with_indices(1);
@@ -131,12 +136,12 @@ pub(crate) fn cross_entropy(
                         None => part,
                     });
                 }
-                inputs.push(gradient.matmul(head.clone()));
+                known.push(gradient.matmul(head.clone()));
             }
         }
     }
-    if !inputs.is_empty() {
-        scored.inputs = Some(Tensor::cat(inputs, 0));
+    if !known.is_empty() {
+        scored.known = Some(Tensor::cat(known, 0));
     }
     Ok(scored)
 }

@@ -50,7 +50,7 @@ impl Measure {
 }
 
 /// A draft under training.
-pub trait Learner {
+pub trait Learner: Sync {
     /// All that decides what the parameters mean; training resumes only with the same.
     fn settings(&self) -> Value;
 

@@ -31,7 +31,8 @@ pub use optimizer::{AdamW, AdamWSettings};
 pub use output::{Card, OutputDtype, tree_of, write_eagle, write_medusa};
 pub use parameters::{Form, Gradients, Parameter, Parameters};
 pub use run::{
-    EvaluationRecord, HeldOut, Outcome, Progress, Record, RunSettings, StepRecord, read_log, run,
+    EvaluationRecord, HeldOut, Outcome, Progress, Record, RunSettings, StepRecord, read_log,
+    restore, run,
 };
 pub use schedule::{Decay, Schedule};
 pub use target::Target;

@@ -9,7 +9,7 @@ use stheno::model::ModelConfig;
 use stheno_train::{
     EagleLearner, EagleSettings, EagleTraining, Example, Features, HeldOut, Learner, MedusaLearner,
     MedusaSettings, Outcome, Progress, Record, Result, RunSettings, Schedule, Source, Target,
-    read_log, run,
+    read_log, restore, run,
 };
 
 const VOCAB: usize = 50;
@@ -111,6 +111,7 @@ fn settings() -> RunSettings {
             warmup_steps: 3,
             ..Schedule::default()
         },
+        parallel: 1,
         evaluate_every: Some(4),
         checkpoint_every: Some(4),
         ..RunSettings::default()
@@ -164,7 +165,8 @@ fn resumes(fresh: fn() -> Box<dyn Learner>) {
     let whole = tempfile::tempdir().unwrap();
     let mut unbroken = fresh();
     let start = bits(unbroken.as_ref());
-    let outcome = go(unbroken.as_mut(), &settings(), whole.path(), None).unwrap();
+    let settings = settings();
+    let outcome = go(unbroken.as_mut(), &settings, whole.path(), None).unwrap();
     assert!(outcome.finished && outcome.step == 10);
     assert!(outcome.evaluation.is_some());
     let end = bits(unbroken.as_ref());
@@ -173,17 +175,20 @@ fn resumes(fresh: fn() -> Box<dyn Learner>) {
     for stops in [vec![1], vec![4], vec![3, 6], vec![8, 9]] {
         let dir = tempfile::tempdir().unwrap();
         for &stop in &stops {
-            let outcome = go(fresh().as_mut(), &settings(), dir.path(), Some(stop)).unwrap();
+            let outcome = go(fresh().as_mut(), &settings, dir.path(), Some(stop)).unwrap();
             assert!(!outcome.finished && outcome.step == stop);
         }
         let mut resumed = fresh();
         assert!(
-            go(resumed.as_mut(), &settings(), dir.path(), None)
+            go(resumed.as_mut(), &settings, dir.path(), None)
                 .unwrap()
                 .finished
         );
         assert!(bits(resumed.as_ref()) == end, "stopped after {stops:?}");
         assert_eq!(log(dir.path()), log(whole.path()));
+        let mut restored = fresh();
+        assert_eq!(restore(restored.as_mut(), dir.path()).unwrap(), Some(10));
+        assert!(bits(restored.as_ref()) == end);
         let kept = std::fs::read_dir(dir.path().join("checkpoints")).unwrap();
         assert_eq!(kept.count(), 2);
     }

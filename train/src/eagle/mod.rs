@@ -132,30 +132,24 @@ impl EagleLearner {
         &self.vocabulary
     }
 
-    /// Guesses at every position of an example from the target's true hidden states: ids of the target. Position t guesses
-    /// token t + 2, so there is one fewer than tokens.
+    /// Logits over the draft vocabulary at every position of an example from the target's true hidden states,
+    /// `[tokens - 1, draft_vocab_size]`: position t guesses token t + 2.
     ///
     /// # Errors
     /// As [`Learner::learn`].
-    pub fn guesses(&self, example: &Example, features: &Features) -> Result<Vec<u32>> {
+    pub fn logits(&self, example: &Example, features: &Features) -> Result<Vec<f32>> {
         let h = self.settings.hidden_size;
         features.check(example, h, self.target.config.vocab_size)?;
         let keys = example.tokens.len().saturating_sub(1);
         if keys == 0 {
             return Ok(Vec::new());
         }
-        let every: Vec<usize> = (0..keys).collect();
-        let inputs = self.inputs(example, features, every, keys, 1);
+        let inputs = self.inputs(example, features, (0..keys).collect(), keys, 1);
         let (layer, head) = split(self.parameters.constants())?;
         let rope = Rope::new(&self.settings, keys, &self.device);
         let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
-        let mut guesses = Vec::with_capacity(keys);
-        for x in outputs {
-            let (_, best) = distributions(x, &head)?;
-            let ids = best.into_iter().map(|own| self.vocabulary[own as usize]);
-            guesses.extend(ids);
-        }
-        Ok(guesses)
+        let logits = Tensor::cat(outputs, 0).matmul(head.transpose());
+        crate::parameters::read(logits)
     }
 
     fn inputs(
@@ -181,15 +175,15 @@ impl EagleLearner {
         }
     }
 
-    /// Runs an example with the given weights; `None` if there is nothing to learn of it. The inputs of the head at all
-    /// positions that count, step after step, come with their scores.
+    /// Runs an example with the given weights; `None` if there is nothing to learn of it. The scores are of all
+    /// positions that count, step after step.
     fn score(
         &self,
         example: &Example,
         features: &Features,
         weights: Vec<Tensor<2>>,
         ranks: bool,
-    ) -> Result<(Vec<Measure>, Option<(Tensor<2>, Scored)>)> {
+    ) -> Result<(Vec<Measure>, Option<Scored>)> {
         let h = self.settings.hidden_size;
         features.check(example, h, self.target.config.vocab_size)?;
         let steps = self.training.steps;
@@ -222,7 +216,6 @@ impl EagleLearner {
                 factors.resize(of.len(), *weight as f32);
             }
         }
-        let x = Tensor::cat(counted, 0);
         let goals = Goals::Soft {
             probabilities: &probabilities,
             best: &best,
@@ -235,13 +228,13 @@ impl EagleLearner {
                 head: true,
             },
         };
-        let scored = cross_entropy(&x.clone().inner(), &head.inner(), &goals, &asked)?;
+        let scored = cross_entropy(Tensor::cat(counted, 0), &head, &goals, &asked)?;
         let mut start = 0;
         for (step, measure) in positions.steps.iter().zip(&mut measures) {
             scored.measure(start..start + step.rows.len(), measure);
             start += step.rows.len();
         }
-        Ok((measures, Some((x, scored))))
+        Ok((measures, Some(scored)))
     }
 }
 
@@ -274,11 +267,11 @@ impl Learner for EagleLearner {
     ) -> Result<(Vec<Measure>, Option<Gradients>)> {
         let leaves = self.parameters.leaves();
         let (measures, scored) = self.score(example, features, leaves.clone(), false)?;
-        let Some((x, scored)) = scored else {
+        let Some(scored) = scored else {
             return Ok((measures, None));
         };
-        // The head's part is known, so the graph ends at its inputs: a sum whose gradient at them is theirs.
-        let gradients = backward(x, scored.inputs, leaves, scored.head.into_iter().collect())?;
+        let head = scored.head.into_iter().collect();
+        let gradients = backward(scored.outputs, scored.known, leaves, head)?;
         Ok((measures, Some(gradients)))
     }
 

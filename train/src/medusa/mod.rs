@@ -86,15 +86,14 @@ impl MedusaLearner {
         &self.vocabulary
     }
 
-    /// Scores each head, step by step as [`Positions`] has them. Inputs of the heads' matrices come with their gradient,
-    /// if it was asked for.
+    /// Scores each head, step by step as [`Positions`] has them; a head without positions that count has no score.
     fn score(
         &self,
         example: &Example,
         features: &Features,
         weights: &[Tensor<2>],
         with_ranks: bool,
-    ) -> Result<(Vec<Measure>, Vec<(Tensor<2>, Scored)>)> {
+    ) -> Result<(Vec<Measure>, Vec<Scored>)> {
         let h = self.target.config.hidden_size as usize;
         features.check(example, h, self.target.config.vocab_size)?;
         let positions = Positions::of(example, self.settings.heads, &self.ids);
@@ -126,7 +125,7 @@ impl MedusaLearner {
             let x = x + block.clone() * sigmoid(block);
             let own = self.settings.own_matrices;
             let head = match own {
-                true => weights[2 * self.settings.heads + i].clone().inner(),
+                true => weights[2 * self.settings.heads + i].clone(),
                 false => self.target_head.clone(),
             };
             let asked = match with_ranks {
@@ -146,9 +145,9 @@ impl MedusaLearner {
                 },
                 None => Goals::Hard(&tokens),
             };
-            let scored = cross_entropy(&x.clone().inner(), &head, &goals, &asked)?;
+            let scored = cross_entropy(x, &head, &goals, &asked)?;
             scored.measure(0..step.rows.len(), measure);
-            scores.push((x, scored));
+            scores.push(scored);
         }
         Ok((measures, scores))
     }
@@ -192,9 +191,9 @@ impl Learner for MedusaLearner {
                 0 => None,
                 _ => scores.next(),
             };
-            if let Some((x, scored)) = scored {
-                outputs.push(x);
-                known.extend(scored.inputs);
+            if let Some(scored) = scored {
+                outputs.push(scored.outputs);
+                known.extend(scored.known);
                 heads.extend(scored.head);
             } else if self.settings.own_matrices {
                 heads.push(

@@ -1,7 +1,7 @@
 use super::card::Card;
 use super::tensors::{OutputDtype, Tensors};
 use super::{directory, write, write_json};
-use crate::eagle::EagleLearner;
+use crate::eagle::{EagleLearner, EagleSettings};
 use crate::learner::Learner;
 use crate::{Result, Target};
 use serde_json::json;
@@ -9,7 +9,8 @@ use std::path::Path;
 
 /// Writes a layer in SafeAILab's and AngelSlim's layout: `model.safetensors` with `fc`, `midlayer`, `norm`, `lm_head`, `d2t`
 /// (what to add to an id of the draft) and `t2d` (which tokens of the target it can guess), `config.json`, and the card as
-/// `README.md`. The configuration says the rotation's base that was trained with, and the layers that are fed both ways:
+/// `README.md`. The configuration says the rotation's base that was trained with. It names the layers that are fed only if they
+/// are not the usual ones, which loaders take if nothing is said: loaders differ in how they count. Then
 /// `aux_hidden_states_layer_ids` counts by outputs, as AngelSlim does, `eagle_config` by inputs, as vLLM does.
 ///
 /// # Errors
@@ -35,8 +36,7 @@ pub fn write_eagle(
     tensors.booleans("t2d", (0..target.config.vocab_size).map(known));
     tensors.write(&dir.join("model.safetensors"))?;
     let layer = learner.layer();
-    let inputs = layer.aux_layers.map(|layer| layer + 1);
-    let config = json!({
+    let mut config = json!({
         "architectures": ["LlamaForCausalLMEagle3"],
         "model_type": "llama",
         "hidden_size": layer.hidden_size,
@@ -55,12 +55,15 @@ pub fn write_eagle(
         "mlp_bias": false,
         "tie_word_embeddings": false,
         "torch_dtype": dtype.torch(),
-        "aux_hidden_states_layer_ids": layer.aux_layers,
-        "eagle_config": {
-            "use_aux_hidden_state": true,
-            "eagle_aux_hidden_state_layer_ids": inputs,
-        },
+        "eagle_config": {"use_aux_hidden_state": true},
     });
+    let layers = target.config.num_hidden_layers;
+    let usual = EagleSettings::of(&target.config, layer.draft_vocab_size).aux_layers;
+    if layers < 5 || layer.aux_layers != usual {
+        config["aux_hidden_states_layer_ids"] = json!(layer.aux_layers);
+        let inputs = layer.aux_layers.map(|layer| layer + 1);
+        config["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = json!(inputs);
+    }
     write_json(&dir.join("config.json"), &config)?;
     let text = card.render("EAGLE-3 layer", &learner.settings());
     write(&dir.join("README.md"), text.as_bytes())

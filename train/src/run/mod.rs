@@ -11,7 +11,7 @@ pub use settings::{HeldOut, RunSettings};
 use crate::learner::{Learner, Measure};
 use crate::optimizer::AdamW;
 use crate::parameters::Gradients;
-use crate::{Error, Result, Source};
+use crate::{Error, Example, Features, Result, Source};
 use checkpoint::State;
 use log::{Log, objective};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub enum Progress<'a> {
         /// Examples held out.
         held_out: usize,
     },
-    /// An example is done of a batch of as many.
+    /// Examples are done of a batch of as many.
     Example {
         /// Examples of the batch that are done.
         done: usize,
@@ -180,6 +180,27 @@ pub fn run(
     })
 }
 
+/// Takes up the parameters of the newest checkpoint in the `dir` of a run, finished or not. Returns the steps made, or
+/// `None` if there is no checkpoint.
+///
+/// # Errors
+/// If the checkpoint is of another draft, or cannot be read.
+pub fn restore(learner: &mut dyn Learner, dir: &Path) -> Result<Option<u64>> {
+    let Some(path) = checkpoint::newest(&dir.join("checkpoints"))? else {
+        return Ok(None);
+    };
+    let state = checkpoint::state(&path)?;
+    if state.learner != learner.settings() {
+        return Err(Error::Invalid(format!(
+            "{} is of a run with another draft",
+            path.display()
+        )));
+    }
+    let mut optimizer = AdamW::new(state.run.optimizer.clone(), learner.parameters());
+    checkpoint::read_tensors(&path, &state, learner.parameters_mut(), &mut optimizer)?;
+    Ok(Some(state.step))
+}
+
 struct Run<'a> {
     learner: &'a mut dyn Learner,
     source: &'a mut dyn Source,
@@ -237,17 +258,23 @@ impl Run<'_> {
         let batch = &order[first..(first + self.settings.batch).min(order.len())];
         let mut measures = vec![Measure::default(); self.learner.weights().len()];
         let mut sum: Option<Gradients> = None;
-        for (done, &index) in (1..).zip(batch) {
-            let (example, features) = self.source.get(index)?;
-            let (found, gradients) = self.learner.learn(&example, &features)?;
-            for (measure, found) in measures.iter_mut().zip(&found) {
-                measure.add(found);
+        let mut done = 0;
+        for together in batch.chunks(self.settings.parallel.max(1)) {
+            let lessons = self.side_by_side(together, |learner, example, features| {
+                learner.learn(example, features)
+            })?;
+            // In the order of the batch, however many are computed together.
+            for (found, gradients) in lessons {
+                for (measure, found) in measures.iter_mut().zip(&found) {
+                    measure.add(found);
+                }
+                match (&mut sum, gradients) {
+                    (Some(sum), Some(gradients)) => sum.add(gradients),
+                    (sum @ None, gradients) => *sum = gradients,
+                    (Some(_), None) => {}
+                }
             }
-            match (&mut sum, gradients) {
-                (Some(sum), Some(gradients)) => sum.add(gradients),
-                (sum @ None, gradients) => *sum = gradients,
-                (Some(_), None) => {}
-            }
+            done += together.len();
             progress(Progress::Example {
                 done,
                 batch: batch.len(),
@@ -285,11 +312,14 @@ impl Run<'_> {
     fn evaluate(&mut self, held_out: &[usize]) -> Result<EvaluationRecord> {
         let few = &held_out[..held_out.len().min(self.settings.evaluate_at_most)];
         let mut measures = vec![Measure::default(); self.learner.weights().len()];
-        for &index in few {
-            let (example, features) = self.source.get(index)?;
-            let found = self.learner.evaluate(&example, &features)?;
-            for (measure, found) in measures.iter_mut().zip(&found) {
-                measure.add(found);
+        for together in few.chunks(self.settings.parallel.max(1)) {
+            let all = self.side_by_side(together, |learner, example, features| {
+                learner.evaluate(example, features)
+            })?;
+            for found in all {
+                for (measure, found) in measures.iter_mut().zip(&found) {
+                    measure.add(found);
+                }
             }
         }
         let weights = self.learner.weights();
@@ -299,5 +329,27 @@ impl Run<'_> {
             &measures,
             weights,
         ))
+    }
+
+    /// Asks the learner about examples at the same time; answers come in the order of `indices`.
+    fn side_by_side<T: Send>(
+        &mut self,
+        indices: &[usize],
+        ask: impl Fn(&dyn Learner, &Example, &Features) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let examples: Result<Vec<_>> = indices.iter().map(|&i| self.source.get(i)).collect();
+        let examples = examples?;
+        let learner = &*self.learner;
+        let ask = |(example, features): &(Example, Features)| ask(learner, example, features);
+        std::thread::scope(|scope| {
+            let others = examples.iter().skip(1);
+            let others: Vec<_> = others.map(|e| scope.spawn(|| ask(e))).collect();
+            let first = examples.first().map(ask);
+            let others = others.into_iter().map(|other| match other.join() {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            first.into_iter().chain(others).collect()
+        })
     }
 }

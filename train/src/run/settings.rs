@@ -3,7 +3,7 @@ use crate::random::Random;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
-/// A training run. All but the last four fields decide what comes out, and a run resumes only with the same.
+/// A training run. All but the last five fields decide what comes out, and a run resumes only with the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunSettings {
@@ -22,6 +22,9 @@ pub struct RunSettings {
     pub schedule: Schedule,
     /// The optimizer.
     pub optimizer: AdamWSettings,
+    /// Examples that are computed at the same time, each by a thread that shares the device with the others. What comes out
+    /// does not depend on it; on CPUs as many as cores is fastest, and each needs room for its graph.
+    pub parallel: usize,
     /// Steps between evaluations on what is held out; the end of the run is always evaluated.
     pub evaluate_every: Option<u64>,
     /// Most examples of an evaluation.
@@ -53,6 +56,7 @@ impl Default for RunSettings {
             held_out: HeldOut::Fraction(0.02),
             schedule: Schedule::default(),
             optimizer: AdamWSettings::default(),
+            parallel: 2,
             evaluate_every: Some(200),
             evaluate_at_most: 64,
             checkpoint_every: Some(100),
@@ -73,6 +77,7 @@ impl RunSettings {
     pub(super) fn deciding(&self) -> RunSettings {
         let free = RunSettings::default();
         RunSettings {
+            parallel: free.parallel,
             evaluate_every: free.evaluate_every,
             evaluate_at_most: free.evaluate_at_most,
             checkpoint_every: free.checkpoint_every,

@@ -35,7 +35,10 @@ impl Language {
     /// Sentence `index`.
     pub fn sentence(&self, index: u64, len: usize) -> Vec<u32> {
         let draw = |at: usize| unit(self.seed ^ 0x5eed, index * 1_000_003 + at as u64);
-        let mut words = vec![1 + (draw(0) * WORDS as f64) as u32, 1 + (draw(1) * WORDS as f64) as u32];
+        let mut words = vec![
+            1 + (draw(0) * WORDS as f64) as u32,
+            1 + (draw(1) * WORDS as f64) as u32,
+        ];
         while words.len() < len {
             let (before, last) = (words[words.len() - 2], words[words.len() - 1]);
             let ranks = self.table[(before as usize % 2) * WORDS + last as usize - 1];

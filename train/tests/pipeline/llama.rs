@@ -28,7 +28,11 @@ impl Llama {
         let mut add = |name: String, [n, k]: [usize; 2]| {
             let value = match name.contains("norm") {
                 true => Tensor::ones([n, k], &device),
-                false => Tensor::random([n, k], Distribution::Normal(0.0, (k as f64).sqrt().recip()), &device),
+                false => Tensor::random(
+                    [n, k],
+                    Distribution::Normal(0.0, (k as f64).sqrt().recip()),
+                    &device,
+                ),
             };
             weights.push((name, value.require_grad()));
         };
@@ -52,11 +56,15 @@ impl Llama {
     /// Learns the language for `steps` steps of Adam; returns the loss of the last one.
     pub fn train(language: &Language, steps: usize) -> (Self, f32) {
         let mut model = Llama::new(1);
-        let mut moments: Vec<[Tensor<2>; 2]> =
-            model.weights.iter().map(|(_, w)| [0, 1].map(|_| w.clone().inner().zeros_like())).collect();
+        let mut moments: Vec<[Tensor<2>; 2]> = model
+            .weights
+            .iter()
+            .map(|(_, w)| [0, 1].map(|_| w.clone().inner().zeros_like()))
+            .collect();
         let mut last = f32::INFINITY;
         for step in 0..steps {
-            let sentences = (0..BATCH).map(|i| language.sentence((step * BATCH + i) as u64, LEN + 1));
+            let sentences =
+                (0..BATCH).map(|i| language.sentence((step * BATCH + i) as u64, LEN + 1));
             let loss = model.loss(&sentences.collect::<Vec<_>>());
             last = loss.clone().into_scalar::<f32>();
             let mut gradients = loss.backward();
@@ -82,7 +90,11 @@ impl Llama {
         let mut weights = self.weights.iter().map(|(_, w)| w.clone());
         let mut next = || weights.next().unwrap();
         let ids = |from: usize| {
-            let ids: Vec<i32> = sentences.iter().flat_map(|s| &s[from..from + LEN]).map(|id| *id as i32).collect();
+            let ids: Vec<i32> = sentences
+                .iter()
+                .flat_map(|s| &s[from..from + LEN])
+                .map(|id| *id as i32)
+                .collect();
             Tensor::<1, Int>::from_data(TensorData::new(ids, [BATCH * LEN]), &self.device)
         };
         let mut x = next().select(0, ids(0));
@@ -92,7 +104,8 @@ impl Llama {
                 let heads = linear(&normed, next()).reshape([BATCH, LEN, HEADS, HEAD_DIM]);
                 heads.swap_dims(1, 2)
             });
-            let scores = self.rotated(q).matmul(self.rotated(k).transpose()) / (HEAD_DIM as f32).sqrt();
+            let scores =
+                self.rotated(q).matmul(self.rotated(k).transpose()) / (HEAD_DIM as f32).sqrt();
             let mixed = softmax(scores + self.causal(), 3).matmul(v);
             let mixed = mixed.swap_dims(1, 2).reshape([BATCH * LEN, HIDDEN]);
             x = x + linear(&mixed, next());
@@ -108,17 +121,22 @@ impl Llama {
 
     fn causal(&self) -> Tensor<4> {
         let mask = (0..LEN * LEN).map(|i| if i % LEN > i / LEN { -1e9f32 } else { 0.0 });
-        Tensor::from_data(TensorData::new(mask.collect(), [1, 1, LEN, LEN]), &self.device)
+        Tensor::from_data(
+            TensorData::new(mask.collect(), [1, 1, LEN, LEN]),
+            &self.device,
+        )
     }
 
     /// Base 10000, halves of a head as real and imaginary parts.
     fn rotated(&self, x: Tensor<4>) -> Tensor<4> {
         let half = HEAD_DIM / 2;
         let table = |f: fn(f32) -> f32| -> Tensor<4> {
-            let angles = (0..LEN * half).map(|i| {
-                f((i / half) as f32 * 10_000f32.powf(-((i % half) as f32) / half as f32))
-            });
-            Tensor::from_data(TensorData::new(angles.collect(), [1, 1, LEN, half]), &self.device)
+            let angles = (0..LEN * half)
+                .map(|i| f((i / half) as f32 * 10_000f32.powf(-((i % half) as f32) / half as f32)));
+            Tensor::from_data(
+                TensorData::new(angles.collect(), [1, 1, LEN, half]),
+                &self.device,
+            )
         };
         let (cos, sin) = (table(f32::cos), table(f32::sin));
         let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
@@ -133,13 +151,24 @@ impl Llama {
             .iter()
             .map(|(name, value)| {
                 let [n, k] = value.dims();
-                let shape = if name.contains("norm") { vec![k] } else { vec![n, k] };
+                let shape = if name.contains("norm") {
+                    vec![k]
+                } else {
+                    vec![n, k]
+                };
                 let values = value.clone().inner().try_into_vec_as::<f32>().unwrap();
-                (name.clone(), shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
+                (
+                    name.clone(),
+                    shape,
+                    values.into_iter().flat_map(f32::to_le_bytes).collect(),
+                )
             })
             .collect();
         let views = tensors.iter().map(|(name, shape, bytes)| {
-            (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+            (
+                name,
+                TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+            )
         });
         safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
         let config = serde_json::json!({

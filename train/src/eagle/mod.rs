@@ -244,6 +244,7 @@ impl Learner for EagleLearner {
             "kind": "eagle3",
             "layer": self.settings,
             "training": self.training,
+            "rounding": self.parameters.rounding(),
             "vocabulary": fingerprint(&self.vocabulary),
         })
     }
@@ -265,8 +266,8 @@ impl Learner for EagleLearner {
         example: &Example,
         features: &Features,
     ) -> Result<(Vec<Measure>, Option<Gradients>)> {
-        let leaves = self.parameters.leaves();
-        let (measures, scored) = self.score(example, features, leaves.clone(), false)?;
+        let (leaves, weights) = self.parameters.leaves();
+        let (measures, scored) = self.score(example, features, weights, false)?;
         let Some(scored) = scored else {
             return Ok((measures, None));
         };

@@ -158,6 +158,7 @@ impl Learner for MedusaLearner {
         json!({
             "kind": "medusa",
             "heads": self.settings,
+            "rounding": self.parameters.rounding(),
             "vocabulary": fingerprint(&self.vocabulary),
         })
     }
@@ -179,8 +180,8 @@ impl Learner for MedusaLearner {
         example: &Example,
         features: &Features,
     ) -> Result<(Vec<Measure>, Option<Gradients>)> {
-        let leaves = self.parameters.leaves();
-        let (measures, scores) = self.score(example, features, &leaves, false)?;
+        let (leaves, weights) = self.parameters.leaves();
+        let (measures, scores) = self.score(example, features, &weights, false)?;
         if scores.is_empty() {
             return Ok((measures, None));
         }

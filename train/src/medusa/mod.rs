@@ -96,7 +96,7 @@ impl MedusaLearner {
     ) -> Result<(Vec<Measure>, Vec<Scored>)> {
         let h = self.target.config.hidden_size as usize;
         features.check(example, h, self.target.config.vocab_size)?;
-        let positions = Positions::of(example, self.settings.heads, &self.ids);
+        let positions = Positions::of(example, self.settings.heads, &self.ids, &|_| true);
         let measure = |step: &Step| Measure {
             positions: step.asked,
             ..Measure::default()
@@ -119,7 +119,11 @@ impl MedusaLearner {
             if step.rows.is_empty() {
                 continue;
             }
-            let x = last(&mut step.rows.iter().map(|&row| positions.rows[row]));
+            let at = |&row: &usize| match i {
+                0 => positions.rows[row],
+                _ => positions.rows[positions.later[row]],
+            };
+            let x = last(&mut step.rows.iter().map(at));
             let (w, b) = (weights[2 * i].clone(), weights[2 * i + 1].clone());
             let block = x.clone().matmul(w) + b;
             let x = x + block.clone() * sigmoid(block);
@@ -135,7 +139,7 @@ impl MedusaLearner {
                     head: own,
                 },
             };
-            let token = |&row: &usize| self.ids.of(example.tokens[positions.rows[row] + 2 + i]);
+            let token = |row: &usize| self.ids.of(example.tokens[at(row) + 2 + i]);
             let tokens: Vec<u32> = step.rows.iter().filter_map(token).collect();
             let goals = match &soft {
                 Some((probabilities, best)) => Goals::Soft {
@@ -159,7 +163,7 @@ impl Learner for MedusaLearner {
             "kind": "medusa",
             "heads": self.settings,
             "rounding": self.parameters.rounding(),
-            "vocabulary": fingerprint(&self.vocabulary),
+            "vocabulary": format!("{:016x}", fingerprint(&self.vocabulary)),
         })
     }
 

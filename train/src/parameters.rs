@@ -1,6 +1,8 @@
 use crate::random::Random;
+use crate::rounding::Rounding;
 use crate::{Error, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::OnceLock;
 
 /// How a parameter lies in memory, and so how it is written into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,33 +52,39 @@ impl Parameter {
 
 /// All that a draft learns, in the order of [`Gradients`].
 #[derive(Debug, Clone, Default)]
-pub struct Parameters(Vec<Parameter>);
+pub struct Parameters {
+    all: Vec<Parameter>,
+    rounding: Option<Rounding>,
+    /// Rounded values, until a value changes.
+    rounded: OnceLock<Vec<Tensor<2>>>,
+}
 
 impl Parameters {
     /// In order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// In order.
     pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Parameter> {
-        self.0.iter_mut()
+        self.rounded.take();
+        self.all.iter_mut()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Numbers in all of them.
     pub fn elements(&self) -> usize {
         let elements = |p: &Parameter| p.value.dims().iter().product::<usize>();
-        self.0.iter().map(elements).sum()
+        self.all.iter().map(elements).sum()
     }
 
     /// Replaces a value by `values` in the order of a file.
@@ -84,7 +92,7 @@ impl Parameters {
     /// # Errors
     /// If there is no such parameter or it has another number of elements.
     pub fn set(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
-        let parameter = self.0.iter_mut().find(|p| p.name == name);
+        let parameter = self.iter_mut().find(|p| p.name == name);
         let parameter =
             parameter.ok_or_else(|| Error::Invalid(format!("no parameter is named `{name}`")))?;
         let [a, b] = parameter.value.dims();
@@ -107,7 +115,7 @@ impl Parameters {
     }
 
     pub(crate) fn push(&mut self, name: String, form: Form, value: Tensor<2>) {
-        self.0.push(Parameter { name, form, value });
+        self.all.push(Parameter { name, form, value });
     }
 
     /// A linear map as PyTorch starts one: even within `1 / sqrt(inputs)`.
@@ -133,15 +141,38 @@ impl Parameters {
         );
     }
 
-    /// The values as leaves of a new graph.
-    pub(crate) fn leaves(&self) -> Vec<Tensor<2>> {
-        let leaf = |p: &Parameter| p.value.clone().autodiff().require_grad();
-        self.0.iter().map(leaf).collect()
+    /// What matrices are rounded to wherever they are used; what is learnt stays as it is, and gradients pass as if nothing
+    /// was rounded.
+    pub fn set_rounding(&mut self, rounding: Option<Rounding>) {
+        self.rounding = rounding;
+        self.rounded.take();
     }
 
-    /// The values outside of any graph.
+    /// What matrices are rounded to.
+    pub fn rounding(&self) -> Option<Rounding> {
+        self.rounding
+    }
+
+    /// The values as leaves of a new graph, and as they are used in it.
+    pub(crate) fn leaves(&self) -> (Vec<Tensor<2>>, Vec<Tensor<2>>) {
+        let leaf = |p: &Parameter| p.value.clone().autodiff().require_grad();
+        let leaves: Vec<_> = self.all.iter().map(leaf).collect();
+        if self.rounding.is_none() {
+            return (leaves.clone(), leaves);
+        }
+        let all = leaves.iter().zip(&self.all).zip(self.constants());
+        let used = all.map(|((leaf, p), rounded)| leaf.clone() + (rounded - p.value.clone()));
+        let used = used.collect();
+        (leaves, used)
+    }
+
+    /// The values as they are used, outside of any graph.
     pub(crate) fn constants(&self) -> Vec<Tensor<2>> {
-        self.0.iter().map(|p| p.value.clone()).collect()
+        let Some(rounding) = self.rounding else {
+            return self.all.iter().map(|p| p.value.clone()).collect();
+        };
+        let round = || self.all.iter().map(|p| rounding.apply(p)).collect();
+        self.rounded.get_or_init(round).clone()
     }
 }
 

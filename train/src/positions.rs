@@ -10,8 +10,10 @@ use crate::vocabulary::DraftIds;
 /// target's own, that is this token, and no row of the whole vocabulary's logits is needed.)
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Positions {
-    /// Positions that are computed at each step, rising.
+    /// Positions that are computed at step 0, rising.
     pub rows: Vec<usize>,
+    /// Those of them that are computed at the steps after, as indices of `rows`.
+    pub later: Vec<usize>,
     /// Positions whose keys and values are seen.
     pub keys: usize,
     /// Positions of the target whose distributions are needed, rising.
@@ -25,14 +27,20 @@ pub(crate) struct Positions {
 pub(crate) struct Step {
     /// Positions of answers at this step.
     pub asked: usize,
-    /// Those that count, as indices of [`Positions::rows`].
+    /// Those that count, as indices of the positions that are computed at this step.
     pub rows: Vec<usize>,
     /// For each of them the index of its distribution in [`Positions::targets`].
     pub targets: Vec<usize>,
 }
 
 impl Positions {
-    pub fn of(example: &Example, steps: usize, vocabulary: &DraftIds) -> Self {
+    /// `goes_on` says of a position whether it is computed past step 0.
+    pub fn of(
+        example: &Example,
+        steps: usize,
+        vocabulary: &DraftIds,
+        goes_on: &dyn Fn(usize) -> bool,
+    ) -> Self {
         let Example { tokens, answer } = example;
         // Length of the answer from each token on.
         let mut left = vec![0usize; tokens.len() + 1];
@@ -44,7 +52,8 @@ impl Positions {
         of.steps.resize_with(steps, Step::default);
         let mut needed = vec![false; tokens.len()];
         for t in 0..tokens.len().saturating_sub(1) {
-            let lasts = left[t + 1].saturating_sub(1).min(steps);
+            let most = if goes_on(t) { steps } else { steps.min(1) };
+            let lasts = left[t + 1].saturating_sub(1).min(most);
             for step in &mut of.steps[..lasts] {
                 step.asked += 1;
             }
@@ -53,10 +62,18 @@ impl Positions {
             }
             for (i, step) in of.steps[..lasts].iter_mut().enumerate() {
                 if counts(t + 2 + i) {
-                    step.rows.push(of.rows.len());
+                    let row = if i == 0 {
+                        of.rows.len()
+                    } else {
+                        of.later.len()
+                    };
+                    step.rows.push(row);
                     step.targets.push(t + 1 + i);
                     needed[t + 1 + i] = true;
                 }
+            }
+            if (1..lasts).any(|i| counts(t + 2 + i)) {
+                of.later.push(of.rows.len());
             }
             of.rows.push(t);
         }
@@ -85,7 +102,7 @@ mod tests {
             answer: [0, 0, 1, 1, 1, 1, 0, 1, 1].map(|a| a == 1).to_vec(),
         };
         let vocabulary = DraftIds::new(&[2, 3, 5, 7], 10).unwrap();
-        let positions = Positions::of(&example, 2, &vocabulary);
+        let positions = Positions::of(&example, 2, &vocabulary, &|_| true);
         // Token 2 is the first of an answer: 1 guesses at 3 and then 4, 2 at 4 and then 5, 3 at 5 alone; 6 guesses at 8.
         assert_eq!(positions.rows, [1, 2, 3, 6]);
         assert_eq!(positions.keys, 7);
@@ -95,7 +112,9 @@ mod tests {
         // Token 4 is in no vocabulary.
         assert_eq!(steps[0].rows, [0, 2, 3]);
         assert_eq!(steps[0].targets, [0, 1, 2]);
-        assert_eq!(steps[1].rows, [1]);
+        // Of the two that go on, 1 guesses at the token that does not count.
+        assert_eq!(positions.later, [1]);
+        assert_eq!(steps[1].rows, [0]);
         assert_eq!(steps[1].targets, [1]);
     }
 }

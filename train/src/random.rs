@@ -24,6 +24,11 @@ impl Random {
         ((self.next() >> 40) as f32) * (2.0 / (1u64 << 24) as f32) - 1.0
     }
 
+    /// Within `[0, 1)`.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// `count` numbers spread evenly within `[-bound, bound)`.
     pub fn uniform(&mut self, count: usize, bound: f32) -> Vec<f32> {
         (0..count).map(|_| self.symmetric() * bound).collect()

@@ -40,11 +40,10 @@ pub(crate) fn rows(matrix: &[f32], width: usize, ids: impl IntoIterator<Item = u
     rows.flatten().copied().collect()
 }
 
-/// Tells vocabularies apart (FNV-1a).
-pub(crate) fn fingerprint(vocabulary: &[u32]) -> String {
-    let bytes = vocabulary.iter().flat_map(|id| id.to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+/// Tells lists of tokens apart (FNV-1a).
+pub(crate) fn fingerprint(tokens: &[u32]) -> u64 {
+    let bytes = tokens.iter().flat_map(|id| id.to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    })
 }

@@ -211,6 +211,7 @@ fn eagle_is_pytorchs() {
         steps: fixture.number("steps") as usize,
         decay: fixture.number("decay"),
         head_from_target: false,
+        ..EagleTraining::default()
     };
     let (target, vocabulary) = (fixture.target(), fixture.integers("vocabulary"));
     let device = Device::flex();

@@ -27,8 +27,10 @@ pub(super) struct Inputs {
     pub aux: Tensor<2>,
     /// Embeddings of tokens 1 and on `[keys + steps - 1, h]`.
     pub embeddings: Tensor<2>,
-    /// Rows that are computed.
+    /// Rows that are computed at step 0.
     pub rows: Vec<usize>,
+    /// Those of them that are computed at the steps after, as indices of `rows`.
+    pub later: Vec<usize>,
     /// Steps.
     pub steps: usize,
 }
@@ -66,7 +68,7 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Inputs of the head `[rows, h]` at each step.
+    /// Inputs of the head `[rows computed, h]` at each step, for as long as there are any.
     ///
     /// Step 0 is fed the target's hidden states and sees the keys of all positions up to its own. Step i is fed step i - 1's
     /// output at the same position and the token i further on; it sees the keys of step 0, and of the steps since those of
@@ -81,13 +83,13 @@ impl<'a> Layer<'a> {
         let group = heads / kv_heads;
         let device = inputs.aux.device();
         let [keys, _] = inputs.aux.dims();
-        let n = inputs.rows.len();
-        let shifted = |by: usize| {
-            let rows: Vec<usize> = inputs.rows.iter().map(|row| row + by).collect();
+        let mut rows = inputs.rows.clone();
+        let shifted = |rows: &[usize], by: usize| {
+            let rows: Vec<usize> = rows.iter().map(|row| row + by).collect();
             indices(&rows, &device)
         };
-        let here = shifted(0);
-        let mask = causal(&inputs.rows, keys, &device);
+        let here = shifted(&rows, 0);
+        let mut mask = causal(&inputs.rows, keys, &device);
         let embeddings = self.normalised(inputs.embeddings.clone());
         let embeddings = embeddings * self.input_norm.clone();
 
@@ -112,7 +114,16 @@ impl<'a> Layer<'a> {
         let mut later: Vec<(Tensor<4>, Tensor<4>)> = Vec::new();
         let mut outputs = Vec::with_capacity(inputs.steps);
         for step in 0..inputs.steps {
-            let at = shifted(step);
+            if step == 1 && inputs.later.is_empty() {
+                break;
+            }
+            if step == 1 && inputs.later.len() < rows.len() {
+                rows = inputs.later.iter().map(|&row| rows[row]).collect();
+                g = g.select(0, indices(&inputs.later, &device));
+                mask = causal(&rows, keys, &device);
+            }
+            let n = rows.len();
+            let at = shifted(&rows, step);
             if step > 0 {
                 let e = embeddings.clone().select(0, at.clone());
                 u = Tensor::cat(vec![e, self.hidden(&g)], 1);

@@ -62,10 +62,12 @@ impl EagleLearner {
                 vocabulary.len()
             )));
         }
-        if training.steps == 0 {
-            return Err(Error::Invalid(
-                "training-time test needs at least one step".to_owned(),
-            ));
+        let share = training.later_share;
+        if training.steps == 0 || !(share > 0.0 && share <= 1.0) {
+            return Err(Error::Invalid(format!(
+                "training-time test takes at least one step and a share above 0 and up to 1, got {} and {share}",
+                training.steps
+            )));
         }
         let ids = DraftIds::new(&vocabulary, target.config.vocab_size as usize)?;
         let head_rows = rows(target.head(), h, vocabulary.iter().copied());
@@ -144,7 +146,13 @@ impl EagleLearner {
         if keys == 0 {
             return Ok(Vec::new());
         }
-        let inputs = self.inputs(example, features, (0..keys).collect(), keys, 1);
+        let inputs = self.inputs(
+            example,
+            features,
+            [(0..keys).collect(), Vec::new()],
+            keys,
+            1,
+        );
         let (layer, head) = split(self.parameters.constants())?;
         let rope = Rope::new(&self.settings, keys, &self.device);
         let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
@@ -152,11 +160,18 @@ impl EagleLearner {
         crate::parameters::read(logits)
     }
 
+    /// Whether a position of an example is computed past step 0 in training: drawn, but always the same.
+    fn goes_on(&self, example: &Example) -> impl Fn(usize) -> bool + use<> {
+        let share = self.training.later_share;
+        let text = fingerprint(&example.tokens);
+        move |t| share >= 1.0 || Random::new(text, t as u64).unit() < share
+    }
+
     fn inputs(
         &self,
         example: &Example,
         features: &Features,
-        rows: Vec<usize>,
+        [rows, later]: [Vec<usize>; 2],
         keys: usize,
         steps: usize,
     ) -> Inputs {
@@ -171,6 +186,7 @@ impl EagleLearner {
             aux: matrix(aux, [keys, 3 * h], &self.device),
             embeddings: matrix(embeddings, [count, h], &self.device),
             rows,
+            later,
             steps,
         }
     }
@@ -182,12 +198,15 @@ impl EagleLearner {
         example: &Example,
         features: &Features,
         weights: Vec<Tensor<2>>,
-        ranks: bool,
+        asks: Asks<'_>,
     ) -> Result<(Vec<Measure>, Option<Scored>)> {
         let h = self.settings.hidden_size;
         features.check(example, h, self.target.config.vocab_size)?;
         let steps = self.training.steps;
-        let positions = Positions::of(example, steps, &self.ids);
+        let positions = match asks {
+            Asks::Ranks => Positions::of(example, steps, &self.ids, &|_| true),
+            Asks::Gradients(goes_on) => Positions::of(example, steps, &self.ids, goes_on),
+        };
         let measure = |step: &Step| Measure {
             positions: step.asked,
             ..Measure::default()
@@ -204,16 +223,28 @@ impl EagleLearner {
         let last = matrix(last, [positions.targets.len(), h], &self.device);
         let (probabilities, best) = distributions(last, &self.target_head)?;
         let keys = positions.keys;
-        let inputs = self.inputs(example, features, positions.rows, keys, steps);
+        let inputs = self.inputs(
+            example,
+            features,
+            [positions.rows, positions.later],
+            keys,
+            steps,
+        );
         let (layer, head) = split(weights)?;
         let rope = Rope::new(&self.settings, keys + steps, &self.device);
         let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
         let (mut of, mut factors, mut counted) = (Vec::new(), Vec::new(), Vec::new());
-        for ((x, step), weight) in outputs.into_iter().zip(&positions.steps).zip(&self.weights) {
+        let all = positions.steps.iter().zip(&self.weights).enumerate();
+        for (x, (i, (step, weight))) in outputs.into_iter().zip(all) {
             if !step.rows.is_empty() {
                 counted.push(x.select(0, indices(&step.rows, &self.device)));
                 of.extend_from_slice(&step.targets);
-                factors.resize(of.len(), *weight as f32);
+                let share = if i == 0 {
+                    1.0
+                } else {
+                    self.training.later_share
+                };
+                factors.resize(of.len(), (weight / share) as f32);
             }
         }
         let goals = Goals::Soft {
@@ -221,9 +252,9 @@ impl EagleLearner {
             best: &best,
             rows: &of,
         };
-        let asked = match ranks {
-            true => Asked::Ranks,
-            false => Asked::Gradients {
+        let asked = match asks {
+            Asks::Ranks => Asked::Ranks,
+            Asks::Gradients(_) => Asked::Gradients {
                 factors,
                 head: true,
             },
@@ -244,7 +275,8 @@ impl Learner for EagleLearner {
             "kind": "eagle3",
             "layer": self.settings,
             "training": self.training,
-            "vocabulary": fingerprint(&self.vocabulary),
+            "rounding": self.parameters.rounding(),
+            "vocabulary": format!("{:016x}", fingerprint(&self.vocabulary)),
         })
     }
 
@@ -265,8 +297,10 @@ impl Learner for EagleLearner {
         example: &Example,
         features: &Features,
     ) -> Result<(Vec<Measure>, Option<Gradients>)> {
-        let leaves = self.parameters.leaves();
-        let (measures, scored) = self.score(example, features, leaves.clone(), false)?;
+        let goes_on = self.goes_on(example);
+        let (leaves, weights) = self.parameters.leaves();
+        let (measures, scored) =
+            self.score(example, features, weights, Asks::Gradients(&goes_on))?;
         let Some(scored) = scored else {
             return Ok((measures, None));
         };
@@ -277,8 +311,17 @@ impl Learner for EagleLearner {
 
     fn evaluate(&self, example: &Example, features: &Features) -> Result<Vec<Measure>> {
         let constants = self.parameters.constants();
-        Ok(self.score(example, features, constants, true)?.0)
+        Ok(self.score(example, features, constants, Asks::Ranks)?.0)
     }
+}
+
+/// What is asked of an example.
+#[derive(Clone, Copy)]
+enum Asks<'a> {
+    /// Gradients, past step 0 of the positions that go on.
+    Gradients(&'a dyn Fn(usize) -> bool),
+    /// Ranks of the tokens to guess, of all positions.
+    Ranks,
 }
 
 /// The layer's weights and the head's.
@@ -288,3 +331,6 @@ fn split(mut weights: Vec<Tensor<2>>) -> Result<([Tensor<2>; 12], Tensor<2>)> {
     let both = layer.zip(head);
     both.ok_or_else(|| Error::Invalid("an EAGLE-3 layer has 13 parameters".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

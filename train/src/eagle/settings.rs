@@ -83,6 +83,9 @@ pub struct EagleTraining {
     pub steps: usize,
     /// Weight of step i is this to the power of i.
     pub decay: f64,
+    /// Share of positions that are computed past step 0, drawn for each example; their losses weigh as much more. What the
+    /// steps of one position teach is much alike, so that a small share sees more text in the same time.
+    pub later_share: f64,
     /// Whether the head begins as the target's rows of the draft vocabulary and the final norm as the target's; otherwise
     /// they begin at random and at 1.
     pub head_from_target: bool,
@@ -93,6 +96,7 @@ impl Default for EagleTraining {
         EagleTraining {
             steps: 4,
             decay: 0.8,
+            later_share: 1.0,
             head_from_target: true,
         }
     }

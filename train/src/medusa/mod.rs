@@ -96,7 +96,7 @@ impl MedusaLearner {
     ) -> Result<(Vec<Measure>, Vec<Scored>)> {
         let h = self.target.config.hidden_size as usize;
         features.check(example, h, self.target.config.vocab_size)?;
-        let positions = Positions::of(example, self.settings.heads, &self.ids);
+        let positions = Positions::of(example, self.settings.heads, &self.ids, &|_| true);
         let measure = |step: &Step| Measure {
             positions: step.asked,
             ..Measure::default()
@@ -119,7 +119,11 @@ impl MedusaLearner {
             if step.rows.is_empty() {
                 continue;
             }
-            let x = last(&mut step.rows.iter().map(|&row| positions.rows[row]));
+            let at = |&row: &usize| match i {
+                0 => positions.rows[row],
+                _ => positions.rows[positions.later[row]],
+            };
+            let x = last(&mut step.rows.iter().map(at));
             let (w, b) = (weights[2 * i].clone(), weights[2 * i + 1].clone());
             let block = x.clone().matmul(w) + b;
             let x = x + block.clone() * sigmoid(block);
@@ -135,7 +139,7 @@ impl MedusaLearner {
                     head: own,
                 },
             };
-            let token = |&row: &usize| self.ids.of(example.tokens[positions.rows[row] + 2 + i]);
+            let token = |row: &usize| self.ids.of(example.tokens[at(row) + 2 + i]);
             let tokens: Vec<u32> = step.rows.iter().filter_map(token).collect();
             let goals = match &soft {
                 Some((probabilities, best)) => Goals::Soft {
@@ -158,7 +162,8 @@ impl Learner for MedusaLearner {
         json!({
             "kind": "medusa",
             "heads": self.settings,
-            "vocabulary": fingerprint(&self.vocabulary),
+            "rounding": self.parameters.rounding(),
+            "vocabulary": format!("{:016x}", fingerprint(&self.vocabulary)),
         })
     }
 
@@ -179,8 +184,8 @@ impl Learner for MedusaLearner {
         example: &Example,
         features: &Features,
     ) -> Result<(Vec<Measure>, Option<Gradients>)> {
-        let leaves = self.parameters.leaves();
-        let (measures, scores) = self.score(example, features, &leaves, false)?;
+        let (leaves, weights) = self.parameters.leaves();
+        let (measures, scores) = self.score(example, features, &weights, false)?;
         if scores.is_empty() {
             return Ok((measures, None));
         }

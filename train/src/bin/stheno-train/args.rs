@@ -192,6 +192,12 @@ pub struct TrainArgs {
     /// Examples of an optimizer step; their gradients are accumulated
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
+    /// Examples computed side by side; makes no difference to the result
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub parallel: usize,
+    /// Rounds matrices in training as they will be served: q8 or q4
+    #[arg(long, value_enum)]
+    pub rounding: Option<RoundingArg>,
     /// Largest learning rate
     #[arg(
         long,
@@ -261,6 +267,9 @@ pub struct Eagle3Args {
     /// Weight of step i is this to the power of i
     #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
     pub step_decay: f64,
+    /// Share of positions that go past the first step, with as much more weight: less time for a noisier gradient
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub later_share: f64,
     /// Width of the layer's feed-forward [default: the target's]
     #[arg(long, value_name = "N")]
     pub intermediate_size: Option<usize>,
@@ -305,4 +314,10 @@ pub enum DtypeArg {
     Bf16,
     F16,
     F32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoundingArg {
+    Q8,
+    Q4,
 }

@@ -1,4 +1,4 @@
-use crate::args::{DecayArg, DtypeArg, Eagle3Args, MedusaArgs, TrainArgs};
+use crate::args::{DecayArg, DtypeArg, Eagle3Args, MedusaArgs, RoundingArg, TrainArgs};
 use crate::{interrupt, plot, progress, target};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
@@ -10,8 +10,8 @@ use stheno_train::data::{
 };
 use stheno_train::{
     AdamWSettings, Card, Decay, EagleLearner, EagleSettings, EagleTraining, EvaluationRecord,
-    HeldOut, Learner, MedusaLearner, MedusaSettings, Outcome, OutputDtype, Progress, RunSettings,
-    Schedule, Source, StepRecord, Target, run, tree_of, write_eagle, write_medusa,
+    HeldOut, Learner, MedusaLearner, MedusaSettings, Outcome, OutputDtype, Progress, Rounding,
+    RunSettings, Schedule, Source, StepRecord, Target, run, tree_of, write_eagle, write_medusa,
 };
 
 pub fn eagle3(args: &Eagle3Args) -> Result<u8> {
@@ -27,6 +27,7 @@ pub fn eagle3(args: &Eagle3Args) -> Result<u8> {
     let how = EagleTraining {
         steps: args.steps,
         decay: args.step_decay,
+        later_share: args.later_share,
         head_from_target: !args.random_head,
     };
     let mut learner = EagleLearner::new(
@@ -160,6 +161,11 @@ impl Training {
 
     /// `None` if it was stopped before its end.
     fn run(&mut self, args: &TrainArgs, learner: &mut dyn Learner) -> Result<Option<Outcome>> {
+        let rounding = args.rounding.map(|rounding| match rounding {
+            RoundingArg::Q8 => Rounding::Q8,
+            RoundingArg::Q4 => Rounding::Q4,
+        });
+        learner.parameters_mut().set_rounding(rounding);
         let bar = progress::bar("steps", 0, 0);
         let outcome = run(
             learner,
@@ -229,6 +235,7 @@ impl Training {
 fn settings(args: &TrainArgs) -> RunSettings {
     RunSettings {
         batch: args.batch_size,
+        parallel: args.parallel,
         epochs: args.epochs,
         max_steps: args.max_steps,
         seed: args.seed,

@@ -139,7 +139,7 @@ fn from_nothing_to_drafts_that_guess_well() {
     let model = path("model");
     std::fs::create_dir(&model).unwrap();
     let language = Language::new(5);
-    let (llama, loss) = Llama::train(&language, 400);
+    let (llama, loss) = Llama::train(&language, 300);
     assert!(loss < 1.2, "the target has not learnt its language: {loss}");
     llama.write(&model);
 
@@ -197,7 +197,7 @@ fn from_nothing_to_drafts_that_guess_well() {
         )
         .unwrap()
     };
-    let outcome = train(&mut eagle, "eagle3", 10);
+    let outcome = train(&mut eagle, "eagle3", 5);
     let card = Card::default();
     write_eagle(&eagle, &target, &path("eagle3"), OutputDtype::Bf16, &card).unwrap();
     let accepted = accept_len(&model, &path("eagle3"), held_back);
@@ -209,7 +209,7 @@ fn from_nothing_to_drafts_that_guess_well() {
 
     let heads = MedusaSettings::default();
     let mut medusa = MedusaLearner::new(heads, Arc::clone(&target), vocabulary, &device).unwrap();
-    let outcome = train(&mut medusa, "medusa", 10);
+    let outcome = train(&mut medusa, "medusa", 5);
     write_medusa(
         &medusa,
         &target,

@@ -58,9 +58,11 @@ headers! {
     "ring.cuh",
     "rope.cuh",
     "rounds.cuh",
+    "static_tree.cuh",
     "sync.cuh",
     "timers.cuh",
     "token_ring.cuh",
+    "typical.cuh",
     "view.cuh",
     "vocabulary.cuh",
 }

@@ -3,8 +3,9 @@
 use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
 use crate::plan::SegmentKind;
+use crate::speculation::acceptance::TypicalParams;
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
-use crate::speculation::{CostTable, TreeShape};
+use crate::speculation::{Choices, CostTable, TreeShape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
@@ -46,6 +47,10 @@ pub(crate) struct GenerationInput<'a> {
     /// What is guessed ahead in a round, if anything is.
     pub tree: Option<TreeShape>,
     pub drafter: DeviceDrafter,
+    /// The ranks of a static tree; of heads only.
+    pub choices: Option<&'a Choices>,
+    /// Parameters of typical acceptance; `None` accepts what plain decoding would have chosen.
+    pub typical: Option<TypicalParams>,
     /// Whether the trees of rounds are wanted.
     pub traces: bool,
     /// Where depth and width are chosen every round: by what steps cost here and what earlier generations have taught.
@@ -118,6 +123,20 @@ pub(crate) struct VerifiedNode {
 }
 
 impl DeviceExecutor {
+    /// Whether heads list all candidates that a static tree takes.
+    ///
+    /// # Errors
+    /// It takes others.
+    pub(crate) fn check_choices(&self, choices: &Choices) -> Result<()> {
+        match choices.max_rank().filter(|rank| *rank >= TOP_LIMIT as u32) {
+            None => Ok(()),
+            Some(rank) => Err(Error::Unsupported(format!(
+                "a static tree that takes candidate {rank} (from 0) of a head, of which a device lists {TOP_LIMIT}; leave out what \
+                 is not below {TOP_LIMIT}, or use --device host"
+            ))),
+        }
+    }
+
     /// Whether the plan's draft can grow trees of that size inside the loop.
     ///
     /// # Errors
@@ -440,6 +459,18 @@ fn control(
     control.generation.topk = shape.topk;
     control.generation.nodes = shape.num_draft_tokens;
     control.generation.traces = u32::from(input.traces);
+    if let Some(choices) = input.choices {
+        control.static_tree = static_tree(choices);
+        // Of each head as many candidates are listed.
+        control.generation.topk = choices.max_rank().map_or(0, |rank| rank + 1);
+        control.generation.levels = shape.num_steps.min(choices.depth());
+        control.generation.nodes = shape.num_draft_tokens.min(choices.nodes() as u32);
+    }
+    if let Some(typical) = input.typical {
+        control.generation.is_typical = 1;
+        control.generation.posterior_threshold = typical.posterior_threshold;
+        control.generation.posterior_alpha = typical.posterior_alpha;
+    }
     if let Some(Learnt(planner)) = input.learnt {
         control.planner = abi::Planner {
             clock: 0,
@@ -482,11 +513,30 @@ fn control(
     let rows = left.len().min(executor.rows_of(kind));
     let is_last = rows == left.len();
     control.call = executor.chain(kind, start, &left[..rows], |row| is_last && row + 1 == rows)?;
-    control.call.chooses = 1;
+    // As in `write_step`: the first token after the prompt is nobody's guess.
+    let is_judged = input.typical.is_some() && kind == SegmentKind::Target;
+    control.call.chooses = match is_judged && input.tokens.len() > input.prompt {
+        true => abi::CHOOSES_TYPICAL,
+        false => abi::CHOOSES_TOKENS,
+    };
     if let Some(runs) = (control.generation.runs).get_mut(control.call.segment as usize) {
         *runs = 1;
     }
     Ok(control)
+}
+
+/// A static tree, as the kernel takes it. Paths have at most [`ROW_LIMIT`] - 1 ranks.
+fn static_tree(choices: &Choices) -> abi::StaticTree {
+    let mut tree = abi::StaticTree::zeroed();
+    tree.nodes = choices.nodes() as u32;
+    tree.levels = choices.depth();
+    let parents = choices.parents();
+    for (node, (path, parent)) in (1..ROW_LIMIT).zip(choices.paths().iter().zip(&parents[1..])) {
+        tree.parents[node] = parent.unwrap_or(0) as u8;
+        tree.ranks[node] = path.last().copied().unwrap_or(0) as u8;
+        tree.depths[node] = path.len() as u8;
+    }
+    tree
 }
 
 /// How tokens are chosen, as the kernel takes it.

@@ -3,7 +3,7 @@ use super::executor::{SessionKv, lock};
 use super::{Engine, GenerateOptions, Round, Session, Statistics};
 use crate::device::{DeviceDrafter, Generation, GenerationInput, Learnt, VerifiedNode};
 use crate::plan::SegmentKind;
-use crate::speculation::{DEEPEST, Policy, Tree, TreeShape};
+use crate::speculation::{Acceptance, DEEPEST, Policy, SpeculationOptions, Tree, TreeShape};
 use crate::{Error, Result};
 
 /// A generation whose loop runs on the device: the host only reads tokens as they come.
@@ -11,7 +11,8 @@ use crate::{Error, Result};
 pub(super) struct DeviceStream {
     running: Option<Generation>,
     stop_ids: Vec<u32>,
-    policy: Policy,
+    /// With [`Policy::Off`] if there is no draft.
+    speculation: SpeculationOptions,
     drafter: DeviceDrafter,
     round: Current,
 }
@@ -40,17 +41,16 @@ impl DeviceStream {
         if !Generation::can(&stop_ids, options.logprobs) {
             return None;
         }
-        let (policy, drafter) = match engine.draft() {
-            None => (Policy::Off, DeviceDrafter::Lookup),
-            Some(_) if options.speculation.policy == Policy::Off => {
-                (Policy::Off, DeviceDrafter::Lookup)
+        let (speculation, drafter) = match engine.draft() {
+            Some(draft) if options.speculation.policy != Policy::Off => {
+                (options.speculation.clone(), draft.on_device())
             }
-            Some(draft) => (options.speculation.policy, draft.on_device()),
+            _ => (SpeculationOptions::off(), DeviceDrafter::Lookup),
         };
         Some(DeviceStream {
             running: None,
             stop_ids,
-            policy,
+            speculation,
             drafter,
             round: Current::default(),
         })
@@ -63,7 +63,7 @@ impl DeviceStream {
 
     /// Whether it guesses ahead.
     pub fn drafts(&self) -> bool {
-        self.policy != Policy::Off
+        self.speculation.policy != Policy::Off
     }
 
     /// The next token, counted. Starts the loop when it is first asked.
@@ -145,7 +145,7 @@ impl DeviceStream {
             return Err(Error::Invalid("the session is on the host".to_owned()));
         };
         let rows = executor.rows_of(SegmentKind::Target) as u32;
-        let (tree, learnt) = match self.policy {
+        let (tree, learnt) = match self.speculation.policy {
             Policy::Off => (None, None),
             Policy::Fixed(shape) => (Some(shape), None),
             Policy::Automatic => {
@@ -172,6 +172,11 @@ impl DeviceStream {
             logprobs: chooser.logprobs,
             tree,
             drafter: self.drafter,
+            choices: self.speculation.choices.as_ref(),
+            typical: match self.speculation.acceptance {
+                Acceptance::Typical(params) => Some(params),
+                Acceptance::Exact | Acceptance::Rejection => None,
+            },
             traces,
             learnt,
         };
@@ -187,7 +192,7 @@ impl DeviceStream {
             return Ok(());
         };
         let ended = running.end(&mut lock(kv));
-        if ended.is_ok() && self.policy == Policy::Automatic {
+        if ended.is_ok() && self.speculation.policy == Policy::Automatic {
             // What cannot be read is learnt again.
             session.learnt = running.learnt().ok();
         }

@@ -356,14 +356,15 @@ impl Generation {
         }
     }
 
-    /// Tokens that are there and follow the ones read, of call number `round`: its tokens come all at once.
-    pub fn rest_of(&self, round: u32) -> Vec<u32> {
+    /// Tokens that are there and follow the ones read, of call number `round`, and whether a draft had guessed each: its tokens come
+    /// all at once.
+    pub fn rest_of(&self, round: u32) -> Vec<(u32, bool)> {
         let words = self.state.host.words32();
         let tail = words[host_words::TAIL].load(Ordering::Acquire) as usize;
         let entries = (self.read..tail).map(|i| host_words::ENTRIES + i * host_words::ENTRY);
         let word = |index: usize| words[index].load(Ordering::Acquire);
         let own = entries.take_while(|at| word(at + 3) == round);
-        own.map(word).collect()
+        own.map(|at| (word(at), word(at + 1) & 1 != 0)).collect()
     }
 
     /// The tree of verification number `index`, whose tokens have been read; `None` if trees were not wanted.

@@ -108,11 +108,11 @@ impl DeviceStream {
                 false => None,
             };
             if let (Some(hook), Some(nodes)) = (hook, nodes) {
-                let mut tokens = vec![generated.token];
+                let mut tokens = vec![(generated.token, generated.accepted)];
                 tokens.extend(running.rest_of(generated.round));
                 let prefix_len = chooser.counts.tokens().len() - 1;
                 let (tree, path) = verified_tree(&nodes, &tokens)?;
-                let bonus = tokens.get(path.len() - 1).copied();
+                let bonus = tokens.get(path.len() - 1).map(|(token, _)| *token);
                 hook(&Round::new(prefix_len, &tree, &path, bonus));
             }
         }
@@ -207,16 +207,16 @@ impl DeviceStream {
     }
 }
 
-/// A tree that the device has verified, and the path of it that became `tokens`.
-fn verified_tree(nodes: &[VerifiedNode], tokens: &[u32]) -> Result<(Tree, Vec<u32>)> {
+/// A tree that the device has verified, and the path of it that became `tokens`, each with whether it had been guessed.
+fn verified_tree(nodes: &[VerifiedNode], tokens: &[(u32, bool)]) -> Result<(Tree, Vec<u32>)> {
     let mut tree = Tree::new(nodes.first().map_or(0, |root| root.token));
     for node in nodes.iter().skip(1) {
         tree.push(node.parent.unwrap_or(0) as usize, node.token, node.score)?;
     }
     let mut path = vec![0];
-    for &token in tokens {
+    for &(token, accepted) in tokens {
         let last = path.last().map_or(0, |node| *node as usize);
-        match tree.child(last, token) {
+        match tree.child(last, token).filter(|_| accepted) {
             Some(child) => path.push(child as u32),
             None => break,
         }

@@ -8,6 +8,7 @@ mod calls;
 mod chains;
 mod draft_model;
 mod endings;
+mod families;
 mod grids;
 mod heads;
 mod ngram;
@@ -20,6 +21,7 @@ mod support;
 mod tiny_gguf;
 mod tree_rounds;
 mod trees;
+mod typical;
 
 use support::*;
 

@@ -203,7 +203,14 @@ DEVICE bool goes_deeper(const Program& program, u32& nodes) {
     const u32 limit = nodes;
     // Heads have guessed already, nothing is to be run.
     const bool has_room = generation.drafter == DRAFTER_HEADS || growth.rows + growth.width <= ROW_CAPACITY;
-    const bool is_possible = growth.levels < levels_left(generation) && growth.width > 0 && has_room;
+    bool is_possible = growth.levels < levels_left(generation) && growth.width > 0 && has_room;
+    if (generation.acceptance == ACCEPT_REJECTION) {
+        nodes = 1 + growth.kept_count;
+        is_possible = is_possible && nodes + growth.width <= limit;
+        if (!control.planner.automatic) return is_possible;
+        weigh_draws(program, limit);
+        return is_possible && deeper_pays(control.planner, growth, limit);
+    }
     if (!control.planner.automatic) return is_possible;
     weigh_growth(program, limit);
     nodes = weighing_of().nodes;
@@ -224,15 +231,19 @@ DEVICE void finish_guess(const Program& program, Shared& shared) {
     const u64 lists = program.workspace + shared.phase.choose.top;
     u32 nodes = 0;
     bool goes_on = false;
+    const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
+    const u32 most = smaller(generation.nodes, VERIFY_ROWS) - 1;
     if (generation.drafter == DRAFTER_HEADS) {
         do {
             // Lists of the heads follow each other, of VERIFY_ROWS rows each.
             const u64 own = (u64)control.growth.levels * VERIFY_ROWS * TOP_LIMIT * sizeof(TopLogprob);
-            if (control.static_tree.nodes > 0) name_nodes(program, shared, lists, levels_left(generation));
+            if (is_drawn) name_draws(program, lists + own, true, most);
+            else if (control.static_tree.nodes > 0) name_nodes(program, shared, lists, levels_left(generation));
             else name_level(program, shared, lists + own, true);
         } while (goes_deeper(program, nodes));
     } else {
-        name_level(program, shared, lists, false);
+        if (is_drawn) name_draws(program, lists, false, most);
+        else name_level(program, shared, lists, false);
         goes_on = goes_deeper(program, nodes);
     }
     if (!goes_on) finish_growth(program, nodes);

@@ -27,6 +27,13 @@ enum Drafting {
     DRAFTING_LEVEL,  // the draft has to see the last level of the tree
 };
 
+// Which guesses count as right.
+enum Acceptance {
+    ACCEPT_EXACT,      // those that plain decoding chooses
+    ACCEPT_TYPICAL,    // those that the target finds likely enough: see typical.cuh
+    ACCEPT_REJECTION,  // guesses are drawn, and rejection sampling keeps the target's distribution: see rejection.cuh
+};
+
 enum Finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_NOTHING_LEFT, FINISH_CALL };
 
 struct Generation {
@@ -47,8 +54,8 @@ struct Generation {
     u32 last_row;      // of the target's last call: the row that the last token came of
     u32 traces;        // 1: the host sees every round's tree
     u32 rounds;        // trees verified
-    u32 is_typical;    // guesses are accepted by typical acceptance, with the parameters that follow: see typical.cuh
-    float posterior_threshold, posterior_alpha;
+    u32 acceptance;    // Acceptance
+    float posterior_threshold, posterior_alpha;  // of typical acceptance
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
     u8 path[ROW_LIMIT];       // rows of the target's last call that stayed: see Call
@@ -129,6 +136,7 @@ struct Control {
     Tree tree;
     Growth growth;
     Planner planner;
+    u64 draws;  // f32 [row of draws][VOCAB_SIZE], for rejection: what guesses were drawn from; rows: see draws_of
     StaticTree static_tree;
     Judged judged[ROW_LIMIT];  // by the row of the target's last call, if it judged guesses
 };

@@ -12,6 +12,7 @@
 #include "edges.cuh"
 #include "linear.cuh"
 #include "program.cuh"
+#include "rejection.cuh"
 #include "residual.cuh"
 #include "ring.cuh"
 #include "timers.cuh"
@@ -169,8 +170,12 @@ DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     if (block < rows) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
     for (u32 row = block; row < rows; row += gridDim.x) {
-        if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, control_of(program).generation.topk, row);
+        const Generation& generation = control_of(program).generation;
+        const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
+        if (phase.flags & FLAG_LISTS && is_drawn) draw_guesses(program, shared, row);
+        else if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, generation.topk, row);
         else if (shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
+        else if (shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);

@@ -235,9 +235,10 @@ enum TapeKind { TAPE_WHOLE, TAPE_WIDE_ROWS, TAPE_WIDE, TAPES };
 
 // What a call does with its logits.
 enum Chooses {
-    CHOOSES_NOTHING,  // they are all that is wanted
-    CHOOSES_TOKENS,   // a token is chosen for each output row; of a draft the likeliest are listed
-    CHOOSES_TYPICAL,  // guesses are judged: see typical.cuh
+    CHOOSES_NOTHING,   // they are all that is wanted
+    CHOOSES_TOKENS,    // a token is chosen for each output row; of a draft the likeliest are listed
+    CHOOSES_TYPICAL,   // guesses are judged: see typical.cuh
+    CHOOSES_VERIFIED,  // guesses that were drawn are accepted or rejected: see rejection.cuh
 };
 
 // What one run of a segment works on.

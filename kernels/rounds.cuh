@@ -80,7 +80,10 @@ DEVICE void write_step(Control& control) {
         call.positions[row] = parent == NONE ? generation.length : call.positions[parent] + 1;
     }
     // The first token after the prompt is nobody's guess.
-    if (generation.is_typical && generation.known > control.sampling.prompt_length) call.chooses = CHOOSES_TYPICAL;
+    if (generation.known > control.sampling.prompt_length) {
+        if (generation.acceptance == ACCEPT_TYPICAL) call.chooses = CHOOSES_TYPICAL;
+        if (generation.acceptance == ACCEPT_REJECTION) call.chooses = CHOOSES_VERIFIED;
+    }
     call.moved = generation.moved;
     for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];
     // If it does not end, a round like this one follows.

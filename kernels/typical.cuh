@@ -10,8 +10,6 @@
 // e^-31 times the most that -ln(p + 1e-5) can be is below 2^-40: no share of an entropy in fixed point.
 #define NO_SHARE (-31.0f)
 
-DEVICE float from_fixed_point(u64 sum) { return __fmul_rn(__ll2float_rn((i64)sum), 9.094947017729282e-13f); }
-
 // The target's distribution after a row, and what is typical of it.
 struct Posterior {
     Scores scores;

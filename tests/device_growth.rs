@@ -4,6 +4,8 @@
 #[path = "device_choice/inputs.rs"]
 #[allow(dead_code)]
 mod inputs;
+#[path = "device_growth/rejection.rs"]
+mod rejection;
 #[path = "../kernels/tests/support/mod.rs"]
 mod support;
 #[path = "device_growth/typical.rs"]

@@ -54,6 +54,7 @@ headers! {
     "planner.cuh",
     "prelude.cuh",
     "program.cuh",
+    "rejection.cuh",
     "residual.cuh",
     "ring.cuh",
     "rope.cuh",

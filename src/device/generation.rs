@@ -3,9 +3,8 @@
 use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
 use crate::plan::SegmentKind;
-use crate::speculation::acceptance::TypicalParams;
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
-use crate::speculation::{Choices, CostTable, TreeShape};
+use crate::speculation::{Acceptance, Choices, CostTable, TreeShape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
@@ -49,8 +48,8 @@ pub(crate) struct GenerationInput<'a> {
     pub drafter: DeviceDrafter,
     /// The ranks of a static tree; of heads only.
     pub choices: Option<&'a Choices>,
-    /// Parameters of typical acceptance; `None` accepts what plain decoding would have chosen.
-    pub typical: Option<TypicalParams>,
+    /// Which guesses count as right.
+    pub acceptance: Acceptance,
     /// Whether the trees of rounds are wanted.
     pub traces: bool,
     /// Where depth and width are chosen every round: by what steps cost here and what earlier generations have taught.
@@ -179,6 +178,8 @@ impl DeviceExecutor {
 pub(crate) struct Generation {
     executor: Arc<DeviceExecutor>,
     state: State,
+    /// What guesses of a round were drawn from; the control block knows where.
+    _draws: DeviceBuffer,
     launches: VecDeque<Event>,
     read: usize,
     logprobs: Option<usize>,
@@ -250,10 +251,26 @@ impl Generation {
             }
             state.counts = filled(bytemuck::cast_slice(&counts), "token counts")?;
         }
-        state.begin(&control(executor, kv, input)?, kv)?;
+        let mut control = control(executor, kv, input)?;
+        // A row for each node that guesses are drawn after; of heads one for each level.
+        let draws = match input.acceptance {
+            Acceptance::Rejection => {
+                let levels = control.generation.levels as usize;
+                executor.rows_of(SegmentKind::Target).max(levels) as u64
+            }
+            Acceptance::Exact | Acceptance::Typical(_) => 0,
+        };
+        let draws = DeviceBuffer::zeroed(
+            context,
+            4 * u64::from(plan.vocab_size) * draws,
+            "the distributions of draws",
+        )?;
+        control.draws = draws.address();
+        state.begin(&control, kv)?;
         let mut generation = Generation {
             executor: Arc::clone(executor),
             state,
+            _draws: draws,
             launches: VecDeque::new(),
             read: 0,
             logprobs: input.logprobs,
@@ -467,11 +484,19 @@ fn control(
         control.generation.levels = shape.num_steps.min(choices.depth());
         control.generation.nodes = shape.num_draft_tokens.min(choices.nodes() as u32);
     }
-    if let Some(typical) = input.typical {
-        control.generation.is_typical = 1;
-        control.generation.posterior_threshold = typical.posterior_threshold;
-        control.generation.posterior_alpha = typical.posterior_alpha;
-    }
+    let chooses = match input.acceptance {
+        Acceptance::Exact => abi::CHOOSES_TOKENS,
+        Acceptance::Typical(params) => {
+            control.generation.acceptance = abi::ACCEPT_TYPICAL;
+            control.generation.posterior_threshold = params.posterior_threshold;
+            control.generation.posterior_alpha = params.posterior_alpha;
+            abi::CHOOSES_TYPICAL
+        }
+        Acceptance::Rejection => {
+            control.generation.acceptance = abi::ACCEPT_REJECTION;
+            abi::CHOOSES_VERIFIED
+        }
+    };
     if let Some(Learnt(planner)) = input.learnt {
         control.planner = abi::Planner {
             clock: 0,
@@ -515,9 +540,8 @@ fn control(
     let is_last = rows == left.len();
     control.call = executor.chain(kind, start, &left[..rows], |row| is_last && row + 1 == rows)?;
     // As in `write_step`: the first token after the prompt is nobody's guess.
-    let is_judged = input.typical.is_some() && kind == SegmentKind::Target;
-    control.call.chooses = match is_judged && input.tokens.len() > input.prompt {
-        true => abi::CHOOSES_TYPICAL,
+    control.call.chooses = match kind == SegmentKind::Target && input.tokens.len() > input.prompt {
+        true => chooses,
         false => abi::CHOOSES_TOKENS,
     };
     if let Some(runs) = (control.generation.runs).get_mut(control.call.segment as usize) {

@@ -145,6 +145,8 @@ impl DeviceStream {
             return Err(Error::Invalid("the session is on the host".to_owned()));
         };
         let rows = executor.rows_of(SegmentKind::Target) as u32;
+        // A tree that is drawn has no other shape.
+        let draws = self.speculation.acceptance == Acceptance::Rejection;
         let (tree, learnt) = match self.speculation.policy {
             Policy::Off => (None, None),
             Policy::Fixed(shape) => (Some(shape), None),
@@ -153,7 +155,10 @@ impl DeviceStream {
                 let deepest = engine.draft().and_then(|draft| draft.deepest());
                 let shape = TreeShape {
                     num_steps: deepest.unwrap_or(DEEPEST),
-                    topk: costs.topk(session.tokens.len()) as u32,
+                    topk: match draws {
+                        true => 1,
+                        false => costs.topk(session.tokens.len()) as u32,
+                    },
                     num_draft_tokens: rows,
                 };
                 let learnt = session
@@ -172,11 +177,8 @@ impl DeviceStream {
             logprobs: chooser.logprobs,
             tree,
             drafter: self.drafter,
-            choices: self.speculation.choices.as_ref(),
-            typical: match self.speculation.acceptance {
-                Acceptance::Typical(params) => Some(params),
-                Acceptance::Exact | Acceptance::Rejection => None,
-            },
+            choices: self.speculation.choices.as_ref().filter(|_| !draws),
+            acceptance: self.speculation.acceptance,
             traces,
             learnt,
         };

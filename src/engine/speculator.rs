@@ -167,12 +167,11 @@ impl Engine {
         let Some(executor) = self.device_executor() else {
             return Ok(());
         };
-        if options.acceptance == Acceptance::Rejection {
-            return Err(Error::Unsupported(
-                "rejection sampling on a device in this version; leave it out, or use --device host".into(),
-            ));
-        }
-        match (&options.choices, options.policy) {
+        let choices = options.choices.as_ref();
+        match (
+            choices.filter(|_| options.acceptance != Acceptance::Rejection),
+            options.policy,
+        ) {
             (Some(choices), _) => executor.check_choices(choices),
             (None, Policy::Fixed(shape)) => executor.check_growth(draft.on_device(), shape),
             (None, Policy::Automatic | Policy::Off) => Ok(()),

@@ -13,6 +13,7 @@ mod grids;
 mod heads;
 mod ngram;
 mod real;
+mod rejection;
 mod rows;
 mod sampling;
 mod sessions;

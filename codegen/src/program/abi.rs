@@ -45,6 +45,18 @@ pub const CHOOSES_TOKENS: u32 = 1;
 /// [`Call::chooses`]: guesses are judged by typical acceptance.
 pub const CHOOSES_TYPICAL: u32 = 2;
 
+/// [`Call::chooses`]: guesses that were drawn are accepted or rejected.
+pub const CHOOSES_VERIFIED: u32 = 3;
+
+/// [`Generation::acceptance`]: guesses count that plain decoding chooses.
+pub const ACCEPT_EXACT: u32 = 0;
+
+/// [`Generation::acceptance`]: guesses count that the target finds likely enough.
+pub const ACCEPT_TYPICAL: u32 = 1;
+
+/// [`Generation::acceptance`]: guesses are drawn, and rejection sampling keeps the target's distribution.
+pub const ACCEPT_REJECTION: u32 = 2;
+
 /// [`Generation::finish`]: no token could be chosen.
 pub const FINISH_NOTHING_LEFT: u32 = 4;
 
@@ -417,7 +429,7 @@ pub struct Generation {
     pub last_row: u32,
     pub traces: u32,
     pub rounds: u32,
-    pub is_typical: u32,
+    pub acceptance: u32,
     pub posterior_threshold: f32,
     pub posterior_alpha: f32,
     pub stops: [u32; STOP_LIMIT],
@@ -526,6 +538,7 @@ pub struct Control {
     pub tree: Tree,
     pub growth: Growth,
     pub planner: Planner,
+    pub draws: u64,
     pub static_tree: StaticTree,
     pub judged: [Judged; ROW_LIMIT],
 }

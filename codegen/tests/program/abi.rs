@@ -85,14 +85,14 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
     offsets!(list, Generation: drafter, draft_length, drafting, levels, topk, nodes, moved);
     offsets!(list, Generation: last_row, traces, rounds, stops, runs, path);
-    offsets!(list, Generation: is_typical, posterior_threshold, posterior_alpha);
+    offsets!(list, Generation: acceptance, posterior_threshold, posterior_alpha);
     offsets!(list, Tree: nodes, levels, tokens, parents, scores);
     offsets!(list, Candidate: key, token, parent);
     offsets!(list, Growth: levels, records, kept_count, width, rows, last_row, kept, frontier, parents);
     offsets!(list, Planner: automatic, steps, start, level, stretch, child_rate, gain, rounds, left);
     offsets!(list, Planner: length, clock, offered, accepted);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth, planner);
-    offsets!(list, Control: static_tree, judged);
+    offsets!(list, Control: draws, static_tree, judged);
     offsets!(list, StaticTree: nodes, levels, parents, ranks, depths);
     offsets!(list, Judged: score, logprob);
     offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);

@@ -185,7 +185,7 @@ impl Case {
 fn trees_are_those_of_the_host() {
     let mut random = Random::new(5);
     let mut cases: Vec<Case> = (0..120).map(|_| Case::random(&mut random)).collect();
-    cases.extend((0..50).map(|_| Case::fixed(&mut random)));
+    cases.extend((0..40).map(|_| Case::fixed(&mut random)));
     for seed in 0..3 {
         let mut gpu = Gpu::new(cases.len() as u32);
         let mut parameters = Vec::new();

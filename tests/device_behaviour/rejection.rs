@@ -8,7 +8,7 @@ use stheno::engine::{Device, Engine, GenerateOptions};
 use stheno::speculation::sampling::SamplingParams;
 use stheno::speculation::{Acceptance, Policy, SpeculationOptions};
 
-const COUNT: usize = 16;
+const COUNT: usize = 14;
 
 fn options(params: SamplingParams, policy: Policy) -> GenerateOptions {
     let mut options = GenerateOptions::sampled(COUNT, params);

@@ -18,7 +18,7 @@ fn options(params: TypicalParams, temperature: f32, policy: Policy) -> GenerateO
         repetition_penalty: 1.3,
         ..SamplingParams::default()
     };
-    let mut options = GenerateOptions::sampled(20, sampling);
+    let mut options = GenerateOptions::sampled(16, sampling);
     options.ignore_eos = true;
     options.speculation = SpeculationOptions {
         policy,
@@ -141,5 +141,5 @@ fn tokens_and_log_probabilities_are_the_hosts() {
         accepted += usize::from(ours.accepted);
         count += 1;
     }
-    assert!(count > 12 && accepted > 5, "{count} {accepted}");
+    assert!(count > 10 && accepted > 5, "{count} {accepted}");
 }

@@ -43,7 +43,7 @@ impl Case {
         let mut tree = Tree::new(random.below(vocab_size) as u32);
         // Deep as often as wide.
         let back = random.pick(&[1, 3, 64]);
-        for _ in 0..random.pick(&[0, 1, 6, 20, 90]) {
+        for _ in 0..random.pick(&[0, 1, 6, 20, 50]) {
             let parent = tree.len() - 1 - random.below(tree.len().min(back));
             let _ = tree.push(parent, random.below(vocab_size) as u32, -1.0);
         }
@@ -149,7 +149,7 @@ fn word(bytes: &[u8], index: usize) -> u32 {
 fn paths_are_those_of_the_host() {
     let mut random = Random::new(21);
     let mut cases: Vec<Case> = Vec::new();
-    for (vocab_size, count) in [(3, 60), (4, 60), (65, 20), (130, 12), (1001, 3)] {
+    for (vocab_size, count) in [(3, 50), (4, 50), (65, 8), (130, 4), (1001, 1)] {
         cases.extend((0..count).map(|_| Case::random(&mut random, vocab_size)));
     }
     let mut gpu = Gpu::new(cases.len() as u32);
@@ -228,7 +228,7 @@ fn paths_are_those_of_the_host() {
         ties += usize::from((1..tree.len()).any(|node| is_rival(&node)));
     }
     assert!(
-        deep > 20 && branches > 15 && ties > 2,
+        deep > 20 && branches > 15 && ties > 1,
         "{deep} {branches} {ties}"
     );
 }

@@ -8,7 +8,9 @@
 #include "ngram.cuh"
 #include "planner.cuh"
 #include "rounds.cuh"
+#include "static_tree.cuh"
 #include "token_ring.cuh"
+#include "typical.cuh"
 
 // Other blocks wrote it.
 DEVICE Choice read_choice(u64 choices, u32 row) {
@@ -24,14 +26,30 @@ DEVICE u32 guess_of(const Call& call, u32 output, u32 token) {
     return NONE;
 }
 
-// The tokens that a call chose, before it is said what they mean.
+// The tokens that a call gave, before it is said what they mean.
 struct Given {
     u32 count;
     u32 finish;
 };
 
-// Takes choices down the tree while a row's token is a guess after it; ends at a stop id or limit. The output rows become the path.
-DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices, Generation& generation) {
+// One of them.
+struct Taken {
+    u32 token;
+    u32 is_guessed;
+    float logprob;
+};
+static_assert(SCRATCH_BYTES >= ROW_LIMIT * sizeof(Taken), "room for the tokens of a call");
+
+// The row after output row `row` on the path to row `goal` below it; NONE if it is that row.
+DEVICE u32 next_towards(const Call& call, u32 row, u32 goal) {
+    u32 next = NONE;
+    for (u32 up = goal; up != row; up = call.parents[up]) next = up;
+    return next;
+}
+
+// Goes down the tree while a row's token is a guess after it, or to row `goal`, if that is not NONE; ends at a stop id or limit. The
+// output rows become the path; tokens go to `taken`. By one thread.
+DEVICE Given walk(const Program& program, const Call& call, u64 choices, Generation& generation, u32 goal, Taken* taken) {
     u32* const history = (u32*)program.history;
     Given given = {0, FINISH_NONE};
     for (u32 output = 0; output < call.output_rows;) {
@@ -40,20 +58,27 @@ DEVICE Given walk_choices(const Program& program, const Call& call, u64 choices,
             given.finish = FINISH_NOTHING_LEFT;
             break;
         }
+        // Of a step all rows have outputs.
+        const u32 next = goal == NONE ? guess_of(call, output, choice.token) : next_towards(call, output, goal);
+        Taken own = {choice.token, next != NONE, choice.logprob};
+        if (goal != NONE && next != NONE) {
+            own.token = call.tokens[next];
+            own.logprob = judgement_of().judged[next].logprob;
+        }
         generation.path[given.count] = (u8)output;
-        history[generation.known + given.count] = choice.token;
+        history[generation.known + given.count] = own.token;
+        taken[given.count] = own;
         given.count++;
         for (u32 stop = 0; stop < generation.stop_count; stop++)
-            if (generation.stops[stop] == choice.token) given.finish = FINISH_STOP;
+            if (generation.stops[stop] == own.token) given.finish = FINISH_STOP;
         if (given.finish == FINISH_NONE && generation.known + given.count >= generation.limit) given.finish = FINISH_LENGTH;
         if (given.finish != FINISH_NONE) break;
-        // Of a step all rows have outputs.
-        output = guess_of(call, output, choice.token);
+        output = next;
     }
     return given;
 }
 
-DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u64 top, const Control& control, u32 count) {
+DEVICE void show_tokens(const Program& program, const Call& call, const Taken* taken, u64 top, const Control& control, u32 count) {
     const Generation& generation = control.generation;
     // Memory of the host is far: it is asked only where lists follow.
     const bool has_lists = control.sampling.top_logprobs != NONE;
@@ -64,9 +89,8 @@ DEVICE void show_tokens(const Program& program, const Call& call, u64 choices, u
     const u32 origin = is_step ? is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
     for (u32 i = 0; i < count; i++) {
         const u32 row = generation.path[i];
-        const Choice choice = read_choice(choices, row);
-        const u32 is_guessed = guess_of(call, row, choice.token) != NONE;
-        ring_put(program, first + i, {choice.token, origin | is_guessed, choice.logprob, steps_of(generation)});
+        const Taken own = taken[i];
+        ring_put(program, first + i, {own.token, origin | own.is_guessed, own.logprob, steps_of(generation)});
         if (!has_lists) continue;
         const u64 list = ring_top(program.host, capacity, first + i);
         for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
@@ -119,13 +143,16 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     const u64 choices = program.workspace + phase.choices, top = program.workspace + phase.top;
     const bool is_verified = call.segment == SEGMENT_TARGET && generation.mode == MODE_GENERATE;
     if (is_verified && generation.traces) show_tree(program, control);
+    u32 goal = NONE;
+    if (call.chooses == CHOOSES_TYPICAL) goal = longest_accepted(program, call);
     if (threadIdx.x == 0) {
         Given given = {0, FINISH_NONE};
         if (generation.mode == MODE_CALL) {
             given.finish = FINISH_CALL;
         } else if (call.output_rows > 0) {
-            given = walk_choices(program, call, choices, generation);
-            show_tokens(program, call, choices, top, control, given.count);
+            Taken* const taken = (Taken*)shared_region(SCRATCH_AT);
+            given = walk(program, call, choices, generation, goal, taken);
+            show_tokens(program, call, taken, top, control, given.count);
         }
         shared.words[0] = given.count;
         shared.words[1] = given.finish;
@@ -176,7 +203,14 @@ DEVICE bool goes_deeper(const Program& program, u32& nodes) {
     const u32 limit = nodes;
     // Heads have guessed already, nothing is to be run.
     const bool has_room = generation.drafter == DRAFTER_HEADS || growth.rows + growth.width <= ROW_CAPACITY;
-    const bool is_possible = growth.levels < levels_left(generation) && growth.width > 0 && has_room;
+    bool is_possible = growth.levels < levels_left(generation) && growth.width > 0 && has_room;
+    if (generation.acceptance == ACCEPT_REJECTION) {
+        nodes = 1 + growth.kept_count;
+        is_possible = is_possible && nodes + growth.width <= limit;
+        if (!control.planner.automatic) return is_possible;
+        weigh_draws(program, limit);
+        return is_possible && deeper_pays(control.planner, growth, limit);
+    }
     if (!control.planner.automatic) return is_possible;
     weigh_growth(program, limit);
     nodes = weighing_of().nodes;
@@ -197,14 +231,19 @@ DEVICE void finish_guess(const Program& program, Shared& shared) {
     const u64 lists = program.workspace + shared.phase.choose.top;
     u32 nodes = 0;
     bool goes_on = false;
+    const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
+    const u32 most = smaller(generation.nodes, VERIFY_ROWS) - 1;
     if (generation.drafter == DRAFTER_HEADS) {
         do {
             // Lists of the heads follow each other, of VERIFY_ROWS rows each.
             const u64 own = (u64)control.growth.levels * VERIFY_ROWS * TOP_LIMIT * sizeof(TopLogprob);
-            name_level(program, shared, lists + own, true);
+            if (is_drawn) name_draws(program, lists + own, true, most);
+            else if (control.static_tree.nodes > 0) name_nodes(program, shared, lists, levels_left(generation));
+            else name_level(program, shared, lists + own, true);
         } while (goes_deeper(program, nodes));
     } else {
-        name_level(program, shared, lists, false);
+        if (is_drawn) name_draws(program, lists, false, most);
+        else name_level(program, shared, lists, false);
         goes_on = goes_deeper(program, nodes);
     }
     if (!goes_on) finish_growth(program, nodes);

@@ -136,8 +136,9 @@ DEVICE void choose(const Program& program, Shared& shared, const Sampling& sampl
             drawn = draw_token(shared, sampling, logits, vocab_size, keys, best, shared.call.positions[call_row] + 1);
         if (sampling.top_logprobs != NONE) {
             const u64 top = program.workspace + phase.top + sizeof(TopLogprob) * TOP_LIMIT * row;
-            logprob =
-                log_probabilities(shared, raw, vocab_size, raw_best, drawn.token, sampling.top_logprobs, top, keys);
+            const LogSoftmax softmax =
+                log_probabilities(shared, raw, vocab_size, raw_best, sampling.top_logprobs, top, keys);
+            logprob = softmax.of(finite_logit(load_l2_float(raw + 4ull * drawn.token)));
         }
     }
     // Who still reads the regions comes before their next use.
@@ -163,7 +164,7 @@ DEVICE void list_likeliest(const Program& program, Shared& shared, u32 wanted, u
     const u32 listed = is_choosable(best) ? smaller(wanted, vocab_size) : 0;
     if (listed > 0) {
         const u64 scaled = key_of(finite_logit(__fmul_rn(logit_of(best), scale)), token_of(best));
-        log_probabilities(shared, raw, vocab_size, scaled, token_of(best), listed, top, keys, scale);
+        log_probabilities(shared, raw, vocab_size, scaled, listed, top, keys, scale);
     }
     // Orders the list before its ids are replaced; who still reads the regions comes before their next use.
     consumers_meet();

@@ -27,6 +27,13 @@ enum Drafting {
     DRAFTING_LEVEL,  // the draft has to see the last level of the tree
 };
 
+// Which guesses count as right.
+enum Acceptance {
+    ACCEPT_EXACT,      // those that plain decoding chooses
+    ACCEPT_TYPICAL,    // those that the target finds likely enough: see typical.cuh
+    ACCEPT_REJECTION,  // guesses are drawn, and rejection sampling keeps the target's distribution: see rejection.cuh
+};
+
 enum Finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_NOTHING_LEFT, FINISH_CALL };
 
 struct Generation {
@@ -47,7 +54,8 @@ struct Generation {
     u32 last_row;      // of the target's last call: the row that the last token came of
     u32 traces;        // 1: the host sees every round's tree
     u32 rounds;        // trees verified
-    u32 unused[3];
+    u32 acceptance;    // Acceptance
+    float posterior_threshold, posterior_alpha;  // of typical acceptance
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
     u8 path[ROW_LIMIT];       // rows of the target's last call that stayed: see Call
@@ -83,6 +91,22 @@ struct Growth {
     u32 parents[ROW_LIMIT];          // of a row in the draft's cache and then of the frontier's: row, or NONE
 };
 
+// A tree of fixed shape, which heads fill: see static_tree.cuh. Nodes are in the order of their levels, the root is node 0.
+struct StaticTree {
+    u32 nodes;   // the root among them; 0: trees grow
+    u32 levels;  // below the root
+    u32 unused[2];
+    u8 parents[ROW_LIMIT];
+    u8 ranks[ROW_LIMIT];   // below TOP_LIMIT: which candidate of the head of its level
+    u8 depths[ROW_LIMIT];
+};
+
+// Of a guess that a step has judged: natural logarithms.
+struct Judged {
+    float score;    // of its probability at the temperature; -inf: it is not accepted
+    float logprob;  // of that under the model, if log-probabilities are wanted
+};
+
 // Widths of steps whose cost is known: 1, 2, 4... 64 rows.
 #define COST_STEPS 7u
 #define CALIBRATION_BUCKETS 25u
@@ -112,9 +136,13 @@ struct Control {
     Tree tree;
     Growth growth;
     Planner planner;
+    u64 draws;  // f32 [row of draws][VOCAB_SIZE], for rejection: what guesses were drawn from; rows: see draws_of
+    StaticTree static_tree;
+    Judged judged[ROW_LIMIT];  // by the row of the target's last call, if it judged guesses
 };
 
 static_assert(__builtin_offsetof(Control, call) % 16 == 0, "Call is copied in vectors");
+static_assert(__builtin_offsetof(Control, judged) % 8 == 0, "Judged is read in one piece");
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 

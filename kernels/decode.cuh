@@ -12,9 +12,11 @@
 #include "edges.cuh"
 #include "linear.cuh"
 #include "program.cuh"
+#include "rejection.cuh"
 #include "residual.cuh"
 #include "ring.cuh"
 #include "timers.cuh"
+#include "typical.cuh"
 
 #define PHASE_VECTORS (sizeof(Phase) / 16)
 #define CALL_VECTORS (sizeof(Call) / 16)
@@ -162,13 +164,18 @@ DEVICE_CALL void copy_phase(const Program& program, Shared& shared) {
 DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
-    const u32 rows = shared.call.chooses ? shared.call.output_rows : 0;
+    const u32 rows = shared.call.chooses != CHOOSES_NOTHING ? shared.call.output_rows : 0;
     // The rows of several heads follow each other.
     const u32 block = (blockIdx.x + gridDim.x - phase.choose.head * rows % gridDim.x) % gridDim.x;
     if (block < rows) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
     for (u32 row = block; row < rows; row += gridDim.x) {
-        if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, control_of(program).generation.topk, row);
+        const Generation& generation = control_of(program).generation;
+        const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
+        if (phase.flags & FLAG_LISTS && is_drawn) draw_guesses(program, shared, row);
+        else if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, generation.topk, row);
+        else if (shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
+        else if (shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);

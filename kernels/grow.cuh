@@ -93,6 +93,52 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, b
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }
 
+// Names the next level of a tree that is drawn, instead of name_level: a few below the root, then one below each node. `lists` is
+// TopLogprob [node of the frontier][TOP_LIMIT], of which the first counts; or one list with an entry for each node, if `is_shared`, as
+// below the root. Where nothing was drawn the list says so. All that is named is kept, in order. By all consumers.
+DEVICE_CALL void name_draws(const Program& program, u64 lists, bool is_shared, u32 most) {
+    Growth& growth = control_of(program).growth;
+    const bool is_first = growth.levels == 0;
+    const u32 width = growth.width, rows = growth.rows, kept_count = growth.kept_count;
+    const u32 count = is_first ? smaller(control_of(program).generation.topk, most) : width, i = threadIdx.x;
+    TopLogprob named = {NONE, MINUS_INFINITY};
+    Candidate above = {};
+    const auto listed = [&](u32 node) {
+        return load_l2_long(lists + (u64)(is_first || is_shared ? node : node * TOP_LIMIT) * sizeof(TopLogprob));
+    };
+    if (i < count) {
+        const u64 words = listed(i);
+        named = {(u32)words, float_of((u32)(words >> 32))};
+        if (!is_first) above = growth.frontier[i];
+    }
+    u32 before = 0, drawn = 0;
+    for (u32 other = 0; other < count; other++) {
+        const bool is_drawn = float_of((u32)(listed(other) >> 32)) > MINUS_INFINITY;
+        before += is_drawn && other < i;
+        drawn += is_drawn;
+    }
+    // All reads of the level before, before it is replaced.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (named.logprob > MINUS_INFINITY) {
+        const u32 record = kept_count + before;
+        const float score = __fadd_rn(is_first ? 0.0f : score_of(above), smaller(named.logprob, 0.0f));
+        const u64 key = (u64)ordered(larger(score, -LARGEST_FLOAT)) << 32 | (u32)~record;
+        const Candidate own = {key, named.token, is_first ? NONE : record_of(above)};
+        growth.frontier[before] = own;
+        growth.kept[record] = own;
+        if (rows + width + before < ROW_LIMIT) growth.parents[rows + width + before] = is_first ? NONE : rows + i;
+    }
+    if (i == 0) {
+        growth.levels++;
+        growth.records = growth.kept_count = kept_count + drawn;
+        growth.width = drawn;
+        growth.last_row = rows;
+        growth.rows = rows + width;
+    }
+    // The level, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+}
+
 // Of a tree whose parents come before their children.
 DEVICE u32 levels_of(const Tree& tree) {
     u32 levels = 0;

@@ -8,16 +8,18 @@ struct LogSoftmax {
 
     // Of a finite logit or -inf.
     METHOD float of(float logit) const {
-        return logit == MINUS_INFINITY ? logit : __fsub_rn(__fsub_rn(logit, largest), log_sum);
+        // Keys know one zero only: of -0 and it the difference would be -0, and so the logarithm of a certain token's
+        // probability.
+        return logit == MINUS_INFINITY ? logit : __fsub_rn(__fsub_rn(__fadd_rn(logit, 0.0f), largest), log_sum);
     }
 };
 
-// Logarithm of the probability of `chosen`. The `wanted` most likely tokens, at most TOP_LIMIT and the vocabulary, go
+// The distribution of all tokens. The `wanted` most likely ones, at most TOP_LIMIT and the vocabulary, go
 // to `top`, TopLogprob [TOP_LIMIT], most likely first, equal ones by id. `best` is the key of the largest logit, which
 // is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted. Logits are multiplied by
 // `scale`, those of `best` included.
-DEVICE_CALL float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 chosen, u32 wanted,
-                                    u64 top, u64 keys, float scale = 1.0f) {
+DEVICE_CALL LogSoftmax log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 wanted, u64 top, u64 keys,
+                                         float scale = 1.0f) {
     const Scores scores = scores_of(logit_of(best), 1.0f);
     const u32 buckets = region(shared, SCRATCH_AT);
     wanted = smaller(smaller(wanted, TOP_LIMIT), vocab_size);
@@ -44,11 +46,7 @@ DEVICE_CALL float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, 
     LogSoftmax softmax;
     softmax.largest = scores.largest;
     softmax.log_sum = exact_log(__fmul_rn(__ull2float_rn(sum), 9.094947017729282e-13f));
-    // Keys know one zero only: of -0 and it the difference would be -0, and so the logarithm of a certain token's
-    // probability.
-    const float chosen_logit = __fadd_rn(finite_logit(__fmul_rn(load_l2_float(logits + 4ull * chosen), scale)), 0.0f);
-    const float logprob = softmax.of(chosen_logit);
-    if (wanted == 0) return logprob;
+    if (wanted == 0) return softmax;
 
     const Boundary boundary = find_boundary(shared, wanted);
     const List list = empty_list(shared, keys);
@@ -82,5 +80,5 @@ DEVICE_CALL float log_probabilities(Shared& shared, u64 logits, u32 vocab_size, 
         store_word(entry, token_of(key));
         store_float(entry + 4, softmax.of(logit_of(key)));
     }
-    return logprob;
+    return softmax;
 }

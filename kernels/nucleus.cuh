@@ -8,6 +8,9 @@
 // A weight in [0, 1] in steps of 2^-40, cut: the sum of up to 2^23 of them fits a u64.
 DEVICE u64 fixed_point(float weight) { return (u64)__float2ll_rz(__fmul_rn(weight, 1099511627776.0f)); }
 
+// A sum of such steps, negative ones too.
+DEVICE float from_fixed_point(u64 sum) { return __fmul_rn(__ll2float_rn((i64)sum), 9.094947017729282e-13f); }
+
 // The share of `total` that top-p must reach: ceil(p * total), p in steps of 2^-32.
 DEVICE u64 share_of(float top_p, u64 total) {
     const u64 p = __float2ull_ru(__fmul_rn(top_p, 4294967296.0f));

@@ -7,6 +7,9 @@
 
 // Stream of the draws that choose tokens; their node is 0.
 #define STREAM_CHOICE 0u
+// Of those that choose the tokens of a sampled draft, and of those that accept or reject them.
+#define STREAM_DRAFT 1u
+#define STREAM_ACCEPTANCE 2u
 
 // Ten rounds.
 DEVICE uint4 philox4x32_10(uint4 counter, uint2 key) {
@@ -21,9 +24,10 @@ DEVICE uint4 philox4x32_10(uint4 counter, uint2 key) {
 }
 
 // The words of tokens 4 group to 4 group + 3.
-DEVICE uint4 choice_words(u64 seed, u32 position, u32 group) {
-    return philox4x32_10(make_uint4(position, group, STREAM_CHOICE, 0), make_uint2((u32)seed, (u32)(seed >> 32)));
+DEVICE uint4 words_of(u64 seed, u32 position, u32 group, u32 stream, u32 node) {
+    return philox4x32_10(make_uint4(position, group, stream, node), make_uint2((u32)seed, (u32)(seed >> 32)));
 }
+DEVICE uint4 choice_words(u64 seed, u32 position, u32 group) { return words_of(seed, position, group, STREAM_CHOICE, 0); }
 
 // A word as a number in (0, 1): of the upper 31 bits k, fma(float(k), 2^-31, 2^-32), and at most 1 - 2^-24.
 DEVICE float unit(u32 word) {

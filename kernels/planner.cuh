@@ -109,6 +109,21 @@ DEVICE_CALL void weigh_growth(const Program& program, u32 limit) {
     weigh(control.planner, weighing, count, growth.levels, limit);
 }
 
+// Of a drawn tree, all of which is verified: to leave a draw out because of what it is would bias the output.
+DEVICE_CALL void weigh_draws(const Program& program, u32 limit) {
+    weigh_growth(program, limit);
+    Weighing& weighing = weighing_of();
+    const u32 count = control_of(program).growth.kept_count;
+    if (threadIdx.x == 0) {
+        float expected = 1.0f;
+        for (u32 i = 0; i < count; i++) expected += weighing.probability[i];
+        weighing.expected = expected;
+        weighing.nodes = 1 + count;
+    }
+    // The sum, to all.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+}
+
 // How many of a chain's guesses are worth their verification. All are equally likely; what that is worth, their past says.
 DEVICE_CALL u32 weigh_chain(const Program& program, u32 guesses) {
     const Planner& planner = control_of(program).planner;

@@ -233,6 +233,14 @@ struct TapeRange {
 // Tapes of a segment: tile groups are taken whole, or in parts by the phases that work on all rows, or by all phases.
 enum TapeKind { TAPE_WHOLE, TAPE_WIDE_ROWS, TAPE_WIDE, TAPES };
 
+// What a call does with its logits.
+enum Chooses {
+    CHOOSES_NOTHING,   // they are all that is wanted
+    CHOOSES_TOKENS,    // a token is chosen for each output row; of a draft the likeliest are listed
+    CHOOSES_TYPICAL,   // guesses are judged: see typical.cuh
+    CHOOSES_VERIFIED,  // guesses that were drawn are accepted or rejected: see rejection.cuh
+};
+
 // What one run of a segment works on.
 struct Call {
     u32 segment;
@@ -241,7 +249,7 @@ struct Call {
     u32 row_tiles;  // of 8 rows: 1, 2, 4 or 8
     u32 output_rows, output_tiles;
     u32 length;     // positions of the sequence before the call
-    u32 chooses;    // 1: a token is chosen for each output row; 0: logits are all that is wanted
+    u32 chooses;    // Chooses
     // The call that is expected to come next: its weights are fetched ahead.
     u32 expected;   // segment, or NONE
     u32 expected_rows, expected_outputs;

@@ -37,7 +37,7 @@ DEVICE Call& begin_call(Control& control, u32 segment, u32 length, u32 rows, u32
     call.output_rows = outputs;
     call.output_tiles = row_tiles_of(larger(outputs, 1u));
     call.length = length;
-    call.chooses = 1;
+    call.chooses = CHOOSES_TOKENS;
     call.expected = NONE;
     call.moved = 0;
     call.base = 0;
@@ -78,6 +78,11 @@ DEVICE void write_step(Control& control) {
         call.tokens[row] = tree.tokens[row];
         call.parents[row] = parent;
         call.positions[row] = parent == NONE ? generation.length : call.positions[parent] + 1;
+    }
+    // The first token after the prompt is nobody's guess.
+    if (generation.known > control.sampling.prompt_length) {
+        if (generation.acceptance == ACCEPT_TYPICAL) call.chooses = CHOOSES_TYPICAL;
+        if (generation.acceptance == ACCEPT_REJECTION) call.chooses = CHOOSES_VERIFIED;
     }
     call.moved = generation.moved;
     for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];

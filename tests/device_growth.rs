@@ -1,20 +1,26 @@
-//! Trees that the kernel grows out of a draft's lists, on the virtual GPU with all checks, against [`DynamicTree`]: the same nodes
-//! in the same order with the same bits of scores, however many score the same.
+//! Trees that the kernel makes out of a draft's lists, on the virtual GPU with all checks, against [`DynamicTree`] and [`Choices`]: the
+//! same nodes in the same order with the same bits of scores, however many score the same. And what typical acceptance takes of them.
 
 #[path = "device_choice/inputs.rs"]
 #[allow(dead_code)]
 mod inputs;
+#[path = "device_growth/rejection.rs"]
+mod rejection;
 #[path = "../kernels/tests/support/mod.rs"]
 mod support;
+#[path = "device_growth/typical.rs"]
+mod typical;
 
 use bytemuck::Zeroable;
 use inputs::Random;
-use stheno::speculation::{DynamicTree, Tree};
-use stheno_codegen::program::abi::{Control, NONE, TOP_LIMIT};
+use stheno::speculation::{Choices, DynamicTree, Tree};
+use stheno_codegen::program::abi::{Control, NONE, StaticTree, TOP_LIMIT};
 use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::LaunchOptions;
 
 const VOCAB_SIZE: u32 = 500;
+
+const VERIFY_ROWS: u32 = 4;
 
 fn source() -> Source {
     Source {
@@ -27,6 +33,7 @@ fn source() -> Source {
                 ("SEGMENT_PREFILL", 0),
                 ("SEGMENT_TARGET", 1),
                 ("VOCAB_SIZE", VOCAB_SIZE),
+                ("VERIFY_ROWS", VERIFY_ROWS),
             ],
         ]
         .concat(),
@@ -39,7 +46,11 @@ type List = Vec<(u32, f32)>;
 struct Case {
     topk: usize,
     nodes: u32,
-    /// `[level][node of the frontier]`
+    /// Ranks of a static tree; it grows without them.
+    choices: Option<Choices>,
+    /// Of a static tree, that it is cut to.
+    levels: usize,
+    /// `[level][node of the frontier]`; of a static tree `[head][row]`, of which the first counts.
     lists: Vec<Vec<List>>,
 }
 
@@ -75,11 +86,68 @@ impl Case {
         Case {
             topk,
             nodes: 2 + random.below(63) as u32,
+            choices: None,
+            levels,
             lists: (0..levels).map(|_| level(random)).collect(),
         }
     }
 
+    /// Of a static tree, or the root alone, whose heads know all that it takes.
+    fn fixed(random: &mut Random) -> Case {
+        let depth = 1 + random.below(6);
+        let ranks = random.pick(&[1, 3, 10, TOP_LIMIT]);
+        let mut paths: Vec<Vec<u32>> = Vec::new();
+        for _ in 0..random.below(90) {
+            let mut path = match random.below(paths.len() + 1).checked_sub(1) {
+                Some(parent) => paths[parent].clone(),
+                None => Vec::new(),
+            };
+            path.push(random.below(ranks) as u32);
+            if path.len() <= depth && !paths.contains(&path) && paths.len() + 1 < Tree::MAX_NODES {
+                paths.push(path);
+            }
+        }
+        let values: &[f32] = match random.below(2) {
+            0 => &[-0.5],
+            _ => &[0.0, -0.01, -0.3, -0.3, -1.7, -4.5, -11.0, -30.0],
+        };
+        let list = |random: &mut Random| -> List {
+            let mut values: Vec<f32> = (0..TOP_LIMIT).map(|_| random.pick(values)).collect();
+            values.sort_by(|a, b| b.total_cmp(a));
+            let first = random.below(VOCAB_SIZE as usize - 7 * TOP_LIMIT) as u32;
+            (first..).step_by(7).zip(values).collect()
+        };
+        let head = |random: &mut Random| (0..VERIFY_ROWS).map(|_| list(random)).collect();
+        Case {
+            topk: ranks,
+            nodes: 2 + random.below(63) as u32,
+            choices: Some(Choices::from_paths(paths).unwrap()),
+            levels: 1 + random.below(depth),
+            lists: (0..depth).map(|_| head(random)).collect(),
+        }
+    }
+
+    fn static_tree(&self) -> StaticTree {
+        let mut tree = StaticTree::zeroed();
+        let Some(choices) = &self.choices else {
+            return tree;
+        };
+        (tree.nodes, tree.levels) = (choices.nodes() as u32, choices.depth());
+        for (i, path) in choices.paths().iter().enumerate() {
+            tree.parents[i + 1] = choices.parents()[i + 1].unwrap() as u8;
+            tree.ranks[i + 1] = path[path.len() - 1] as u8;
+            tree.depths[i + 1] = path.len() as u8;
+        }
+        tree
+    }
+
     fn expected(&self) -> Tree {
+        if let Some(choices) = &self.choices {
+            let heads: Vec<List> = self.lists.iter().map(|head| head[0].clone()).collect();
+            let tree = choices.fill(7, &heads).unwrap();
+            let tree = tree.truncate_depth(self.levels as u32);
+            return tree.retain_top(self.nodes as usize);
+        }
         let known = |list: &List| -> List {
             let known = list.iter().copied();
             known
@@ -116,7 +184,8 @@ impl Case {
 #[test]
 fn trees_are_those_of_the_host() {
     let mut random = Random::new(5);
-    let cases: Vec<Case> = (0..120).map(|_| Case::random(&mut random)).collect();
+    let mut cases: Vec<Case> = (0..120).map(|_| Case::random(&mut random)).collect();
+    cases.extend((0..40).map(|_| Case::fixed(&mut random)));
     for seed in 0..3 {
         let mut gpu = Gpu::new(cases.len() as u32);
         let mut parameters = Vec::new();
@@ -124,12 +193,13 @@ fn trees_are_those_of_the_host() {
         for case in &cases {
             let mut control = Control::zeroed();
             control.generation.topk = case.topk as u32;
+            control.static_tree = case.static_tree();
             control.tree.tokens[0] = 7;
             control.tree.parents[0] = NONE;
             let control = gpu.upload(bytemuck::bytes_of(&control));
             let lists = gpu.upload(&case.bytes());
             parameters.extend([control.0, lists.0]);
-            parameters.push(u64::from(case.nodes) << 32 | case.lists.len() as u64);
+            parameters.push(u64::from(case.nodes) << 32 | case.levels as u64);
             places.push(control);
         }
         let cases_at = gpu.upload(bytemuck::cast_slice(&parameters));
@@ -155,9 +225,8 @@ fn trees_are_those_of_the_host() {
             let control: Control = bytemuck::pod_read_unaligned(&bytes);
             let (tree, found) = (case.expected(), control.tree);
             let place = format!(
-                "case {number}: top-k {}, {} levels",
-                case.topk,
-                case.lists.len()
+                "case {number}: top-k {}, {} levels, {:?}",
+                case.topk, case.levels, case.choices
             );
             assert_eq!(found.nodes as usize, tree.len(), "{place}");
             let nodes = 0..tree.len();

@@ -4,7 +4,7 @@ use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
 use crate::plan::SegmentKind;
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
-use crate::speculation::{CostTable, TreeShape};
+use crate::speculation::{Acceptance, Choices, CostTable, TreeShape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::collections::VecDeque;
@@ -46,6 +46,10 @@ pub(crate) struct GenerationInput<'a> {
     /// What is guessed ahead in a round, if anything is.
     pub tree: Option<TreeShape>,
     pub drafter: DeviceDrafter,
+    /// The ranks of a static tree; of heads only.
+    pub choices: Option<&'a Choices>,
+    /// Which guesses count as right.
+    pub acceptance: Acceptance,
     /// Whether the trees of rounds are wanted.
     pub traces: bool,
     /// Where depth and width are chosen every round: by what steps cost here and what earlier generations have taught.
@@ -118,6 +122,20 @@ pub(crate) struct VerifiedNode {
 }
 
 impl DeviceExecutor {
+    /// Whether heads list all candidates that a static tree takes.
+    ///
+    /// # Errors
+    /// It takes others.
+    pub(crate) fn check_choices(&self, choices: &Choices) -> Result<()> {
+        match choices.max_rank().filter(|rank| *rank >= TOP_LIMIT as u32) {
+            None => Ok(()),
+            Some(rank) => Err(Error::Unsupported(format!(
+                "a static tree that takes candidate {rank} (from 0) of a head, of which a device lists {TOP_LIMIT}; leave out what \
+                 is not below {TOP_LIMIT}, or use --device host"
+            ))),
+        }
+    }
+
     /// Whether the plan's draft can grow trees of that size inside the loop.
     ///
     /// # Errors
@@ -160,6 +178,8 @@ impl DeviceExecutor {
 pub(crate) struct Generation {
     executor: Arc<DeviceExecutor>,
     state: State,
+    /// What guesses of a round were drawn from; the control block knows where.
+    _draws: DeviceBuffer,
     launches: VecDeque<Event>,
     read: usize,
     logprobs: Option<usize>,
@@ -231,10 +251,26 @@ impl Generation {
             }
             state.counts = filled(bytemuck::cast_slice(&counts), "token counts")?;
         }
-        state.begin(&control(executor, kv, input)?, kv)?;
+        let mut control = control(executor, kv, input)?;
+        // A row for each node that guesses are drawn after; of heads one for each level.
+        let draws = match input.acceptance {
+            Acceptance::Rejection => {
+                let levels = control.generation.levels as usize;
+                executor.rows_of(SegmentKind::Target).max(levels) as u64
+            }
+            Acceptance::Exact | Acceptance::Typical(_) => 0,
+        };
+        let draws = DeviceBuffer::zeroed(
+            context,
+            4 * u64::from(plan.vocab_size) * draws,
+            "the distributions of draws",
+        )?;
+        control.draws = draws.address();
+        state.begin(&control, kv)?;
         let mut generation = Generation {
             executor: Arc::clone(executor),
             state,
+            _draws: draws,
             launches: VecDeque::new(),
             read: 0,
             logprobs: input.logprobs,
@@ -337,14 +373,15 @@ impl Generation {
         }
     }
 
-    /// Tokens that are there and follow the ones read, of call number `round`: its tokens come all at once.
-    pub fn rest_of(&self, round: u32) -> Vec<u32> {
+    /// Tokens that are there and follow the ones read, of call number `round`, and whether a draft had guessed each: its tokens come
+    /// all at once.
+    pub fn rest_of(&self, round: u32) -> Vec<(u32, bool)> {
         let words = self.state.host.words32();
         let tail = words[host_words::TAIL].load(Ordering::Acquire) as usize;
         let entries = (self.read..tail).map(|i| host_words::ENTRIES + i * host_words::ENTRY);
         let word = |index: usize| words[index].load(Ordering::Acquire);
         let own = entries.take_while(|at| word(at + 3) == round);
-        own.map(word).collect()
+        own.map(|at| (word(at), word(at + 1) & 1 != 0)).collect()
     }
 
     /// The tree of verification number `index`, whose tokens have been read; `None` if trees were not wanted.
@@ -440,6 +477,26 @@ fn control(
     control.generation.topk = shape.topk;
     control.generation.nodes = shape.num_draft_tokens;
     control.generation.traces = u32::from(input.traces);
+    if let Some(choices) = input.choices {
+        control.static_tree = static_tree(choices);
+        // Of each head as many candidates are listed.
+        control.generation.topk = choices.max_rank().map_or(0, |rank| rank + 1);
+        control.generation.levels = shape.num_steps.min(choices.depth());
+        control.generation.nodes = shape.num_draft_tokens.min(choices.nodes() as u32);
+    }
+    let chooses = match input.acceptance {
+        Acceptance::Exact => abi::CHOOSES_TOKENS,
+        Acceptance::Typical(params) => {
+            control.generation.acceptance = abi::ACCEPT_TYPICAL;
+            control.generation.posterior_threshold = params.posterior_threshold;
+            control.generation.posterior_alpha = params.posterior_alpha;
+            abi::CHOOSES_TYPICAL
+        }
+        Acceptance::Rejection => {
+            control.generation.acceptance = abi::ACCEPT_REJECTION;
+            abi::CHOOSES_VERIFIED
+        }
+    };
     if let Some(Learnt(planner)) = input.learnt {
         control.planner = abi::Planner {
             clock: 0,
@@ -482,11 +539,29 @@ fn control(
     let rows = left.len().min(executor.rows_of(kind));
     let is_last = rows == left.len();
     control.call = executor.chain(kind, start, &left[..rows], |row| is_last && row + 1 == rows)?;
-    control.call.chooses = 1;
+    // As in `write_step`: the first token after the prompt is nobody's guess.
+    control.call.chooses = match kind == SegmentKind::Target && input.tokens.len() > input.prompt {
+        true => chooses,
+        false => abi::CHOOSES_TOKENS,
+    };
     if let Some(runs) = (control.generation.runs).get_mut(control.call.segment as usize) {
         *runs = 1;
     }
     Ok(control)
+}
+
+/// A static tree, as the kernel takes it. Paths have at most [`ROW_LIMIT`] - 1 ranks.
+fn static_tree(choices: &Choices) -> abi::StaticTree {
+    let mut tree = abi::StaticTree::zeroed();
+    tree.nodes = choices.nodes() as u32;
+    tree.levels = choices.depth();
+    let parents = choices.parents();
+    for (node, (path, parent)) in (1..ROW_LIMIT).zip(choices.paths().iter().zip(&parents[1..])) {
+        tree.parents[node] = parent.unwrap_or(0) as u8;
+        tree.ranks[node] = path.last().copied().unwrap_or(0) as u8;
+        tree.depths[node] = path.len() as u8;
+    }
+    tree
 }
 
 /// How tokens are chosen, as the kernel takes it.

@@ -3,7 +3,7 @@ use super::executor::{SessionKv, lock};
 use super::{Engine, GenerateOptions, Round, Session, Statistics};
 use crate::device::{DeviceDrafter, Generation, GenerationInput, Learnt, VerifiedNode};
 use crate::plan::SegmentKind;
-use crate::speculation::{DEEPEST, Policy, Tree, TreeShape};
+use crate::speculation::{Acceptance, DEEPEST, Policy, SpeculationOptions, Tree, TreeShape};
 use crate::{Error, Result};
 
 /// A generation whose loop runs on the device: the host only reads tokens as they come.
@@ -11,7 +11,8 @@ use crate::{Error, Result};
 pub(super) struct DeviceStream {
     running: Option<Generation>,
     stop_ids: Vec<u32>,
-    policy: Policy,
+    /// With [`Policy::Off`] if there is no draft.
+    speculation: SpeculationOptions,
     drafter: DeviceDrafter,
     round: Current,
 }
@@ -40,17 +41,16 @@ impl DeviceStream {
         if !Generation::can(&stop_ids, options.logprobs) {
             return None;
         }
-        let (policy, drafter) = match engine.draft() {
-            None => (Policy::Off, DeviceDrafter::Lookup),
-            Some(_) if options.speculation.policy == Policy::Off => {
-                (Policy::Off, DeviceDrafter::Lookup)
+        let (speculation, drafter) = match engine.draft() {
+            Some(draft) if options.speculation.policy != Policy::Off => {
+                (options.speculation.clone(), draft.on_device())
             }
-            Some(draft) => (options.speculation.policy, draft.on_device()),
+            _ => (SpeculationOptions::off(), DeviceDrafter::Lookup),
         };
         Some(DeviceStream {
             running: None,
             stop_ids,
-            policy,
+            speculation,
             drafter,
             round: Current::default(),
         })
@@ -63,7 +63,7 @@ impl DeviceStream {
 
     /// Whether it guesses ahead.
     pub fn drafts(&self) -> bool {
-        self.policy != Policy::Off
+        self.speculation.policy != Policy::Off
     }
 
     /// The next token, counted. Starts the loop when it is first asked.
@@ -108,11 +108,11 @@ impl DeviceStream {
                 false => None,
             };
             if let (Some(hook), Some(nodes)) = (hook, nodes) {
-                let mut tokens = vec![generated.token];
+                let mut tokens = vec![(generated.token, generated.accepted)];
                 tokens.extend(running.rest_of(generated.round));
                 let prefix_len = chooser.counts.tokens().len() - 1;
                 let (tree, path) = verified_tree(&nodes, &tokens)?;
-                let bonus = tokens.get(path.len() - 1).copied();
+                let bonus = tokens.get(path.len() - 1).map(|(token, _)| *token);
                 hook(&Round::new(prefix_len, &tree, &path, bonus));
             }
         }
@@ -145,7 +145,9 @@ impl DeviceStream {
             return Err(Error::Invalid("the session is on the host".to_owned()));
         };
         let rows = executor.rows_of(SegmentKind::Target) as u32;
-        let (tree, learnt) = match self.policy {
+        // A tree that is drawn has no other shape.
+        let draws = self.speculation.acceptance == Acceptance::Rejection;
+        let (tree, learnt) = match self.speculation.policy {
             Policy::Off => (None, None),
             Policy::Fixed(shape) => (Some(shape), None),
             Policy::Automatic => {
@@ -153,7 +155,10 @@ impl DeviceStream {
                 let deepest = engine.draft().and_then(|draft| draft.deepest());
                 let shape = TreeShape {
                     num_steps: deepest.unwrap_or(DEEPEST),
-                    topk: costs.topk(session.tokens.len()) as u32,
+                    topk: match draws {
+                        true => 1,
+                        false => costs.topk(session.tokens.len()) as u32,
+                    },
                     num_draft_tokens: rows,
                 };
                 let learnt = session
@@ -172,6 +177,8 @@ impl DeviceStream {
             logprobs: chooser.logprobs,
             tree,
             drafter: self.drafter,
+            choices: self.speculation.choices.as_ref().filter(|_| !draws),
+            acceptance: self.speculation.acceptance,
             traces,
             learnt,
         };
@@ -187,7 +194,7 @@ impl DeviceStream {
             return Ok(());
         };
         let ended = running.end(&mut lock(kv));
-        if ended.is_ok() && self.policy == Policy::Automatic {
+        if ended.is_ok() && self.speculation.policy == Policy::Automatic {
             // What cannot be read is learnt again.
             session.learnt = running.learnt().ok();
         }
@@ -202,16 +209,16 @@ impl DeviceStream {
     }
 }
 
-/// A tree that the device has verified, and the path of it that became `tokens`.
-fn verified_tree(nodes: &[VerifiedNode], tokens: &[u32]) -> Result<(Tree, Vec<u32>)> {
+/// A tree that the device has verified, and the path of it that became `tokens`, each with whether it had been guessed.
+fn verified_tree(nodes: &[VerifiedNode], tokens: &[(u32, bool)]) -> Result<(Tree, Vec<u32>)> {
     let mut tree = Tree::new(nodes.first().map_or(0, |root| root.token));
     for node in nodes.iter().skip(1) {
         tree.push(node.parent.unwrap_or(0) as usize, node.token, node.score)?;
     }
     let mut path = vec![0];
-    for &token in tokens {
+    for &(token, accepted) in tokens {
         let last = path.last().map_or(0, |node| *node as usize);
-        match tree.child(last, token) {
+        match tree.child(last, token).filter(|_| accepted) {
             Some(child) => path.push(child as u32),
             None => break,
         }

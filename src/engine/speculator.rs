@@ -154,27 +154,27 @@ impl Engine {
         if let Acceptance::Typical(params) = options.acceptance {
             params.validate()?;
         }
-        if self.device_executor().is_some() && options.acceptance != Acceptance::Exact {
-            return Err(Error::Unsupported(
-                "acceptance other than exact on a device in this version; leave it out, or use --device host".into(),
-            ));
-        }
-        if self.device_executor().is_some() && options.choices.is_some() {
-            return Err(Error::Unsupported(
-                "static choices of Medusa heads on a device in this version; leave them out, or use --device host".into(),
-            ));
-        }
-        if let (Some(executor), Policy::Fixed(shape), Some(draft)) =
-            (self.device_executor(), options.policy, self.draft())
-        {
-            executor.check_growth(draft.on_device(), shape)?;
-        }
-        match self.draft() {
-            Some(draft) => draft.check(options),
-            None if *options == SpeculationOptions::default() => Ok(()),
-            None => Err(Error::Invalid(
-                "speculation needs a draft; name one with --draft".into(),
-            )),
+        let draft = match self.draft() {
+            Some(draft) => draft,
+            None if *options == SpeculationOptions::default() => return Ok(()),
+            None => {
+                return Err(Error::Invalid(
+                    "speculation needs a draft; name one with --draft".into(),
+                ));
+            }
+        };
+        draft.check(options)?;
+        let Some(executor) = self.device_executor() else {
+            return Ok(());
+        };
+        let choices = options.choices.as_ref();
+        match (
+            choices.filter(|_| options.acceptance != Acceptance::Rejection),
+            options.policy,
+        ) {
+            (Some(choices), _) => executor.check_choices(choices),
+            (None, Policy::Fixed(shape)) => executor.check_growth(draft.on_device(), shape),
+            (None, Policy::Automatic | Policy::Off) => Ok(()),
         }
     }
 }

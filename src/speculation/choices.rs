@@ -158,6 +158,11 @@ impl Choices {
         at.filter_map(|path| path.last().copied()).max()
     }
 
+    /// Largest rank at any depth; `None` for a root alone.
+    pub fn max_rank(&self) -> Option<u32> {
+        self.paths.iter().flatten().copied().max()
+    }
+
     /// The part of the tree within `depth` heads of `ranks` candidates each.
     pub fn limit(&self, depth: u32, ranks: u32) -> Choices {
         let within =

@@ -8,10 +8,12 @@ mod calls;
 mod chains;
 mod draft_model;
 mod endings;
+mod families;
 mod grids;
 mod heads;
 mod ngram;
 mod real;
+mod rejection;
 mod rows;
 mod sampling;
 mod sessions;
@@ -20,6 +22,7 @@ mod support;
 mod tiny_gguf;
 mod tree_rounds;
 mod trees;
+mod typical;
 
 use support::*;
 

@@ -39,6 +39,24 @@ pub const DRAFTING_DONE: u32 = 0;
 /// [`Generation::drafting`]: the draft has to see what is known.
 pub const DRAFTING_ROOT: u32 = 1;
 
+/// [`Call::chooses`]: a token is chosen for each output row; of a draft the likeliest are listed.
+pub const CHOOSES_TOKENS: u32 = 1;
+
+/// [`Call::chooses`]: guesses are judged by typical acceptance.
+pub const CHOOSES_TYPICAL: u32 = 2;
+
+/// [`Call::chooses`]: guesses that were drawn are accepted or rejected.
+pub const CHOOSES_VERIFIED: u32 = 3;
+
+/// [`Generation::acceptance`]: guesses count that plain decoding chooses.
+pub const ACCEPT_EXACT: u32 = 0;
+
+/// [`Generation::acceptance`]: guesses count that the target finds likely enough.
+pub const ACCEPT_TYPICAL: u32 = 1;
+
+/// [`Generation::acceptance`]: guesses are drawn, and rejection sampling keeps the target's distribution.
+pub const ACCEPT_REJECTION: u32 = 2;
+
 /// [`Generation::finish`]: no token could be chosen.
 pub const FINISH_NOTHING_LEFT: u32 = 4;
 
@@ -391,7 +409,7 @@ pub struct Count {
 
 /// See `struct Generation`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[allow(missing_docs)]
 pub struct Generation {
     pub mode: u32,
@@ -411,7 +429,9 @@ pub struct Generation {
     pub last_row: u32,
     pub traces: u32,
     pub rounds: u32,
-    pub unused: [u32; 3],
+    pub acceptance: u32,
+    pub posterior_threshold: f32,
+    pub posterior_alpha: f32,
     pub stops: [u32; STOP_LIMIT],
     pub runs: [u32; 8],
     pub path: [u8; ROW_LIMIT],
@@ -481,6 +501,28 @@ pub struct Planner {
     pub accepted: [f32; CALIBRATION_BUCKETS],
 }
 
+/// See `struct StaticTree`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct StaticTree {
+    pub nodes: u32,
+    pub levels: u32,
+    pub unused: [u32; 2],
+    pub parents: [u8; ROW_LIMIT],
+    pub ranks: [u8; ROW_LIMIT],
+    pub depths: [u8; ROW_LIMIT],
+}
+
+/// See `struct Judged`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Judged {
+    pub score: f32,
+    pub logprob: f32,
+}
+
 /// See `struct Control`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
@@ -496,6 +538,9 @@ pub struct Control {
     pub tree: Tree,
     pub growth: Growth,
     pub planner: Planner,
+    pub draws: u64,
+    pub static_tree: StaticTree,
+    pub judged: [Judged; ROW_LIMIT],
 }
 
 /// See `struct TimerHead` of `kernels/timers.cuh`.

@@ -4,8 +4,9 @@ use std::mem::offset_of;
 use stheno_codegen::jit::{Cache, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::program::abi::{
     AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, CopyPhase, Count,
-    EmbedPhase, Generation, Growth, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase, Planner,
-    Program, ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, TOP_LIMIT, TapeRange, Tree,
+    EmbedPhase, Generation, Growth, Judged, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase,
+    Planner, Program, ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, StaticTree, TOP_LIMIT,
+    TapeRange, Tree,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
 
@@ -50,6 +51,8 @@ fn expected() -> Vec<(String, usize)> {
         size!(Candidate),
         size!(Growth),
         size!(Planner),
+        size!(StaticTree),
+        size!(Judged),
         size!(Control),
         size!(KvPool),
         size!(Path),
@@ -82,12 +85,16 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Generation: mode, finish, length, known, begin, limit, stop_count);
     offsets!(list, Generation: drafter, draft_length, drafting, levels, topk, nodes, moved);
     offsets!(list, Generation: last_row, traces, rounds, stops, runs, path);
+    offsets!(list, Generation: acceptance, posterior_threshold, posterior_alpha);
     offsets!(list, Tree: nodes, levels, tokens, parents, scores);
     offsets!(list, Candidate: key, token, parent);
     offsets!(list, Growth: levels, records, kept_count, width, rows, last_row, kept, frontier, parents);
     offsets!(list, Planner: automatic, steps, start, level, stretch, child_rate, gain, rounds, left);
     offsets!(list, Planner: length, clock, offered, accepted);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth, planner);
+    offsets!(list, Control: draws, static_tree, judged);
+    offsets!(list, StaticTree: nodes, levels, parents, ranks, depths);
+    offsets!(list, Judged: score, logprob);
     offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);
     offsets!(list, Path: start, count, rows);
     offsets!(list, Commit: pool, path);

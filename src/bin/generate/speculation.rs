@@ -169,10 +169,9 @@ fn shape(args: &SpeculationArgs, choices: Option<&Choices>, known: Known) -> Opt
     let nodes = args.speculative_num_draft_tokens;
     steps.or(topk).or(nodes)?;
     if let Some(choices) = choices {
-        let ranks = (1..=choices.depth()).filter_map(|depth| choices.max_rank_at(depth));
         return Some(TreeShape {
             num_steps: steps.unwrap_or(choices.depth()),
-            topk: topk.unwrap_or(ranks.max().unwrap_or(0) + 1),
+            topk: topk.unwrap_or(choices.max_rank().unwrap_or(0) + 1),
             num_draft_tokens: nodes.unwrap_or(choices.nodes() as u32),
         });
     }

@@ -25,6 +25,8 @@ fn shapes_of_the_named() {
         assert_eq!(counts, depths, "{name}");
         assert_eq!(choices.nodes(), 1 + depths.iter().sum::<usize>());
         assert_eq!(choices.max_rank_at(1), Some(depths[0] as u32 - 1));
+        let ranks = (1..=choices.depth()).filter_map(|depth| choices.max_rank_at(depth));
+        assert_eq!(choices.max_rank(), ranks.max());
         let json = choices.to_json();
         assert_eq!(Choices::from_json(&json, Path::new("x")).unwrap(), choices);
     }

@@ -17,8 +17,8 @@ pub struct SpeculationOptions {
     pub policy: Policy,
     /// Which guesses count as right.
     pub acceptance: Acceptance,
-    /// Ranks of the candidates that a static tree takes; only for drafts that guess all depths at once (Medusa). If not
-    /// said, the tree measured for the model, or `mc_sim_7b_63`.
+    /// Ranks of the candidates that a static tree takes; only for drafts that guess all depths at once (Medusa). Without them
+    /// trees grow by the draft's probabilities.
     pub choices: Option<Choices>,
 }
 

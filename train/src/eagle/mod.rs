@@ -99,7 +99,10 @@ impl EagleLearner {
         linear(p, "midlayer.mlp.down_proj.weight", [h, f]);
         let head = match training.head_from_target {
             true => {
-                p.vector("norm.weight", target.norm.clone(), device);
+                // The target's head reads nothing in a state that has not been learnt yet: at full size its guesses would be as
+                // sure as they are wrong, and the first steps would only unlearn them.
+                let norm = target.norm.iter().map(|weight| 0.5 * weight);
+                p.vector("norm.weight", norm.collect(), device);
                 target_head.clone()
             }
             false => {
@@ -122,6 +125,44 @@ impl EagleLearner {
             parameters,
             device: device.clone(),
         })
+    }
+
+    /// Scales the first weights of `fc` to what the target's hidden states are like: each of the three layers then counts the
+    /// same, and their mix is of about unit size. States of deeper layers are many times as large, and what attention and
+    /// feed-forward add to them would be lost at first. Call it before training, with a few examples' features; it says how
+    /// large each layer's states are, by the median over positions: the first of a text may be a thousand times as large.
+    ///
+    /// # Errors
+    /// If the features are not of the target, or hold no positive numbers.
+    pub fn calibrate(&mut self, samples: &[Features]) -> Result<[f32; 3]> {
+        let h = self.settings.hidden_size;
+        let mut sizes: [Vec<f32>; 3] = Default::default();
+        for states in samples
+            .iter()
+            .flat_map(|features| features.aux.chunks_exact(3 * h))
+        {
+            for (state, sizes) in states.chunks_exact(h).zip(&mut sizes) {
+                let squares: f32 = state.iter().map(|x| x * x).sum();
+                sizes.push((squares / h as f32).sqrt());
+            }
+        }
+        let medians = sizes.map(|mut sizes| {
+            sizes.sort_by(f32::total_cmp);
+            sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
+        });
+        if !medians.iter().all(|size| *size > 0.0 && size.is_finite()) {
+            return Err(Error::Invalid(format!(
+                "hidden states of sizes {medians:?} are nothing to learn from"
+            )));
+        }
+        let scales = medians
+            .iter()
+            .flat_map(|size| std::iter::repeat_n(size.recip(), h));
+        let scales = matrix(scales.collect(), [3 * h, 1], &self.device);
+        if let Some(fc) = self.parameters.iter_mut().next() {
+            fc.value.inplace(|value| value * scales);
+        }
+        Ok(medians)
     }
 
     /// Sizes.

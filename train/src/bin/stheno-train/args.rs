@@ -273,6 +273,9 @@ pub struct Eagle3Args {
     /// Width of the layer's feed-forward [default: the target's]
     #[arg(long, value_name = "N")]
     pub intermediate_size: Option<usize>,
+    /// KV heads of the layer [default: the target's]; what it knows of the last token goes through their values
+    #[arg(long, value_name = "N")]
+    pub num_key_value_heads: Option<usize>,
     /// Base of the rotation; it is written into the configuration
     #[arg(long, value_name = "BASE", default_value_t = 10_000.0)]
     pub rope_theta: f64,

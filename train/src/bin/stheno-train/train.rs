@@ -14,12 +14,18 @@ use stheno_train::{
     RunSettings, Schedule, Source, StepRecord, Target, run, tree_of, write_eagle, write_medusa,
 };
 
+/// Examples that say how large the target's hidden states are.
+const SAMPLES: usize = 16;
+
 pub fn eagle3(args: &Eagle3Args) -> Result<u8> {
     let mut training = Training::open(&args.train)?;
     let mut layer = EagleSettings::of(&training.target.config, training.vocabulary.len());
     layer.rope_theta = args.rope_theta;
     if let Some(size) = args.intermediate_size {
         layer.intermediate_size = size;
+    }
+    if let Some(heads) = args.num_key_value_heads {
+        layer.num_key_value_heads = heads;
     }
     if let Some(layers) = training.aux_layers {
         layer.aux_layers = layers;
@@ -38,6 +44,9 @@ pub fn eagle3(args: &Eagle3Args) -> Result<u8> {
         args.train.seed,
         &Device::flex(),
     )?;
+    let samples = 0..training.source.len().min(SAMPLES);
+    let samples = samples.map(|index| Ok(training.source.get(index)?.1));
+    learner.calibrate(&samples.collect::<Result<Vec<_>>>()?)?;
     let Some(outcome) = training.run(&args.train, &mut learner)? else {
         return Ok(interrupt::INTERRUPTED);
     };

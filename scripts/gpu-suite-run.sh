@@ -205,8 +205,8 @@ if [[ "$device" == virtual && -n "$quick" ]]; then
 else
     for shape in llama-3.2-1b llama-3.1-8b; do
         for format in bf16 fp8 int4; do
-            bench "$shape-$format" "$(either 900 2400)" --shape "$shape" --format "$format" --op "$(either step all)" \
-                --rows "$(either 1,8 1,2,4,8,16,32,64)" --context "$(either 512 512,4096)" "${accept[@]}"
+            bench "$shape-$format" "$(either 900 2400)" --shape "$shape" --format "$format" --op "$(either step,tree-verify,draft all)" \
+                --rows "$(either 1,16 1,2,4,8,16,32,64)" --context "$(either 512 512,4096)" "${accept[@]}"
         done
     done
     bench small "$(either 600 1200)" --all-small --rows "$(either 1,8 1,8,16,32,64)"

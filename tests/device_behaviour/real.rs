@@ -17,6 +17,16 @@ const COUNT: usize = 24;
 const GUESSED_COUNT: usize = 48;
 const GUESSES: u32 = 5;
 
+/// Trees of a trained layer.
+const TREE: TreeShape = TreeShape {
+    num_steps: 3,
+    topk: 3,
+    num_draft_tokens: 8,
+};
+
+/// Tells a process its draft.
+const DRAFT: &str = "STHENO_TEST_DRAFT";
+
 /// Largest difference of logits to the host's, over the spread of a row: activations round to bf16 in another order.
 const BOUND: f32 = 0.03;
 
@@ -126,15 +136,19 @@ fn smollm2_in_a_process() {
 }
 
 #[test]
-#[ignore = "started by `smollm2_guesses_change_no_token`"]
+#[ignore = "started by `smollm2_guesses_change_no_token` and `smollm2_trees_change_no_token`"]
 fn smollm2_guesses_in_a_process() {
+    let draft = std::env::var(DRAFT).unwrap();
     let engine = engine_at(&model(), Device::Virtual, |builder| {
-        builder.context_length(256).draft("ngram").unwrap()
+        builder.context_length(256).draft(&draft).unwrap()
     });
+    let shape = match draft == "ngram" {
+        true => TreeShape::chain(GUESSES),
+        false => TREE,
+    };
     let (mut rounds, mut accepted) = (0, 0);
     for prompt in prompts() {
-        let chain = Policy::Fixed(TreeShape::chain(GUESSES));
-        let [expected, found] = [Policy::Off, chain].map(|policy| {
+        let [expected, found] = [Policy::Off, Policy::Fixed(shape)].map(|policy| {
             let mut options = GenerateOptions::greedy(GUESSED_COUNT);
             options.ignore_eos = true;
             options.speculation = SpeculationOptions {
@@ -164,11 +178,12 @@ fn smollm2_guesses_in_a_process() {
     println!("{accepted} guesses accepted in {rounds} rounds");
 }
 
-fn run_in_a_process(test: &str) {
+fn run_in_a_process(test: &str, draft: &str) {
     let run = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", test])
         .env("VIRTUAL_GPU_SMS", "8")
         .env("VIRTUAL_GPU_CHECKS", "bounds")
+        .env(DRAFT, draft)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout) + String::from_utf8_lossy(&run.stderr);
@@ -179,11 +194,18 @@ fn run_in_a_process(test: &str) {
 #[test]
 #[ignore = "minutes: run in release with --include-ignored"]
 fn smollm2_decodes_as_on_the_host() {
-    run_in_a_process("real::smollm2_in_a_process");
+    run_in_a_process("real::smollm2_in_a_process", "");
 }
 
 #[test]
 #[ignore = "minutes: run in release with --include-ignored"]
 fn smollm2_guesses_change_no_token() {
-    run_in_a_process("real::smollm2_guesses_in_a_process");
+    run_in_a_process("real::smollm2_guesses_in_a_process", "ngram");
+}
+
+#[test]
+#[ignore = "minutes: run in release with --include-ignored"]
+fn smollm2_trees_change_no_token() {
+    let head = root().join("heads/SmolLM2-135M-Instruct-EAGLE3");
+    run_in_a_process("real::smollm2_guesses_in_a_process", head.to_str().unwrap());
 }

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes the drafts under heads/: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]
+# Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes about an hour and a half
+# on 2 cores and 3 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+prompts="${1:?usage: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]}"
+work="${2:-target/train}"
+name="SmolLM2-135M-Instruct"
+data="Answers of the target itself to prompts of GSM8K's training split (MIT), self-instruct's seed tasks and its sample of P3 \
+(Apache-2.0); half of them greedy, a quarter each at temperatures 0.7 and 1."
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+say "the model"
+model="$(scripts/fetch-model.sh)"
+say "building"
+cargo build --release -p stheno-train
+train=target/release/stheno-train
+mkdir -p "$work"
+
+say "answers"
+"$train" resample -m "$model" --prompts "$prompts" -o "$work/answers" --num-prompts 2000 -n 256 --max-prompt-tokens 384 \
+    --temperatures 0:0.5,0.7:0.25,1:0.25 --parallel 48 --seed 1
+say "hidden states"
+"$train" features -m "$model" --answers "$work/answers" -o "$work/features" --max-len 1024
+
+common=(-m "$model" --features "$work/features" --draft-vocab-size 4096 --batch-size 4 --seed 1 --resume
+    --base-model "HuggingFaceTB/$name" --license apache-2.0 --data "$data")
+say "EAGLE-3"
+"$train" eagle3 "${common[@]}" -o "heads/$name-EAGLE3" --run-dir "$work/eagle3" --num-key-value-heads 9 --steps 4 \
+    --later-share 0.34 --learning-rate 1e-3 --warmup-steps 60 --epochs 5
+say "Medusa"
+"$train" medusa "${common[@]}" -o "heads/$name-Medusa" --run-dir "$work/medusa" --heads 3 --soft-targets \
+    --learning-rate 1e-3 --warmup-steps 60 --epochs 3

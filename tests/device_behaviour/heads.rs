@@ -96,6 +96,7 @@ fn eagle3_drafts_trees() {
 }
 
 #[test]
+#[ignore = "a minute: run with --include-ignored"]
 fn eagle1_drafts_trees() {
     check("target-llama", "eagle1", &[shape(5, 1, 6), shape(3, 3, 12)]);
 }

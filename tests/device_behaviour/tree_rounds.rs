@@ -51,15 +51,15 @@ fn options(params: SamplingParams, count: usize, shape: Option<TreeShape>) -> Ge
 
 const PROMPTS: [[u32; 5]; 2] = [[97, 11, 64, 115, 7], [12, 90, 33, 4, 61]];
 
-#[test]
-fn trees_change_no_token() {
-    // Greedy, and two with chance: how a token is chosen does not know who guessed.
-    for (name, params) in ways().into_iter().step_by(4) {
+/// Greedy, and two ways with chance: how a token is chosen does not know who guessed. Those of ways and shapes that `wanted` says.
+fn change_no_token(wanted: impl Fn(usize, usize) -> bool) {
+    for (way, (name, params)) in ways().into_iter().step_by(4).enumerate() {
         let expected = {
             let options = options(params.clone(), 30, None);
             ids(&generate(&mut session(on_device()), &PROMPTS[0], &options))
         };
-        for shape in SHAPES {
+        let shapes = SHAPES.into_iter().enumerate();
+        for (_, shape) in shapes.filter(|(index, _)| wanted(way, *index)) {
             let options = options(params.clone(), 30, Some(shape));
             let mut session = session(on_device());
             let found = ids(&generate(&mut session, &PROMPTS[0], &options));
@@ -67,6 +67,17 @@ fn trees_change_no_token() {
             assert_holds_its_tokens(&session);
         }
     }
+}
+
+#[test]
+fn trees_change_no_token() {
+    change_no_token(|way, shape| shape % 3 == way);
+}
+
+#[test]
+#[ignore = "a minute: run with --include-ignored"]
+fn trees_change_no_token_in_any_way() {
+    change_no_token(|_, _| true);
 }
 
 /// Tokens of a generation, and its rounds.
@@ -209,21 +220,36 @@ pub fn compare(
     compared
 }
 
-#[test]
-fn trees_and_paths_are_the_hosts() {
+/// Shapes by turns with both prompts, or each with both.
+fn trees_and_paths(every: bool) -> Compared {
     let host = drafting(Device::Host);
     let mut compared = Compared::default();
-    for shape in SHAPES {
-        for prompt in PROMPTS {
-            let options = options(SamplingParams::greedy(), 40, Some(shape));
-            compared.add(&compare(&host, on_device(), &prompt, &options));
+    for (i, shape) in SHAPES.into_iter().enumerate() {
+        for (j, prompt) in PROMPTS.into_iter().enumerate() {
+            if every || i % 2 == j {
+                let options = options(SamplingParams::greedy(), 40, Some(shape));
+                compared.add(&compare(&host, on_device(), &prompt, &options));
+            }
         }
     }
-    let Compared {
-        rounds,
-        branches,
-        accepted,
-    } = compared;
+    compared
+}
+
+#[test]
+fn trees_and_paths_are_the_hosts() {
+    let compared = trees_and_paths(false);
+    let (rounds, branches, accepted) = (compared.rounds, compared.branches, compared.accepted);
+    assert!(
+        rounds > 30 && branches > 20 && accepted > 20,
+        "{compared:?}"
+    );
+}
+
+#[test]
+#[ignore = "a minute: run with --include-ignored"]
+fn trees_and_paths_are_the_hosts_of_every_shape() {
+    let compared = trees_and_paths(true);
+    let (rounds, branches, accepted) = (compared.rounds, compared.branches, compared.accepted);
     assert!(
         rounds > 60 && branches > 40 && accepted > 40,
         "{compared:?}"

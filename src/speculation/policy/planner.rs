@@ -15,6 +15,8 @@ pub(crate) struct Planner {
     /// Seconds of drafting, before and for each level.
     draft: DraftCost,
     pause: Pause,
+    /// Whether the draft has text to catch up with before it guesses: its next round is no measure of what drafting costs.
+    behind: bool,
     limits: Limits,
 }
 
@@ -110,13 +112,15 @@ impl Planner {
             child_rate: 0.6,
             draft: DraftCost { start: 0.0, level },
             pause: Pause::new(),
+            behind: true,
             limits: Limits::default(),
         }
     }
 
-    /// Follows another policy, and keeps what it knows.
+    /// Follows another policy, for another generation, and keeps what it knows.
     pub fn set_policy(&mut self, policy: Policy, costs: CostTable) {
         self.policy = policy;
+        self.behind = true;
         if self.costs.steps() != costs.steps() {
             self.draft.level = self.draft.level.max(0.05 * costs.seconds(1, 0));
             self.costs = costs;
@@ -256,6 +260,11 @@ impl Planner {
         if self.policy != Policy::Automatic {
             return;
         }
+        let positions = self.limits.positions;
+        self.costs.observe(tree.len(), positions, round.verify);
+        if std::mem::take(&mut self.behind) {
+            return;
+        }
         let draft = round.draft.as_secs_f64();
         let levels = f64::from(round.levels);
         if round.levels > 1 {
@@ -264,8 +273,6 @@ impl Planner {
         }
         let start = (draft - self.draft.level * (levels - 1.0).max(0.0)).max(0.0);
         self.draft.start += DECAY * (start - self.draft.start);
-        let positions = self.limits.positions;
-        self.costs.observe(tree.len(), positions, round.verify);
         let plain = self.costs.seconds(1, positions);
         let spent = draft + self.costs.seconds(tree.len(), positions);
         // A draft that costs next to nothing may be asked always: what it says decides whether it is heeded.
@@ -276,6 +283,7 @@ impl Planner {
 
     /// Takes note of a step of one row without drafting.
     pub fn observe_plain(&mut self, time: Duration) {
+        self.behind = true;
         if self.policy == Policy::Automatic {
             self.costs.observe(1, self.limits.positions, time);
         }

@@ -87,6 +87,27 @@ fn pauses_where_drafting_does_not_pay_and_comes_back() {
     }
 }
 
+/// A draft reads what was said while it was not asked: a prompt, the tokens of a pause.
+#[test]
+fn catching_up_is_no_cost_of_drafting() {
+    let mut planner = automatic(1.0);
+    let tree = chain(0.9, 1);
+    for i in 0..1000 {
+        assert!(planner.begin(limits()), "paused at round {i}");
+        let behind = i % 5 == 0;
+        if behind {
+            planner.observe_plain(Duration::from_secs(1));
+        }
+        planner.observe(&Observation {
+            tree: &tree,
+            path: &[0, 1],
+            draft: Duration::from_millis(if behind { 9000 } else { 300 }),
+            levels: 1,
+            verify: Duration::from_secs(1),
+        });
+    }
+}
+
 /// Trap 7: a depth that is fixed too low costs the paper's numbers.
 #[test]
 fn drafts_as_deep_as_guesses_are_good() {

@@ -24,7 +24,7 @@ use stheno_train::{
     write_medusa,
 };
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 /// Conversations that drafts learn from; those after them are held back.
 const LEARNT: usize = 160;
 const HELD_BACK: usize = 16;

@@ -1,5 +1,5 @@
 //! What drafts learn from: prompts become answers of the target ([`Resampler`]), these examples with the target's hidden
-//! states ([`features`], [`FeatureStore`]), and their tokens the vocabulary of a draft ([`draft_vocabulary`]).
+//! states ([`FeatureComputer`], [`FeatureStore`]), and their tokens the vocabulary of a draft ([`draft_vocabulary`]).
 
 mod answers;
 mod examples;

@@ -16,7 +16,7 @@ say() { printf '\n== %s\n' "$*" >&2; }
 say "the model"
 model="$(scripts/fetch-model.sh)"
 say "building"
-cargo build --release -p stheno-train
+cargo build --release -p stheno-train --features fast
 train=target/release/stheno-train
 mkdir -p "$work"
 

@@ -62,6 +62,7 @@ fn run(
 }
 
 #[test]
+#[ignore = "half a minute, and trees are tested: run with --include-ignored"]
 fn guesses_change_no_token() {
     let prompt = tokens(37, 5);
     // Greedy, and two with chance: how a token is chosen does not know who guessed.

@@ -283,6 +283,7 @@ fn sizes_change_from_round_to_round() {
 
 /// A draft that is always wrong is asked less and less.
 #[test]
+#[ignore = "half a minute: run with --include-ignored"]
 fn what_does_not_pay_pauses() {
     let engine = engine_at(
         &fixture("drafts/target-llama"),

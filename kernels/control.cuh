@@ -141,8 +141,8 @@ struct Control {
     Judged judged[ROW_LIMIT];  // by the row of the target's last call, if it judged guesses
 };
 
-static_assert(__builtin_offsetof(Control, call) % 16 == 0, "Call is copied in vectors");
-static_assert(__builtin_offsetof(Control, judged) % 8 == 0, "Judged is read in one piece");
+static_assert(OFFSET_OF(Control, call) % 16 == 0, "Call is copied in vectors");
+static_assert(OFFSET_OF(Control, judged) % 8 == 0, "Judged is read in one piece");
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 

@@ -73,9 +73,9 @@ DEVICE_CALL bool read_call(const Program& program, Shared& shared) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const u64 control = program.control;
     if (threadIdx.x < CALL_VECTORS)
-        ((uint4*)&shared.call)[threadIdx.x] = load_l2_vector(control + __builtin_offsetof(Control, call) + threadIdx.x * 16);
+        ((uint4*)&shared.call)[threadIdx.x] = load_l2_vector(control + OFFSET_OF(Control, call) + threadIdx.x * 16);
     // The word of an earlier launch names an earlier call, or the first of this one.
-    if (threadIdx.x == 0 && shared.calls > 0 && load_l2(control + __builtin_offsetof(Control, pause_round)) == shared.round)
+    if (threadIdx.x == 0 && shared.calls > 0 && load_l2(control + OFFSET_OF(Control, pause_round)) == shared.round)
         shared.call.segment = NONE;
     // The call, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -226,7 +226,7 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
     Shared& shared = *(Shared*)shared_region(SHARED_AT);
     if (threadIdx.x == 0) {
         ring_init(shared);
-        shared.round = load_l2(program.control + __builtin_offsetof(Control, launch_round));
+        shared.round = load_l2(program.control + OFFSET_OF(Control, launch_round));
         shared.calls = shared.steps = 0;
         shared.index = NONE;
     }

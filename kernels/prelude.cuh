@@ -20,6 +20,10 @@ typedef long long i64;
 
 #define ALL_LANES 0xffffffffu
 
+// Bytes before a field, a constant. Without the toolkit's headers there is no offsetof, and NVRTC has __builtin_offsetof only in its
+// latest versions.
+#define OFFSET_OF(type, field) ((u64)__INTADDR__(&((type*)0)->field))
+
 DEVICE u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
 DEVICE u64 nanoseconds() {

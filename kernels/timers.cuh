@@ -58,7 +58,7 @@ DEVICE void time_call(const Program& program, Shared& shared, u32 round) {
 DEVICE void time_begin(const Program& program, Shared& shared) {
     if (program.timers == 0 || threadIdx.x != 0) return;
     shared.ready = shared.stalled = 0;
-    if (shared.stamps) store_time(stamp_of(program, shared) + __builtin_offsetof(Stamp, begin), nanoseconds());
+    if (shared.stamps) store_time(stamp_of(program, shared) + OFFSET_OF(Stamp, begin), nanoseconds());
 }
 
 // When its edge is passed.
@@ -78,7 +78,7 @@ DEVICE void time_stall(const Program& program, Shared& shared, bool begins) {
 DEVICE void time_end(const Program& program, Shared& shared) {
     if (program.timers == 0 || threadIdx.x != 0 || shared.stamps == 0) return;
     const u64 stamp = stamp_of(program, shared);
-    store_time(stamp + __builtin_offsetof(Stamp, ready), shared.ready);
-    store_time(stamp + __builtin_offsetof(Stamp, end), nanoseconds());
-    store_time(stamp + __builtin_offsetof(Stamp, stalled), shared.stalled);
+    store_time(stamp + OFFSET_OF(Stamp, ready), shared.ready);
+    store_time(stamp + OFFSET_OF(Stamp, end), nanoseconds());
+    store_time(stamp + OFFSET_OF(Stamp, stalled), shared.stalled);
 }

@@ -42,10 +42,10 @@ struct HostRound {
 };
 // As src/device/state.rs names its words.
 static_assert(sizeof(HostRing) == 128 && sizeof(HostToken) == 16 && sizeof(HostRound) == 1040, "HostRing");
-static_assert(__builtin_offsetof(HostRing, cancel) == 4 * 8 && __builtin_offsetof(HostRing, finish) == 4 * 9, "HostRing");
-static_assert(__builtin_offsetof(HostRing, tail) == 4 * 10 && __builtin_offsetof(HostRing, length) == 4 * 11, "HostRing");
-static_assert(__builtin_offsetof(HostRing, capacity) == 4 * 12, "HostRing");
-static_assert(__builtin_offsetof(HostRing, draft_length) == 4 * 13, "HostRing");
+static_assert(OFFSET_OF(HostRing, cancel) == 4 * 8 && OFFSET_OF(HostRing, finish) == 4 * 9, "HostRing");
+static_assert(OFFSET_OF(HostRing, tail) == 4 * 10 && OFFSET_OF(HostRing, length) == 4 * 11, "HostRing");
+static_assert(OFFSET_OF(HostRing, capacity) == 4 * 12, "HostRing");
+static_assert(OFFSET_OF(HostRing, draft_length) == 4 * 13, "HostRing");
 
 DEVICE u64 ring_entry(u64 host, u32 index) { return host + sizeof(HostRing) + (u64)index * sizeof(HostToken); }
 
@@ -57,7 +57,7 @@ DEVICE u64 ring_round(u64 host, u32 capacity, bool has_lists, u32 index) {
     return ring_top(host, capacity, has_lists ? capacity : 0) + (u64)index * sizeof(HostRound);
 }
 
-#define HOST_WORD(program, field) ((program).host + __builtin_offsetof(HostRing, field))
+#define HOST_WORD(program, field) ((program).host + OFFSET_OF(HostRing, field))
 
 DEVICE void ring_put(const Program& program, u32 index, const HostToken& entry) {
     const u64 at = ring_entry(program.host, index);

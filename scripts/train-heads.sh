@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Makes the drafts under heads/: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]
-# Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes about an hour and a half
-# on 2 cores and 3 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on.
+# Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes more than an hour on 2
+# cores, and 3 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on. The drafts in the
+# repository are of a run whose first step was stopped at 1720 conversations.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 prompts="${1:?usage: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]}"
 work="${2:-target/train}"
 name="SmolLM2-135M-Instruct"
-data="Answers of the target itself to prompts of GSM8K's training split (MIT), self-instruct's seed tasks and its sample of P3 \
-(Apache-2.0); half of them greedy, a quarter each at temperatures 0.7 and 1."
+data="Greedy answers of the target itself to prompts of GSM8K's training split (MIT), self-instruct's seed tasks and its sample of P3 \
+(Apache-2.0)."
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
@@ -22,7 +23,7 @@ mkdir -p "$work"
 
 say "answers"
 "$train" resample -m "$model" --prompts "$prompts" -o "$work/answers" --num-prompts 2000 -n 256 --max-prompt-tokens 384 \
-    --temperatures 0:0.5,0.7:0.25,1:0.25 --parallel 48 --seed 1
+    --temperatures 0 --parallel 48 --seed 1
 say "hidden states"
 "$train" features -m "$model" --answers "$work/answers" -o "$work/features" --max-len 1024
 

@@ -1,4 +1,4 @@
-use super::Tree;
+use super::{Tree, TreeShape};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -130,6 +130,34 @@ impl Choices {
     pub fn from_file(path: &Path) -> Result<Self> {
         let json = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         Self::from_json(&json, path)
+    }
+
+    /// A tree that comes along by its name, or out of a file.
+    ///
+    /// # Errors
+    /// If `name` is neither, or as [`Choices::from_file`].
+    pub fn open(name: &str) -> Result<Self> {
+        if let Some(choices) = Self::named(name) {
+            return Ok(choices);
+        }
+        let path = Path::new(name);
+        if path.exists() || path.extension().is_some_and(|e| e == "json") {
+            return Self::from_file(path);
+        }
+        let names: Vec<&str> = Self::names().collect();
+        Err(Error::Invalid(format!(
+            "{name}: there is no such file and no tree of that name; there are {}",
+            names.join(", ")
+        )))
+    }
+
+    /// The size of the whole tree.
+    pub fn shape(&self) -> TreeShape {
+        TreeShape {
+            num_steps: self.depth(),
+            topk: self.max_rank().map_or(1, |rank| rank + 1),
+            num_draft_tokens: self.nodes() as u32,
+        }
     }
 
     /// The tree in Medusa's format.

@@ -31,6 +31,7 @@ pub use medusa::{MedusaLearner, MedusaSettings};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use output::{Card, OutputDtype, tree_of, write_eagle, write_medusa};
 pub use parameters::{Form, Gradients, Parameter, Parameters};
+pub use random::{Random, order};
 pub use rounding::Rounding;
 pub use run::{
     EvaluationRecord, HeldOut, Outcome, Progress, Record, RunSettings, StepRecord, read_log,

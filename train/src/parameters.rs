@@ -81,12 +81,6 @@ impl Parameters {
         self.all.is_empty()
     }
 
-    /// Numbers in all of them.
-    pub fn elements(&self) -> usize {
-        let elements = |p: &Parameter| p.value.dims().iter().product::<usize>();
-        self.all.iter().map(elements).sum()
-    }
-
     /// Replaces a value by `values` in the order of a file.
     ///
     /// # Errors

@@ -39,9 +39,17 @@ impl Target {
                 true => None,
                 false => Some(rows("lm_head.weight")?),
             },
-            norm: checkpoint.vector("model.norm.weight", k)?,
+            norm: Self::final_norm(checkpoint, config)?,
             config: config.clone(),
         })
+    }
+
+    /// Reads the weight of the final norm alone, `[hidden_size]`.
+    ///
+    /// # Errors
+    /// As [`Target::read`].
+    pub fn final_norm(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Vec<f32>> {
+        Ok(checkpoint.vector("model.norm.weight", config.hidden_size as usize)?)
     }
 
     /// The output head's matrix, `[vocab_size, hidden_size]`.

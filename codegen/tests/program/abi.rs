@@ -23,7 +23,7 @@ macro_rules! size {
 macro_rules! offsets {
     ($list:ident, $name:ident: $($field:ident),*) => {
         $($list.push((
-            concat!("__builtin_offsetof(", stringify!($name), ", ", stringify!($field), ")").to_owned(),
+            concat!("OFFSET_OF(", stringify!($name), ", ", stringify!($field), ")").to_owned(),
             offset_of!($name, $field),
         ));)*
     };
@@ -62,7 +62,7 @@ fn expected() -> Vec<(String, usize)> {
         ("STOP_LIMIT".to_owned(), STOP_LIMIT),
         ("TOP_LIMIT".to_owned(), TOP_LIMIT),
         (
-            "__builtin_offsetof(Phase, linear)".to_owned(),
+            "OFFSET_OF(Phase, linear)".to_owned(),
             offset_of!(Phase, words),
         ),
     ];

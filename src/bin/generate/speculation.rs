@@ -1,7 +1,6 @@
 use crate::args::{AcceptanceArg, DraftArgs, SpeculationArgs};
 use crate::failure::Usage;
 use anyhow::Result;
-use std::path::Path;
 use stheno::engine::Engine;
 use stheno::plan::SegmentKind;
 use stheno::speculation::acceptance::TypicalParams;
@@ -169,10 +168,11 @@ fn shape(args: &SpeculationArgs, choices: Option<&Choices>, known: Known) -> Opt
     let nodes = args.speculative_num_draft_tokens;
     steps.or(topk).or(nodes)?;
     if let Some(choices) = choices {
+        let whole = choices.shape();
         return Some(TreeShape {
-            num_steps: steps.unwrap_or(choices.depth()),
-            topk: topk.unwrap_or(choices.max_rank().unwrap_or(0) + 1),
-            num_draft_tokens: nodes.unwrap_or(choices.nodes() as u32),
+            num_steps: steps.unwrap_or(whole.num_steps),
+            topk: topk.unwrap_or(whole.topk),
+            num_draft_tokens: nodes.unwrap_or(whole.num_draft_tokens),
         });
     }
     let num_steps = steps.unwrap_or(STEPS.min(known.levels));
@@ -221,18 +221,10 @@ fn acceptance(args: &SpeculationArgs) -> Result<Acceptance> {
 
 /// A tree by its name, or out of a file.
 fn choices(name: &str) -> Result<Choices> {
-    if let Some(choices) = Choices::named(name) {
-        return Ok(choices);
+    match Choices::open(name) {
+        Err(stheno::Error::Invalid(fault)) => usage(format!("--medusa-choices {fault}")),
+        choices => Ok(choices?),
     }
-    let path = Path::new(name);
-    if path.exists() || path.extension().is_some_and(|e| e == "json") {
-        return Ok(Choices::from_file(path)?);
-    }
-    let names: Vec<&str> = Choices::names().collect();
-    usage(format!(
-        "--medusa-choices {name}: there is no such file and no tree of that name; there are {}",
-        names.join(", ")
-    ))
 }
 
 fn usage<T>(text: impl Into<String>) -> Result<T> {

@@ -1,5 +1,6 @@
-use crate::{Error, Example, Features, Result, Source, Target};
+use crate::{Error, Example, Features, Result, Source};
 use stheno::engine::{Engine, EngineBuilder, Forward, Session, SessionOptions};
+use stheno::model::ModelConfig;
 use stheno::plan::{Row, SegmentKind, SequenceIndex};
 
 /// Rows of a call: the target's head runs over all of them.
@@ -19,12 +20,17 @@ pub struct FeatureComputer {
 
 impl FeatureComputer {
     /// Builds the engine that `builder` describes with what is needed of it: the outputs of `aux` layers, counted from 0, and of
-    /// the last.
+    /// the last. `norm` is [`crate::Target::norm`].
     ///
     /// # Errors
     /// Those of the builder.
-    pub fn new(builder: EngineBuilder, aux: [u32; 3], target: &Target) -> Result<Self> {
-        let last = target.config.num_hidden_layers.saturating_sub(1);
+    pub fn new(
+        builder: EngineBuilder,
+        aux: [u32; 3],
+        config: &ModelConfig,
+        norm: &[f32],
+    ) -> Result<Self> {
+        let last = config.num_hidden_layers.saturating_sub(1);
         let engine = builder.taps(&[aux[0], aux[1], aux[2], last]).build()?;
         Ok(FeatureComputer {
             session: engine.session(SessionOptions::default())?,
@@ -32,8 +38,8 @@ impl FeatureComputer {
             forward: Forward::default(),
             aux,
             last,
-            norm: target.norm.clone(),
-            eps: target.config.rms_norm_eps as f32,
+            norm: norm.to_vec(),
+            eps: config.rms_norm_eps as f32,
         })
     }
 

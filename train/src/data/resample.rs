@@ -1,8 +1,7 @@
 use super::prompts::Conversation;
 use super::shards::Shards;
-use super::shuffle;
 use super::slot::Slot;
-use crate::{Error, Result};
+use crate::{Error, Result, order};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -162,7 +161,7 @@ impl<'a> Resampler<'a> {
         stop: &AtomicBool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Progress> {
-        let order = shuffle::order(self.settings.seed, conversations.len());
+        let order = order(self.settings.seed, conversations.len());
         let wanted: Vec<&Conversation> = order
             .iter()
             .take(limit)

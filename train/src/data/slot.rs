@@ -1,8 +1,7 @@
 use super::answers::Answered;
 use super::prompts::{Conversation, Turn};
 use super::resample::Settings;
-use super::shuffle::unit;
-use crate::Result;
+use crate::{Random, Result};
 use stheno::engine::{Engine, Forward, Prompt, Session};
 use stheno::plan::{Row, SequenceIndex};
 use stheno::speculation::sampling::{Sampler, SamplingParams, TokenCounts};
@@ -31,10 +30,10 @@ impl Slot {
         conversation: &Conversation,
         settings: &Settings,
     ) -> Result<Option<Self>> {
-        let draw = |stream: u64| unit(settings.seed.wrapping_add(stream), conversation.id as u64);
+        let mut random = Random::new(settings.seed, conversation.id as u64);
         let sampling = SamplingParams {
-            temperature: settings.temperatures.at(draw(0)),
-            seed: (draw(1) * (1u64 << 53) as f64) as u64,
+            temperature: settings.temperatures.at(random.unit()),
+            seed: random.bits(),
             ..SamplingParams::default()
         };
         let system = conversation

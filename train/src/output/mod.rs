@@ -12,13 +12,15 @@ pub use tensors::OutputDtype;
 
 use crate::{Error, Result};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
+use stheno::engine::AtomicFile;
 
 /// Writes a file, whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = path.with_extension("tmp");
-    std::fs::write(&unfinished, bytes).map_err(Error::io(&unfinished))?;
-    std::fs::rename(&unfinished, path).map_err(Error::io(path))
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    Ok(file.finish()?)
 }
 
 fn write_json(path: &Path, json: &Value) -> Result<()> {

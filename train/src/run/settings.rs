@@ -95,7 +95,7 @@ impl HeldOut {
             HeldOut::Count(count) => count,
         };
         let mut hashed: Vec<(u64, usize)> = (0..len)
-            .map(|i| (Random::new(i as u64, 2).next(), i))
+            .map(|i| (Random::new(i as u64, 2).bits(), i))
             .collect();
         hashed.sort_unstable();
         let (held_out, rest) = hashed.split_at(count.min(len));

@@ -1,7 +1,7 @@
 //! A language that a tiny model learns within a minute: every word has a likely successor, which depends on the class of
 //! the word before it, and two rare ones.
 
-use stheno_train::data::unit;
+use stheno_train::{Random, order};
 
 pub const VOCAB: usize = 128;
 /// Ends an answer; never follows a word.
@@ -18,7 +18,7 @@ pub struct Language {
 impl Language {
     pub fn new(seed: u64) -> Self {
         let words = |stream: u64| {
-            let order = stheno_train::data::order(seed.wrapping_add(stream), WORDS);
+            let order = order(seed.wrapping_add(stream), WORDS);
             order.into_iter().map(|word| 1 + word as u32)
         };
         // Permutations: greedy text then does not fall into a short circle.
@@ -34,15 +34,14 @@ impl Language {
 
     /// Sentence `index`.
     pub fn sentence(&self, index: u64, len: usize) -> Vec<u32> {
-        let draw = |at: usize| unit(self.seed ^ 0x5eed, index * 1_000_003 + at as u64);
-        let mut words = vec![
-            1 + (draw(0) * WORDS as f64) as u32,
-            1 + (draw(1) * WORDS as f64) as u32,
-        ];
+        let mut random = Random::new(self.seed, index);
+        let mut words: Vec<u32> = (0..2)
+            .map(|_| 1 + (random.unit() * WORDS as f64) as u32)
+            .collect();
         while words.len() < len {
             let (before, last) = (words[words.len() - 2], words[words.len() - 1]);
             let ranks = self.table[(before as usize % 2) * WORDS + last as usize - 1];
-            let draw = draw(words.len());
+            let draw = random.unit();
             words.push(ranks[usize::from(draw >= 0.92) + usize::from(draw >= 0.97)]);
         }
         words.truncate(len);

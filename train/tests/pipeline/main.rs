@@ -20,7 +20,7 @@ use stheno_train::data::{
 };
 use stheno_train::{
     Card, EagleLearner, EagleSettings, EagleTraining, HeldOut, Learner, MedusaLearner,
-    MedusaSettings, OutputDtype, RunSettings, Schedule, Target, evaluate, run, write_eagle,
+    MedusaSettings, OutputDtype, RunSettings, Schedule, Target, evaluate, order, run, write_eagle,
     write_medusa,
 };
 
@@ -28,6 +28,8 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 /// Conversations that drafts learn from; those after them are held back.
 const LEARNT: usize = 160;
 const HELD_BACK: usize = 16;
+/// Of the answers.
+const SEED: u64 = 3;
 
 fn conversations(language: &Language) -> Vec<Conversation> {
     let prompt = |id| Conversation {
@@ -43,7 +45,7 @@ fn answer(engine: &Engine, all: &[Conversation], dir: &Path, parallel: usize) {
     let settings = Settings {
         max_tokens: 40,
         max_prompt_tokens: 64,
-        seed: 3,
+        seed: SEED,
         temperatures: "0:0.7,0.5:0.3".parse().unwrap(),
         shard_size: 50,
     };
@@ -65,7 +67,7 @@ fn store(model: &Path, target: &Target, answers: &Path, dir: &Path) -> FeatureSt
             .unwrap()
             .threads(2)
     };
-    let mut computer = FeatureComputer::new(builder(), aux, target).unwrap();
+    let mut computer = FeatureComputer::new(builder(), aux, &target.config, &target.norm).unwrap();
     // In two sittings, the first of which was cut off in the middle of an example.
     let open = || FeatureWriter::open(dir, "tiny", 64, aux, examples.len()).unwrap();
     let mut writer = open();
@@ -150,6 +152,12 @@ fn from_nothing_to_drafts_that_guess_well() {
     let answers = path("answers");
     answer(&engine, learnt, &answers, 16);
     let mut first = Shards::read(&answers).unwrap();
+    // Those that are asked first have the whole mix.
+    let begun = order(SEED, LEARNT).into_iter().take(LEARNT / 4);
+    let warm = begun
+        .filter(|id| first.iter().any(|a| a.id == *id && a.temperature > 0.0))
+        .count();
+    assert!((LEARNT / 20..LEARNT / 6).contains(&warm), "{warm}");
     // However many at a time, and after a run that was killed in the middle of a line.
     let shard = answers.join("answers-00003.jsonl");
     let bytes = std::fs::read(&shard).unwrap();

@@ -95,12 +95,7 @@ pub struct FeaturesArgs {
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub max_len: usize,
     /// Three layers whose outputs are kept, counted from 0 [default: 1, L/2 - 1 and L - 4 of L]
-    #[arg(
-        long,
-        value_name = "LAYER,LAYER,LAYER",
-        value_delimiter = ',',
-        num_args = 3
-    )]
+    #[arg(long, value_name = "LAYER,LAYER,LAYER", value_delimiter = ',')]
     pub aux_layers: Option<Vec<u32>>,
     /// Says how large the features would be, and ends
     #[arg(long)]

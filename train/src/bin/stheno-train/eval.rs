@@ -1,13 +1,13 @@
 use crate::args::EvalArgs;
 use crate::{interrupt, progress, target};
-use anyhow::{Result, bail};
-use std::path::Path;
+use anyhow::{Context, Result};
+use std::io::{ErrorKind, Write};
 use std::sync::atomic::Ordering;
 use stheno::engine::{GenerateOptions, SpeculationStatistics};
 use stheno::speculation::sampling::SamplingParams;
 use stheno::speculation::{Choices, SpeculationOptions, TreeShape};
-use stheno_train::data::{order, read_conversations};
-use stheno_train::evaluate;
+use stheno_train::data::read_conversations;
+use stheno_train::{Evaluation, evaluate, order};
 
 pub fn run(args: &EvalArgs) -> Result<u8> {
     let conversations = read_conversations(&args.questions)?;
@@ -36,29 +36,13 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
         },
     )?;
     bar.finish_and_clear();
-    if args.json {
-        let groups: serde_json::Map<String, serde_json::Value> = result
-            .groups
-            .iter()
-            .map(|(name, of)| (name.clone(), numbers(of)))
-            .collect();
-        let json = serde_json::json!({
-            "draft": args.draft, "answered": result.answered, "left_out": result.left_out,
-            "all": numbers(&result.all), "groups": groups,
-        });
-        println!("{json}");
-    } else {
-        println!(
-            "{:<24} {:>8} {:>8} {:>10}  accepted at level",
-            "questions", "tokens", "rounds", "accept_len"
-        );
-        for (name, of) in &result.groups {
-            println!("{}", row(name, of));
-        }
-        println!("{}", row("all", &result.all));
-        if result.left_out > 0 {
-            eprintln!("{} questions left out for their length", result.left_out);
-        }
+    let text = match args.json {
+        true => format!("{}\n", json(args, &result)),
+        false => table(&result),
+    };
+    print(&text)?;
+    if result.left_out > 0 {
+        eprintln!("{} questions left out for their length", result.left_out);
     }
     Ok(match stop.load(Ordering::Relaxed) {
         true => interrupt::INTERRUPTED,
@@ -87,19 +71,42 @@ fn speculation(args: &EvalArgs) -> Result<SpeculationOptions> {
     let Some(name) = &args.medusa_choices else {
         return Ok(options);
     };
-    let choices = match Choices::named(name) {
-        Some(choices) => choices,
-        None if Path::new(name).is_file() => Choices::from_file(Path::new(name))?,
-        None => bail!("--medusa-choices {name}: there is no such file and no tree of that name"),
-    };
-    let ranks = (1..=choices.depth()).filter_map(|depth| choices.max_rank_at(depth));
-    options = SpeculationOptions::fixed(TreeShape {
-        num_steps: choices.depth(),
-        topk: ranks.max().unwrap_or(0) + 1,
-        num_draft_tokens: choices.nodes() as u32,
-    });
+    let choices = Choices::open(name).context("--medusa-choices")?;
+    options = SpeculationOptions::fixed(choices.shape());
     options.choices = Some(choices);
     Ok(options)
+}
+
+/// Writes to standard output; whoever has stopped reading wants no more of it.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(args: &EvalArgs, result: &Evaluation) -> serde_json::Value {
+    let groups = result.groups.iter();
+    let groups: serde_json::Map<String, serde_json::Value> = groups
+        .map(|(name, of)| (name.clone(), numbers(of)))
+        .collect();
+    serde_json::json!({
+        "draft": args.draft, "answered": result.answered, "left_out": result.left_out,
+        "all": numbers(&result.all), "groups": groups,
+    })
+}
+
+fn table(result: &Evaluation) -> String {
+    let mut text = format!(
+        "{:<24} {:>8} {:>8} {:>10}  accepted at level\n",
+        "questions", "tokens", "rounds", "accept_len"
+    );
+    for (name, of) in &result.groups {
+        text += &row(name, of);
+    }
+    text + &row("all", &result.all)
 }
 
 fn numbers(of: &SpeculationStatistics) -> serde_json::Value {
@@ -117,7 +124,7 @@ fn row(name: &str, of: &SpeculationStatistics) -> String {
     });
     let levels: Vec<String> = levels.collect();
     format!(
-        "{name:<24} {:>8} {:>8} {:>10.2}  {}",
+        "{name:<24} {:>8} {:>8} {:>10.2}  {}\n",
         of.emitted,
         of.rounds,
         of.accept_len(),

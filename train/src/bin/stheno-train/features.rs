@@ -1,14 +1,13 @@
 use crate::args::FeaturesArgs;
 use crate::{interrupt, progress, target};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::sync::atomic::Ordering;
-use stheno_train::EagleSettings;
 use stheno_train::data::{FeatureComputer, FeatureWriter, read_examples};
+use stheno_train::{EagleSettings, Target};
 
 pub fn run(args: &FeaturesArgs) -> Result<u8> {
     let examples = read_examples(&args.answers, args.max_len)?;
-    let shared = target::read(&args.target)?;
-    let config = &shared.config;
+    let (checkpoint, config) = target::open(&args.target)?;
     let hidden_size = config.hidden_size as usize;
     let tokens: usize = examples.iter().map(|example| example.tokens.len()).sum();
     let bytes = FeatureWriter::bytes(tokens, hidden_size);
@@ -21,14 +20,18 @@ pub fn run(args: &FeaturesArgs) -> Result<u8> {
         return Ok(0);
     }
     let layers = match args.aux_layers.as_deref() {
-        None => EagleSettings::of(config, 1).aux_layers,
+        None => EagleSettings::of(&config, 1).aux_layers,
         Some(&[low, middle, high]) => [low, middle, high],
-        Some(_) => bail!("--aux-layers takes three layers"),
+        Some(_) => {
+            let fault = "--aux-layers takes three layers, with commas between them";
+            return Err(stheno_train::Error::Invalid(fault.to_owned()).into());
+        }
     };
     let name = target::name(&args.target);
     let mut writer = FeatureWriter::open(&args.out, &name, hidden_size, layers, examples.len())?;
     let builder = target::builder(&args.target)?;
-    let mut computer = FeatureComputer::new(builder, layers, &shared)?;
+    let norm = Target::final_norm(&checkpoint, &config)?;
+    let mut computer = FeatureComputer::new(builder, layers, &config, &norm)?;
     let stop = interrupt::install()?;
     let count = |examples: &[stheno_train::Example]| -> u64 {
         examples

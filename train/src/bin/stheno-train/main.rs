@@ -27,7 +27,18 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("stheno-train: {error:#}");
-            ExitCode::FAILURE
+            match is_usage(&error) {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// Whether what was asked for cannot be, whatever is tried.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(stheno_train::Error::Invalid(_)))
+            || matches!(cause.downcast_ref(), Some(stheno::Error::Invalid(_)))
+    })
 }

@@ -3,7 +3,6 @@ use anyhow::Result;
 use stheno::checkpoint::Checkpoint;
 use stheno::engine::{Engine, EngineBuilder};
 use stheno::model::ModelConfig;
-use stheno_train::Target;
 
 /// The engine that the flags describe, on the host.
 pub fn builder(args: &TargetArgs) -> Result<EngineBuilder> {
@@ -17,11 +16,11 @@ pub fn builder(args: &TargetArgs) -> Result<EngineBuilder> {
     Ok(builder)
 }
 
-/// What a draft shares with the target.
-pub fn read(args: &TargetArgs) -> Result<Target> {
+/// The target's files, and its sizes.
+pub fn open(args: &TargetArgs) -> Result<(Checkpoint, ModelConfig)> {
     let checkpoint = Checkpoint::open_named(&args.model)?;
     let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
-    Ok(Target::read(&checkpoint, &config)?)
+    Ok((checkpoint, config))
 }
 
 /// The last part of the target's path: what outputs are marked with.

@@ -115,7 +115,8 @@ struct Training {
 
 impl Training {
     fn open(args: &TrainArgs) -> Result<Self> {
-        let target = Arc::new(target::read(&args.target)?);
+        let (checkpoint, config) = target::open(&args.target)?;
+        let target = Arc::new(Target::read(&checkpoint, &config)?);
         let sizes = &target.config;
         let (source, examples, aux_layers): (Box<dyn Source>, _, _) =
             match (&args.features, &args.answers) {
@@ -136,7 +137,7 @@ impl Training {
                     let examples = read_examples(dir, args.max_len)?;
                     let layers = EagleSettings::of(sizes, 1).aux_layers;
                     let builder = target::builder(&args.target)?;
-                    let computer = FeatureComputer::new(builder, layers, &target)?;
+                    let computer = FeatureComputer::new(builder, layers, sizes, &target.norm)?;
                     let source = OnlineSource {
                         examples: examples.clone(),
                         computer,

@@ -49,7 +49,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         last_row = smaller(first_row + split.tiles * TILE_ROWS, split.rows);
     }
 
-    METHOD void run() {
+    // `is_first`: of the block's items.
+    METHOD void run(bool is_first) {
         const u32 first_piece = part * split.run;
         const u32 end_piece = smaller(first_piece + split.run, split.count);
         const u32 shift = split.shift - UNIT_SHIFT;
@@ -57,6 +58,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         const u32 end_unit = smaller((split.first + end_piece) << shift, ((split.end - 1) >> UNIT_SHIFT) + 1);
         KeyStream<HEAD_DIM, KvType, TILES> keys;
         keys.open(program, shared, split, head, first_unit, end_unit);
+        if (is_first) wait_edge(program, shared.phase, shared.call.run);
+        keys.start(program, shared, split);
         load_queries();
         // Each row once: by the items of the head in turn.
         const u32 items = split.parts * split.row_blocks;
@@ -279,11 +282,11 @@ DEVICE_CALL void attention_items(const Program& program, Shared& shared) {
     const Split& split = split_place<HEAD_DIM>();
 #pragma unroll 1
     for (u32 item = blockIdx.x; item < split.items; item += gridDim.x)
-        AttentionItem<HEAD_DIM, KvType, TILES>(program, shared, split, item).run();
+        AttentionItem<HEAD_DIM, KvType, TILES>(program, shared, split, item).run(item == blockIdx.x);
 }
 
-// By all consumers of a block after they have waited for the phase's edge; KvType is KvBf16 or KvF16. Arrives by
-// itself: the edge gets kv_heads arrivals in a run.
+// By all consumers of a block; KvType is KvBf16 or KvF16. Waits for the phase's edge, if the block has items, after what does not
+// depend on it. Arrives by itself: the edge gets kv_heads arrivals in a run.
 template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared) {
     Split& split = split_place<HEAD_DIM>();
     if (threadIdx.x == 0) split = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());

@@ -117,8 +117,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
     u32 portion, end_portion;  // the next that is started, and the end
     u64 page, next_page;       // the second is asked for a page ahead, so that no copy waits for it
 
-    // Starts with units `first` to `last - 1`, or those before a tree's and what K there is of its first. What the ring
-    // held before has been used by all.
+    // For units `first` to `last - 1`, or those before a tree's and what K there is of its first.
     METHOD void open(const Program& program, const Shared& shared, const Split& split, u32 of_head, u32 first,
                      u32 last) {
         head = of_head;
@@ -130,6 +129,10 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct KeyStream {
         }
         page = page_at(program, shared, first / 2);
         next_page = page_at(program, shared, first / 2 + 1);
+    }
+
+    // Starts the first copies. What the ring held before has been used by all.
+    METHOD void start(const Program& program, const Shared& shared, const Split& split) {
 #pragma unroll 1
         for (u32 i = 0; i + 1 < Room::SLOTS; i++) fill(program, shared, split);
     }

@@ -127,9 +127,8 @@ DEVICE_CALL void linear_phase(const Program& program, Shared& shared) {
 }
 
 DEVICE_CALL void attention_phase(const Program& program, Shared& shared) {
-    const uint4 next = load_phase(program, shared, shared.index + 1);
-    wait_edge(program, shared.phase, shared.call.run);
-    keep_phase(shared, next);
+    keep_phase(shared, load_phase(program, shared, shared.index + 1));
+    // Waits for the edge itself, after what does not depend on it.
     run_attention(program, shared);
 }
 

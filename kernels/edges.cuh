@@ -15,7 +15,7 @@ struct Fault {
     u32 unused;
 };
 
-enum Wait { WAIT_EDGE = 1, WAIT_FULL, WAIT_ROUND };
+enum Wait { WAIT_EDGE = 1, WAIT_FULL, WAIT_ROUND, WAIT_EMPTY, WAIT_SUMS };
 
 // Says which wait it was and ends the kernel: what it waits for will not come.
 DEVICE void give_up(u64 fault, u32 wait, u32 seen, u32 wanted) {

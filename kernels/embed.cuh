@@ -39,11 +39,13 @@ template <typename F> DEVICE void embed_tiles(const Program& program, const Shar
         const uint4 words = load_constant_vector(span);
         const u64 offset = (u64)words.y << 32 | words.x;
         const u32 tiles = words.w & ~SPAN_ARRIVES, local = tile - words.z;
-        const u32 first = local / TILE_GROUP * TILE_GROUP, chunk = k / CHUNK;
+        const u32 chunk = k / CHUNK;
+        u32 first = local / TILE_GROUP * TILE_GROUP;
+        while (local >= first + group_of(tiles - first)) first += group_of(tiles - first);
         const u32 tile_bytes = full_chunks * full_bytes + tail_bytes;
         const bool full = chunk < full_chunks;
         const u64 block = program.arena + offset + (u64)first * tile_bytes +
-                          (u64)chunk * smaller(TILE_GROUP, tiles - first) * full_bytes +
+                          (u64)chunk * group_of(tiles - first) * full_bytes +
                           (u64)(local - first) * (full ? full_bytes : tail_bytes);
         const float value = read_element<F>(block, full ? CHUNK : tail, token % TILE_ROWS, k % CHUNK);
         return times_power_of_two(value, phase.exponent);

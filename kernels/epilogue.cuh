@@ -9,6 +9,10 @@
 // logits the smallest column stays.
 DEVICE void keep_best(Shared& shared, u32 r, u32 column, u32 token, float logit, bool live) {
     const u32 key = live ? ordered(finite_logit(logit)) : 0;
+    // Few logits are larger than all before them.
+    u64 before;
+    asm volatile("ld.relaxed.cta.shared.u64 %0, [%1];" : "=l"(before) : "r"(shared_address(shared.best + token)) : "memory");
+    if (!__any_sync(ALL_LANES, live && ((u64)key << 32 | ~column) > before)) return;
     u32 largest = key;
 #pragma unroll
     for (u32 distance = 8; distance > 0; distance /= 2)

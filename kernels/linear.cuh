@@ -1,263 +1,189 @@
-// y = x W^T of one stack of tiles, by the eight consumer warps of a block. Warp s multiplies slice s of every chunk, tile by
-// tile as the ring delivers them, and keeps the sums of a pass in registers; the warps' sums are added up in ascending order
+// y = x W^T of one stack of tiles, by the eight consumer warps of a block. Warp s multiplies slice s of every chunk, stage by
+// stage as the ring delivers them, and keeps the sums of a pass in registers; the warps' sums are added up in ascending order
 // through shared memory. So the bits of y depend on K and the format alone: not on how many rows there are, how many tiles a
 // pass has, or which block works on it.
+//
+// What a stage holds is multiplied without a branch, so that reading, decoding and multiplying of its blocks overlap: two warps
+// of a quarter of an SM hide little of each other.
 #pragma once
-#include "epilogue.cuh"
+#include "exchange.cuh"
 #include "formats.cuh"
 #include "norm.cuh"
 #include "ring.cuh"
-
-// Sizes for calls of that many row tiles: tiles of a pass, and slices of activations that a warp holds.
-template <u32 ROW_TILES> struct Widths;
-template <> struct Widths<1> { static constexpr u32 GROUP = GROUP_1, SLOTS = SLOTS_1; };
-template <> struct Widths<2> { static constexpr u32 GROUP = GROUP_2, SLOTS = SLOTS_2; };
-template <> struct Widths<4> { static constexpr u32 GROUP = GROUP_4, SLOTS = SLOTS_4; };
-template <> struct Widths<8> { static constexpr u32 GROUP = GROUP_8, SLOTS = SLOTS_8; };
-
-DEVICE u32 group_width(u32 row_tiles) {
-    return row_tiles == 1 ? GROUP_1 : row_tiles == 2 ? GROUP_2 : row_tiles == 4 ? GROUP_4 : GROUP_8;
-}
+#include "slices.cuh"
 
 // Tiles of the block's span.
 DEVICE u32 span_tiles(const Span& span) { return span.tiles & ~SPAN_ARRIVES; }
 
-// Copies a warp's slices of activations to its part of the scratch region, SLOTS slices ahead of the multiplication, one
-// chunk after the other and from the beginning again for each pass. Only this warp reads them, so there is no barrier.
-template <u32 ROW_TILES> struct Slices {
-    static constexpr u32 SLOTS = Widths<ROW_TILES>::SLOTS, BYTES = ROW_TILES * 1024;
-    static_assert(CONSUMER_WARPS * SLOTS * BYTES <= SCRATCH_BYTES, "scratch is too small");
+// How a pass of WIDTH tiles goes through its chunks.
+template <typename F, u32 ROW_TILES, u32 WIDTH> struct Steps {
+    // Few tokens stay in registers over the tiles of a pass; of many, some at a time are read again for each tile.
+    static constexpr bool HOLD = ROW_TILES <= 4 && F::FOLDS * ROW_TILES <= 8;
+    static constexpr u32 AT_ONCE = HOLD ? ROW_TILES : ROW_TILES <= 2 || F::FOLDS == 4 ? 1 : 2;
+    // Tiles of a stage, and chunks that one stage of a whole group has.
+    static constexpr u32 UNIT = unit_of<F>(), TILES = UNIT < WIDTH ? UNIT : WIDTH, OF_STAGE = UNIT / TILES;
+    // Chunks that are multiplied without a branch between them, where their tokens leave room.
+    static constexpr bool IS_LIGHT = F::FOLDS == 1 && !F::HAS_OFFSET;
+    static constexpr u32 CHUNKS = IS_LIGHT && HOLD && ROW_TILES <= 2 && OF_STAGE <= Widths<ROW_TILES>::SLOTS ? OF_STAGE : 1;
+    // Blocks that overlap: as many as leave room for sums of folds, offsets and tokens.
+    static constexpr u32 TOGETHER = IS_LIGHT ? CHUNKS * TILES : 1;
+    // Sums of tokens lie where the warp's partial sums will.
+    typedef Exchange<ROW_TILES, WIDTH> Sizes;
+    static constexpr u32 SUMS_STRIDE = ROW_TILES * 32, SUMS_BYTES = F::FOLDS * SUMS_STRIDE;
+    static_assert(!F::HAS_OFFSET || CHUNKS * SUMS_BYTES <= Sizes::TILES * Sizes::WORDS * 4, "partials are too small");
+};
 
-    // Few words, for they live as long as the accumulators; the rest is read again from the phase.
-    u32 at;    // workspace: slice of the next copy
-    u32 left;  // copies still to be started
-    u32 turn;  // slot of the next read, and then of the copy that takes it
-
-    // Row tiles of the input.
-    static METHOD u32 input_tiles(const Shared& shared) {
-        return shared.phase.linear.input_rows == ROWS_OUTPUT ? shared.call.output_tiles : shared.call.row_tiles;
-    }
-
-    // Chunks in which the warp has a slice.
-    static METHOD u32 chunks(const Shared& shared) {
-        const u32 k = shared.phase.linear.k;
-        return k / CHUNK + (threadIdx.x / 32 * SLICE < k % CHUNK);
-    }
-
-    METHOD u32 first(const Shared& shared) const {
-        return shared.phase.linear.input + threadIdx.x / 32 * (SLICE / 32) * input_tiles(shared) * 512;
-    }
-
-    METHOD void begin(const Program& program, const Shared& shared, u32 passes) {
-        at = first(shared);
-        left = passes * chunks(shared);
-        turn = 0;
-        for (u32 i = 0; i < SLOTS; i++) {
-            copy_next(program, shared);
-            turn = SLOTS == 1 ? 0 : turn ^ 1;
+// Multiplies CHUNKS chunks of TILES tiles, whose blocks follow each other from shared address `blocks` on: acc[tile] += ...
+// `tokens` are those of the chunks; if too many to hold, they are read from `slot` again for each tile.
+template <typename F, u32 ROW_TILES, u32 CHUNKS, u32 TILES, u32 TOGETHER, u32 AT_ONCE, bool HOLD>
+DEVICE void multiply_blocks(u32 blocks, u32 columns, u32 bytes, const Slices<ROW_TILES>& slots, u32 slot,
+                            const uint4 (&tokens)[CHUNKS][2][AT_ONCE], u32 sums, u32 sums_bytes, float (*acc)[ROW_TILES][4]) {
+    constexpr u32 SUMS_STRIDE = ROW_TILES * 32;
+    const u32 warp = threadIdx.x / 32;
+    Slice<F> slices[TOGETHER];
+#pragma unroll
+    for (u32 i = 0; i < CHUNKS * TILES; i++) {
+        if (i % TOGETHER == 0) {
+            // Orders nothing that needs it: keeps ptxas from reading more blocks at once, and spilling.
+            if (i > 0) __syncwarp();
+#pragma unroll
+            for (u32 j = 0; j < TOGETHER; j++) slices[j].load(blocks + (i + j) * bytes, columns, warp);
         }
-    }
-
-    METHOD u32 slot() const {
-        const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        return shared_address(shared_region(SCRATCH_AT)) + (warp * SLOTS + turn) * BYTES + lane * 16;
-    }
-
-    // Starts the next copy, if there is one, into the slot in turn, which no lane reads any more.
-    METHOD void copy_next(const Program& program, const Shared& shared) {
-        const u32 lane = threadIdx.x % 32;
-        if (left > 0) {
-            const u32 row_tiles = input_tiles(shared), stride = CHUNK / 32 * row_tiles * 512;
-            const u64 source = program.workspace + at;
-            const u32 target = slot();
-            if (shared.phase.linear.input_rows == ROWS_GATHERED) {
-// One after the other: addresses of many at a time would take the registers of sums.
-#pragma unroll 1
-                for (u32 n = 0; n < ROW_TILES; n++) {
-                    const u32 token = n * 8 + lane / 4;
-                    // Rows beyond the last repeat row 0; nobody uses what comes of them.
-                    const u32 row = token < shared.call.output_rows ? shared.call.outputs[token] : 0;
-                    const u64 piece = source + row / 8 * 512 + (row % 8 * 4 + lane % 4) * 16;
-                    copy_16(target + n * 512, piece);
-                    copy_16(target + (ROW_TILES + n) * 512, piece + row_tiles * 512);
-                }
+        const Slice<F>& slice = slices[i % TOGETHER];
+        const u32 chunk = i / TILES, tile = i % TILES;
+        u32 a[4][F::MULTIPLES][4];
+#pragma unroll
+        for (u32 step = 0; step < 4; step++)
+#pragma unroll
+            for (u32 m = 0; m < F::MULTIPLES; m++) F::fragment(slice.words, step, m, a[step][m]);
+#pragma unroll
+        for (u32 n = 0; n < ROW_TILES; n += AT_ONCE) {
+            if constexpr (HOLD) {
+                multiply_slice<F, AT_ONCE>(slice, a, tokens[chunk], sums + chunk * sums_bytes, SUMS_STRIDE, acc[tile]);
             } else {
-#pragma unroll
-                for (u32 i = 0; i < 2 * ROW_TILES; i++) copy_16(target + i * 512, source + i * 512 + lane * 16);
+                // Orders nothing that needs it: keeps ptxas from reading all tokens at once, and spilling.
+                __syncwarp();
+                uint4 some[2][AT_ONCE];
+                slots.load(slot, n, some);
+                multiply_slice<F, AT_ONCE>(slice, a, some, sums + n * 32, SUMS_STRIDE, acc[tile] + n);
             }
-            left--;
-            at += stride;
-            if (at - first(shared) == chunks(shared) * stride) at = first(shared);
         }
-        // Also where there was none, so that the number of groups under way says which slot is full.
-        commit_copies();
     }
-
-    // The slot of the next slice, once its copies have landed.
-    METHOD u32 wait() const {
-        wait_copies<SLOTS - 1>();
-        // Each lane has waited for its own copies; orders them before the reads of the others.
-        __syncwarp();
-        return slot();
-    }
-
-    // After all lanes have read the slice: starts the copy that takes its slot.
-    METHOD void release(const Program& program, const Shared& shared) {
-        // Orders the reads before the copies that overwrite.
-        __syncwarp();
-        copy_next(program, shared);
-        turn = SLOTS == 1 ? 0 : turn ^ 1;
-    }
-};
-
-// The tokens of N row tiles from `first` on, [k32 block][row tile].
-template <u32 ROW_TILES, u32 N> DEVICE void load_tokens(u32 slot, u32 first, uint4 (&tokens)[2][N]) {
-#pragma unroll
-    for (u32 block = 0; block < 2; block++)
-#pragma unroll
-        for (u32 n = 0; n < N; n++) tokens[block][n] = load_shared(slot + (block * ROW_TILES + first + n) * 512);
 }
 
-// Sums of a slice go to the partials region as [warp][tile][token pair][32 words], the words of a pair being token parity and
-// row. Groups of 8 words are exchanged so that neither the lanes of a fragment nor those of a sum meet in a bank.
-DEVICE u32 partial_word(u32 row, u32 token) {
-    const u32 pair = token / 2;
-    return pair * 32 + ((token % 2 * 2 + row / 8) ^ pair % 4) * 8 + row % 8;
-}
-
-// How much of a pass the partials region holds at a time.
-template <u32 ROW_TILES, u32 GROUP> struct Exchange {
-    static constexpr u32 ROOM = PARTIAL_BYTES / (CONSUMER_WARPS * TILE_ROWS * 8 * 4);
-    static_assert(ROOM >= 1, "partials do not hold a row tile");
-    static constexpr u32 FITTING = ROOM >= 8 ? 8 : ROOM >= 4 ? 4 : ROOM >= 2 ? 2 : 1;
-    static constexpr u32 AT_ONCE = FITTING < ROW_TILES ? FITTING : ROW_TILES;      // row tiles
-    static constexpr u32 TILES = ROOM / AT_ONCE < GROUP ? ROOM / AT_ONCE : GROUP;  // tiles
-    static constexpr u32 WORDS = AT_ONCE * 8 * TILE_ROWS;                           // of a tile
-};
-
-// What a pass has summed up becomes y and goes through the epilogue. `local`: the block's first tile of the pass.
-template <u32 ROW_TILES, u32 GROUP>
-DEVICE void exchange(const Program& program, Shared& shared, const Span& span, u32 local, u32 width,
-                     const float (&acc)[GROUP][ROW_TILES][4]) {
-    typedef Exchange<ROW_TILES, GROUP> Sizes;
-    constexpr u32 AT_ONCE = Sizes::AT_ONCE, TILES = Sizes::TILES;
-    constexpr u32 TOKENS = AT_ONCE * 8, WORDS = Sizes::WORDS, PARTS = ROW_TILES / AT_ONCE;
-    float* const partials = (float*)shared_region(PARTIALS_AT);
-    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (u32 first = 0; first < width; first += TILES)
-        for (u32 part = 0; part < PARTS; part++) {
-            // Where register 0 of row tile 0 goes; the others follow by constants, but for the exchange of groups.
-            float* const to = partials + warp * TILES * WORDS + lane % 4 * 32 + lane / 4;
+// One pass: WIDTH tiles of a group, whose stages have `of_stage` full chunks each. `local`: the block's first tile of the pass.
+template <typename F, u32 ROW_TILES, u32 WIDTH>
+DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, Slices<ROW_TILES>& slices, const Span& span,
+                        Turns<F, ROW_TILES>& turns, u32 local, u32 of_stage) {
+    typedef Steps<F, ROW_TILES, WIDTH> Of;
+    constexpr u32 CHUNKS = Of::CHUNKS, TILES = Of::TILES, AT_ONCE = Of::AT_ONCE, FULL = block_bytes<F>(CHUNK);
+    constexpr u32 TOGETHER = Of::TOGETHER < TILES ? Of::TOGETHER : TILES;
+    constexpr bool HOLD = Of::HOLD;
+    const u32 warp = threadIdx.x / 32;
+    const u32 sums = turns.sums(Of::Sizes::TILES * Of::Sizes::WORDS * 4);
+    float acc[WIDTH][ROW_TILES][4] = {};
+    u32 done = 0;
+    slices.begin_pass();
+    if constexpr (CHUNKS > 1) {
+#pragma unroll 1
+        for (; of_stage == CHUNKS && done + CHUNKS * CHUNK <= shared.phase.linear.k; done += CHUNKS * CHUNK) {
+            uint4 tokens[CHUNKS][2][AT_ONCE];
+            slices.template wait<CHUNKS>();
 #pragma unroll
-            for (u32 tile = 0; tile < GROUP; tile++)
+            for (u32 i = 0; i < CHUNKS; i++) slices.load(slices.slot(i), 0, tokens[i]);
+            if constexpr (F::HAS_OFFSET) {
 #pragma unroll
-                for (u32 n = 0; n < ROW_TILES; n++)
-                    if (tile >= first && tile < first + TILES && n / AT_ONCE == part) {
-#pragma unroll
-                        for (u32 i = 0; i < 4; i++)
-                            to[(tile - first) * WORDS + n % AT_ONCE * 128 + ((i % 2 * 2 + i / 2) ^ lane % 4) * 8] =
-                                acc[tile][n][i];
-                    }
-            // Orders the partial sums before they are added up; row scales and the beginning of `best` as well.
-            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-            const u32 count = smaller(TILES, width - first) * WORDS;
-            for (u32 at = threadIdx.x; at < count; at += CONSUMER_THREADS) {
-                const u32 r = at % TILE_ROWS, token = at / TILE_ROWS % TOKENS, tile = at / WORDS;
-                const float* const from = partials + tile * WORDS + partial_word(r, token);
-                float sum = from[0];
-#pragma unroll
-                for (u32 other = 1; other < CONSUMER_WARPS; other++)
-                    sum = __fadd_rn(sum, from[other * TILES * WORDS]);
-                const u32 at_tile = local + first + tile;
-                finish(program, shared, span.first_tile + at_tile, at_tile, r, part * TOKENS + token, ROW_TILES, sum);
+                for (u32 i = 0; i < CHUNKS; i++)
+                    sum_tokens<F, AT_ONCE>(tokens[i], sums + i * Of::SUMS_BYTES, Of::SUMS_STRIDE);
+                // Orders the sums of four lanes before the others read them.
+                __syncwarp();
             }
-            // Orders the reads before the region is written again.
-            barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+            slices.template release<CHUNKS>(shared);
+            const u32 blocks = reader.open(program, shared);
+            multiply_blocks<F, ROW_TILES, CHUNKS, TILES, Of::TOGETHER, AT_ONCE, true>(blocks, CHUNK, FULL, slices, 0, tokens,
+                                                                                      sums, Of::SUMS_BYTES, acc);
+            reader.close(program, shared);
+            // Orders the reads of sums before those of the next chunks take their place.
+            if (F::HAS_OFFSET) __syncwarp();
         }
+    }
+    u32 read = 0;  // chunks of the stage
+#pragma unroll 1
+    for (; done < shared.phase.linear.k; done += CHUNK) {
+        const u32 k = shared.phase.linear.k;
+        const u32 columns = smaller(CHUNK, k - done), bytes = block_bytes<F>(columns);
+        const bool works = warp * SLICE < columns;
+        uint4 tokens[1][2][AT_ONCE] = {};
+        u32 slot = 0;
+        if (works) {
+            slices.template wait<1>();
+            slot = slices.slot(0);
+#pragma unroll 1
+            for (u32 i = 0; i < ROW_TILES; i += AT_ONCE) {
+                if (HOLD || F::HAS_OFFSET) slices.load(slot, i, tokens[0]);
+                if constexpr (F::HAS_OFFSET) sum_tokens<F, AT_ONCE>(tokens[0], sums + i * 32, Of::SUMS_STRIDE);
+            }
+            // Orders the sums of four lanes before the others read them.
+            if (F::HAS_OFFSET) __syncwarp();
+            if (HOLD) slices.template release<1>(shared);
+        }
+#pragma unroll
+        for (u32 tile = 0; tile < WIDTH; tile += TILES) {
+            const u32 blocks = reader.open(program, shared) + read * TILES * bytes;
+            if (works)
+                multiply_blocks<F, ROW_TILES, 1, TILES, TOGETHER, AT_ONCE, HOLD>(blocks, columns, bytes, slices, slot, tokens,
+                                                                                 sums, 0, acc + tile);
+            // The next chunk is in the same stage if that has more, and neither it nor this one is the short last one.
+            if (++read < of_stage && done + 2 * CHUNK <= k) continue;
+            reader.close(program, shared);
+            read = 0;
+        }
+        if (works && !HOLD) slices.template release<1>(shared);
+    }
+    reader.settle(program, shared);
+    // Orders the reads of sums of tokens before partial sums take their place.
+    if (F::HAS_OFFSET) __syncwarp();
+    if (Exchange<ROW_TILES, WIDTH>::WHOLE && turns.taken)
+        leave_sums<F, ROW_TILES, WIDTH>(program, shared, reader, turns, span.first_tile, local, acc);
+    else
+        exchange<ROW_TILES, WIDTH>(program, shared, span.first_tile, local, acc);
 }
 
 // All passes over a span for calls of ROW_TILES row tiles.
 template <typename F, u32 ROW_TILES>
 DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, const Span& span) {
-    constexpr u32 GROUP = Widths<ROW_TILES>::GROUP < TILE_GROUP ? Widths<ROW_TILES>::GROUP : TILE_GROUP;
-    // Few tokens stay in registers over the tiles of a pass; of many, some at a time are read again for each tile.
-    constexpr bool HOLD = ROW_TILES <= 4 && F::FOLDS * ROW_TILES <= 8;
-    constexpr u32 AT_ONCE = HOLD ? ROW_TILES : ROW_TILES <= 2 || F::FOLDS == 4 ? 1 : 2;
-    // Sums of tokens lie where the warp's partial sums will.
-    typedef Exchange<ROW_TILES, GROUP> Sizes;
-    constexpr u32 SUMS_STRIDE = ROW_TILES * 32;
-    static_assert(!F::HAS_OFFSET || F::FOLDS * SUMS_STRIDE <= Sizes::TILES * Sizes::WORDS * 4, "partials are too small");
-    const u32 warp = threadIdx.x / 32;
+    constexpr u32 GROUP = Turns<F, ROW_TILES>::GROUP;
     const u32 tiles = span_tiles(span);
-    const u32 passes = tiles / TILE_GROUP * divide_up(TILE_GROUP, GROUP) + divide_up(tiles % TILE_GROUP, GROUP);
+    // Groups after the whole ones: one for each bit of what is left. A group is taken in equal parts.
+    const u32 rest = tiles % TILE_GROUP;
+    const u32 passes = tiles / TILE_GROUP * (TILE_GROUP / GROUP) + rest / GROUP + __popc(rest % GROUP);
+    const u32 rows = shared.phase.linear.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
     Slices<ROW_TILES> slices;
-    slices.begin(program, shared, passes);
+    slices.begin(program, shared, rows, passes);
+    Turns<F, ROW_TILES> turns;
+    turns.begin(rows);
     if (shared.phase.linear.stats != NONE) row_scales(program, shared);
-
-    for (u32 first = 0; first < tiles; first += TILE_GROUP) {
-        const u32 group = smaller(TILE_GROUP, tiles - first);
-        for (u32 begin = 0; begin < group; begin += GROUP) {
-            const u32 width = smaller(GROUP, group - begin);
-            float acc[GROUP][ROW_TILES][4] = {};
 #pragma unroll 1
-            for (u32 done = 0; done < shared.phase.linear.k; done += CHUNK) {
-                const u32 k = shared.phase.linear.k;
-                const u32 columns = smaller(CHUNK, k - done);
-                const bool full = columns == CHUNK;
-                const u32 bytes = full ? block_bytes<F>(CHUNK) : block_bytes<F>(columns);
-                // Runs begin where the tape's do.
-                if (GROUP >= group && full) {
-                    if (done == 0) reader.begin_run(group * (k / CHUNK), block_bytes<F>(CHUNK));
-                } else if (full) {
-                    reader.begin_run(width, block_bytes<F>(CHUNK));
-                } else {
-                    reader.begin_run(width, bytes);
-                }
-                const bool works = warp * SLICE < columns;
-                const u32 sums = shared_address(shared_region(PARTIALS_AT)) + warp * Sizes::TILES * Sizes::WORDS * 4;
-                uint4 tokens[2][AT_ONCE] = {};
-                u32 slot = 0;
-                if (works) {
-                    slot = slices.wait();
+    for (u32 first = 0, group = 0; first < tiles; first += group) {
+        group = group_of(tiles - first);
+        const u32 width = smaller(GROUP, group);
+        const u32 of_stage = width < group ? 1 : larger(unit_of<F>() / group, 1u);
 #pragma unroll 1
-                    for (u32 i = 0; i < ROW_TILES; i += AT_ONCE) {
-                        if (HOLD || F::HAS_OFFSET) load_tokens<ROW_TILES, AT_ONCE>(slot, i, tokens);
-                        if constexpr (F::HAS_OFFSET) sum_tokens<F, AT_ONCE>(tokens, sums + i * 32, SUMS_STRIDE);
-                    }
-                    // Orders the sums of four lanes before the others read them.
-                    if (F::HAS_OFFSET) __syncwarp();
-                    if (HOLD) slices.release(program, shared);
-                }
-#pragma unroll
-                for (u32 tile = 0; tile < GROUP; tile++) {
-                    if (tile >= width) break;
-                    Slice<F> slice = {};
-                    const u32 block = reader.open(program, shared, bytes);
-                    if (works) slice.load(block, columns, warp);
-                    reader.close(program, shared);
-                    if (!works) continue;
-                    u32 a[4][F::MULTIPLES][4];
-#pragma unroll
-                    for (u32 step = 0; step < 4; step++)
-#pragma unroll
-                        for (u32 m = 0; m < F::MULTIPLES; m++) F::fragment(slice.words, step, m, a[step][m]);
-#pragma unroll
-                    for (u32 i = 0; i < ROW_TILES; i += AT_ONCE) {
-                        if (!HOLD) {
-                            // Orders nothing that needs it: keeps ptxas from reading all tokens at once, and spilling.
-                            __syncwarp();
-                            load_tokens<ROW_TILES, AT_ONCE>(slot, i, tokens);
-                        }
-                        multiply_slice<F, AT_ONCE>(slice, a, tokens, sums + i * 32, SUMS_STRIDE, acc[tile] + i);
-                    }
-                }
-                if (works && !HOLD) slices.release(program, shared);
+        for (u32 begin = first; begin < first + group; begin += width) {
+            switch (width) {
+                case 1: linear_pass<F, ROW_TILES, 1>(program, shared, reader, slices, span, turns, begin, of_stage); break;
+                case 2:
+                    if constexpr (GROUP >= 2)
+                        linear_pass<F, ROW_TILES, 2>(program, shared, reader, slices, span, turns, begin, of_stage);
+                    break;
+                case 4:
+                    if constexpr (GROUP >= 4)
+                        linear_pass<F, ROW_TILES, 4>(program, shared, reader, slices, span, turns, begin, of_stage);
+                    break;
             }
-            // Orders the reads of sums of tokens before partial sums take their place.
-            if (F::HAS_OFFSET) __syncwarp();
-            exchange<ROW_TILES, GROUP>(program, shared, span, first + begin, width, acc);
         }
     }
+    turns.finish_last(program, shared, reader, span.first_tile);
 }
 
 // The same as a function of its own: what one width needs takes no registers from another, and compiling several small functions
@@ -298,5 +224,8 @@ DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
             if constexpr (ROW_TILE_SET & 8) linear_width<F, 8>(program, shared, span);
             break;
     }
-    if (keeps_best) store_best(program, shared);
+    if (!keeps_best) return;
+    // Orders what all threads kept before it is stored.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    store_best(program, shared);
 }

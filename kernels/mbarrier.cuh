@@ -14,20 +14,50 @@ DEVICE void mbarrier_init_fence() {
 #endif
 }
 
-DEVICE void mbarrier_arrive(u32 at) {
-    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at) : "memory");
+// Returns the state that it found.
+DEVICE u64 mbarrier_arrive(u32 at) {
+    u64 state;
+    asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(at) : "memory");
+    return state;
 }
 
-// Whether the phase of that parity is over. May rest a while before it says no.
+// Arrivals that a state still waits for.
+DEVICE u32 mbarrier_pending(u64 state) {
+    u32 count;
+    asm("mbarrier.pending_count.b64 %0, %1;" : "=r"(count) : "l"(state));
+    return count;
+}
+
+// Whether the phase of a state is over. Then what others did before they arrived is ordered before what follows.
+DEVICE bool mbarrier_over(u32 at, u64 state) {
+    u32 done;
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done)
+                 : "r"(at), "l"(state)
+                 : "memory");
+    return done != 0;
+}
+
+// Whether the phase of that parity is over.
 DEVICE bool mbarrier_test(u32 at, u32 parity) {
     u32 done;
-#if __CUDA_ARCH__ >= 900
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-#else
     asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-#endif
                  : "=r"(done)
                  : "r"(at), "r"(parity)
                  : "memory");
     return done != 0;
+}
+
+// The same; may rest a while before it says no.
+DEVICE bool mbarrier_try(u32 at, u32 parity) {
+#if __CUDA_ARCH__ >= 900
+    u32 done;
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done)
+                 : "r"(at), "r"(parity)
+                 : "memory");
+    return done != 0;
+#else
+    return mbarrier_test(at, parity);
+#endif
 }

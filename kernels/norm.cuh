@@ -3,6 +3,8 @@
 #pragma once
 #include "program.cuh"
 
+#define SQUARES_AT_ONCE 8u
+
 // Sums of squares of the rows that are normed.
 struct Squares {
     u32 stats;  // workspace: f32 [row][tiles]
@@ -18,7 +20,20 @@ DEVICE void norm_scales(const Program& program, Shared& shared, const Squares& s
         const u32 source = gathered ? shared.call.outputs[row] : row;
         const u64 stats = program.workspace + squares.stats + (u64)source * squares.tiles * 4;
         float sum = 0.0f;
-        for (u32 tile = lane; tile < squares.tiles; tile += 32) sum = __fadd_rn(sum, load_l2_float(stats + tile * 4));
+        // Some at a time, so that they are on their way together.
+#pragma unroll 1
+        for (u32 first = lane; first < squares.tiles; first += 32 * SQUARES_AT_ONCE) {
+            float values[SQUARES_AT_ONCE];
+#pragma unroll
+            for (u32 i = 0; i < SQUARES_AT_ONCE; i++) {
+                const u32 tile = first + i * 32;
+                values[i] = 0.0f;
+                if (tile < squares.tiles) values[i] = load_l2_float(stats + tile * 4);
+            }
+            // Sums of squares are not negative, so that adding 0 changes no bit.
+#pragma unroll
+            for (u32 i = 0; i < SQUARES_AT_ONCE; i++) sum = __fadd_rn(sum, values[i]);
+        }
 #pragma unroll
         for (u32 distance = 16; distance > 0; distance /= 2)
             sum = __fadd_rn(sum, __shfl_xor_sync(ALL_LANES, sum, distance));

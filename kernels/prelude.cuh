@@ -13,6 +13,8 @@ typedef long long i64;
 #define DEVICE static __device__ __forceinline__
 // The same for members, which are not static.
 #define METHOD __device__ __forceinline__
+// A function of constants, for sizes of arrays too.
+#define CONSTANT __device__ __forceinline__ constexpr
 // A function that is called: for phases, whose registers nobody else needs meanwhile, for code that runs once in a round, and for
 // what would otherwise stand in many places.
 #define DEVICE_CALL static __device__ __noinline__
@@ -34,7 +36,7 @@ DEVICE u64 nanoseconds() {
 
 template <typename T> DEVICE T smaller(T a, T b) { return b < a ? b : a; }
 template <typename T> DEVICE T larger(T a, T b) { return a < b ? b : a; }
-DEVICE u32 divide_up(u32 a, u32 b) { return (a + b - 1) / b; }
+CONSTANT u32 divide_up(u32 a, u32 b) { return (a + b - 1) / b; }
 
 // Word i of four, without an array that would have to lie in memory.
 DEVICE u32 word_of(uint4 words, u32 i) {

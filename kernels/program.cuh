@@ -6,9 +6,9 @@
 //   ROW_CAPACITY                       rows of the widest segment: 8, 16, 32 or 64
 //   ROW_TILE_SET                       row tiles of tokens that products are compiled for, of 1, 2, 4 and 8, added up
 //   STAGES, STAGE_BYTES                the weight ring
-//   TILE_GROUP                         row tiles of a group in the arena
-//   GROUP_1, GROUP_2, GROUP_4, GROUP_8 row tiles that a warp accumulates at 1, 2, 4 or 8 row tiles of tokens, <= TILE_GROUP
-//   SLOTS_1, SLOTS_2, SLOTS_4, SLOTS_8 slices of activations that a warp holds then: 2 to overlap loading, 1 where there is no room
+//   TILE_GROUP                         row tiles of a group in the arena: 1, 2 or 4
+//   GROUP_1, GROUP_2, GROUP_4, GROUP_8 row tiles that a warp accumulates at 1, 2, 4 or 8 row tiles of tokens: 1, 2 or 4
+//   SLOTS_1, SLOTS_2, SLOTS_4, SLOTS_8 slices of activations that a warp holds then: 1, 2, 4 or 8
 //   SEGMENT_PREFILL, SEGMENT_TARGET    indices of these segments
 //   SEGMENT_DRAFT_PREFILL, SEGMENT_EXTEND, SEGMENT_DRAFT  those of a draft that is a model; or NONE
 //   PREFILL_ROWS, VERIFY_ROWS          rows of one call of them, at most
@@ -346,7 +346,9 @@ struct Program {
 struct Shared {
     u64 full[MAX_STAGES];
     Stage records[MAX_STAGES];    // of the copy that takes the stage's place
-    u32 released[MAX_STAGES];     // warps that have read the stage
+    u64 empty[MAX_STAGES];        // mbarriers: the warps have read the stage
+    u64 summed;                   // mbarrier: the warps' sums of a pass are there, see linear.cuh
+    u64 arena;                    // of Program
     Call call;
     Phase phase, upcoming;        // the one that runs, the one after it
     u32 index;                    // of the phase in its segment; NONE between calls

@@ -3,13 +3,15 @@
 // stage starts at once the copy that takes its place. So the ring is always asked for as much as it holds, whatever the phases
 // wait for, and memory stays busy across every edge; and where it is known what follows a call, it runs on into the next one.
 //
-// Stage s of the ring has an mbarrier, `full`, that its copy completes, and a counter, `released`, of the warps that have read
-// it. With the data comes the record of the copy that will take its place STAGES stages later.
+// Stage s of the ring has two mbarriers: `full`, which its copy completes, and `empty`, at which the warps arrive when they have
+// read it. They take turns at filling stages again: were it the last one to read that does, it would be last again the next time.
+// With the data comes the record of the copy that will take its place STAGES stages later.
 //
-// Blocks of a span lie in the order group, chunk, tile (see stheno-codegen's layout). A pass over a span takes `width` tiles of a
-// group at a time: all of them where their accumulators fit, fewer for wide calls. A stage holds whole blocks of equal size that
-// follow each other in the arena; it ends where that run ends: for full width with the full chunks of the group and with its
-// short last chunk, for less with every chunk. codegen/src/program/tapes.rs makes the tapes so; Reader walks the same way.
+// Blocks of a span lie in the order group, chunk, tile (see stheno-codegen's layout): groups of TILE_GROUP tiles, and what is left
+// at the end in ever smaller powers of two. A stage is what warps multiply without looking up: UNIT blocks of a format, or fewer.
+// Of a group of more tiles it has UNIT tiles of one chunk, of one of fewer all tiles of as many full chunks as make UNIT blocks.
+// The short last chunk, and each chunk where a wide call takes a group in parts, has stages of its own.
+// codegen/src/program/tapes.rs makes the tapes so.
 #pragma once
 #include "copies.cuh"
 #include "edges.cuh"
@@ -17,9 +19,23 @@
 #include "program.cuh"
 
 // Bytes of a tile's part of a chunk, for a format F (see formats.cuh): elements, then scales.
-template <typename F> DEVICE u32 block_bytes(u32 columns) {
+template <typename F> CONSTANT u32 block_bytes(u32 columns) {
     return TILE_ROWS * columns * F::BITS / 8 + F::groups(columns) * F::GROUP_BYTES;
 }
+
+// Blocks of a full stage: as many as fit, a power of two, at most 4.
+template <typename F> CONSTANT u32 unit_of() {
+    const u32 fit = STAGE_BYTES / block_bytes<F>(CHUNK);
+    return fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+}
+
+// Tiles of the group that begins where `left` tiles are left of a span.
+DEVICE u32 group_of(u32 left) { return smaller(TILE_GROUP, 1u << (31 - __clz(left))); }
+
+// Stages after which a warp fills one again that it is its turn for: by then the others have read it, mostly. Less than there are
+// stages, or it would wait for itself.
+#define REFILL_AFTER (STAGES > 4u ? 2u : 1u)
+static_assert(STAGES >= 2, "a ring of one stage cannot go on");
 
 // By one thread before the block's first barrier.
 DEVICE void ring_init(Shared& shared) {
@@ -29,11 +45,12 @@ DEVICE void ring_init(Shared& shared) {
 #else
         mbarrier_init(shared_address(shared.full + stage), 32);
 #endif
-        shared.released[stage] = 0;
+        mbarrier_init(shared_address(shared.empty + stage), CONSUMER_WARPS);
     }
+    mbarrier_init(shared_address(&shared.summed), CONSUMER_WARPS);
     shared.ahead = 0;
     for (u32 warp = 0; warp < CONSUMER_WARPS; warp++)
-        for (u32 word = 0; word < 3; word++) shared.readers[warp][word] = 0;
+        for (u32 word = 0; word < 4; word++) shared.readers[warp][word] = 0;
     mbarrier_init_fence();
 }
 
@@ -49,29 +66,33 @@ DEVICE Stage load_stage(const Shared& shared, u32 item) {
     return {(u64)words.y << 32 | words.x, words.z, words.w};
 }
 
-// Starts the copy of stage `item` of the tape, which `record` describes, to stage `stage` of the ring. By a whole warp; nobody
-// reads the stage any more.
-DEVICE void fill_stage(const Program& program, Shared& shared, u32 stage, u32 item, const Stage record) {
-    // Orders the lanes' reads of the record before the copy that overwrites it.
-    __syncwarp();
+// Starts the copy of stage `item` of the tape, which `record` describes, to stage `stage` of the ring. Nobody reads the stage any
+// more. From sm_90 on by one thread, else by a whole warp.
+DEVICE void fill_stage(Shared& shared, u32 stage, u32 item, const Stage record) {
     const u32 full = shared_address(shared.full + stage);
     const u32 to = shared_address(shared_region(stage * STAGE_BYTES)), note = shared_address(shared.records + stage);
     const u64 successor = stage_address(shared, item + STAGES);
-    const u32 lane = threadIdx.x % 32;
 #if __CUDA_ARCH__ >= 900
-    // Only copies write this memory, so nothing has to be ordered but the reads before them, which the counter of releases does.
-    if (lane == 0) {
-        arrive_expecting(full, record.bytes + sizeof(Stage));
-        copy_bulk(to, program.arena + record.offset, record.bytes, full);
-        copy_bulk(note, successor, sizeof(Stage), full);
-    }
-    __syncwarp();
+    // Only copies write this memory, so nothing has to be ordered but the reads before them, which `empty` does.
+    arrive_expecting(full, record.bytes + sizeof(Stage));
+    copy_bulk(to, shared.arena + record.offset, record.bytes, full);
+    copy_bulk(note, successor, sizeof(Stage), full);
 #else
-    for (u32 at = lane * 16; at < record.bytes; at += 512) copy_16(to + at, program.arena + record.offset + at);
+    const u32 lane = threadIdx.x % 32;
+    // Orders the lanes' reads of the record before the copy that overwrites it.
+    __syncwarp();
+    for (u32 at = lane * 16; at < record.bytes; at += 512) copy_16(to + at, shared.arena + record.offset + at);
     if (lane == 0) copy_16(note, successor);
     arrive_after_copies(full);
 #endif
 }
+
+// Threads of warp 0, or of the last warp to read a stage, that fill it.
+#if __CUDA_ARCH__ >= 900
+#define FILLERS 1u
+#else
+#define FILLERS 32u
+#endif
 
 // Which stages a call's products consume, for a block.
 struct Tape {
@@ -86,78 +107,82 @@ struct Tape {
 DEVICE_CALL void wait_stage(const Program& program, Shared& shared, u32 stage, u32 parity) {
     const u32 full = shared_address(shared.full + stage);
     time_stall(program, shared, true);
-    for (u32 polls = 1; !mbarrier_test(full, parity);)
+    for (u32 polls = 1; !mbarrier_try(full, parity);)
         if (++polls == program.patience) give_up(program.host, WAIT_FULL, stage, parity);
     time_stall(program, shared, false);
 }
 
-// After a warp has read stage `item` of the tape in stage `stage` of the ring. The last warp starts the next copy to it, if that is
-// of a stage below `limit`.
-DEVICE_CALL void release_stage(const Program& program, Shared& shared, u32 stage, u32 item, u32 limit) {
-    // Orders the reads of all lanes before the release below.
+// Starts the copy that takes the place of stage `item` of the tape in stage `stage` of the ring, once all warps have read it;
+// `state` is what the warp found when it arrived. By a whole warp.
+DEVICE_CALL void refill_stage(const Program& program, Shared& shared, u32 stage, u32 item, u64 state) {
+    if (item + STAGES >= shared.limit) return;
+    if (threadIdx.x % 32 == 0) {
+        // Orders all warps' reads before the copy that overwrites what they read.
+        for (u32 polls = 1; !mbarrier_over(shared_address(shared.empty + stage), state);)
+            if (++polls == program.patience) give_up(program.host, WAIT_EMPTY, stage, item);
+    }
+    // The same for copies by the other lanes.
     __syncwarp();
-    u32 before = 0;
-    // Counts to CONSUMER_WARPS and begins again. Orders this warp's reads before, and all other warps' too for the last one, the
-    // copy that overwrites what they read.
-    if (threadIdx.x % 32 == 0)
-        asm volatile("atom.acq_rel.cta.shared.inc.u32 %0, [%1], %2;"
-                     : "=r"(before)
-                     : "r"(shared_address(shared.released + stage)), "n"(CONSUMER_WARPS - 1)
-                     : "memory");
-    before = __shfl_sync(ALL_LANES, before, 0);
-    if (before != CONSUMER_WARPS - 1 || item + STAGES >= limit) return;
+    if (threadIdx.x % 32 >= FILLERS) return;
     const bool is_told = item >= shared.early || item + STAGES < shared.tape_stages;
-    fill_stage(program, shared, stage, item + STAGES, is_told ? shared.records[stage] : load_stage(shared, item + STAGES));
+    fill_stage(shared, stage, item + STAGES, is_told ? shared.records[stage] : load_stage(shared, item + STAGES));
 }
 
 // Where a consumer warp reads. All warps of a block go the same way.
 struct Reader {
     u32 stage, parity;  // of the ring
     u32 item;           // of the tape: the stage that it reads
-    u32 index;          // in the stage: the next block
-    u32 fit;            // blocks of a stage
-    u32 left;           // blocks of the run
+    u32 passes;         // of products whose sums were exchanged in turns, see linear.cuh
+    u32 due;            // stages to read until it fills one again; 0: it has none to fill
+    u64 state;          // of lane 0: what it found at that one's `empty`
 
-    METHOD void begin_run(u32 blocks, u32 bytes) {
-        index = 0;
-        fit = STAGE_BYTES / bytes;
-        left = blocks;
-    }
-
-    METHOD void wait(const Program& program, Shared& shared) const {
+    // The stage's shared address, once it has arrived.
+    METHOD u32 open(const Program& program, Shared& shared) const {
         const u32 full = shared_address(shared.full + stage);
         if (!mbarrier_test(full, parity)) wait_stage(program, shared, stage, parity);
-    }
-
-    // The block's shared address, once it has arrived.
-    METHOD u32 open(const Program& program, Shared& shared, u32 bytes) const {
-        if (index == 0) wait(program, shared);
-        return shared_address(shared_region(stage * STAGE_BYTES)) + index * bytes;
-    }
-
-    // After the warp has read the block.
-    METHOD void close(const Program& program, Shared& shared) {
-        left--;
-        if (++index == fit || left == 0) release(program, shared, shared.limit);
+        return shared_address(shared_region(stage * STAGE_BYTES));
     }
 
     // After the warp has read the stage.
-    METHOD void release(const Program& program, Shared& shared, u32 limit) {
-        release_stage(program, shared, stage, item, limit);
+    METHOD void close(const Program& program, Shared& shared) {
+        // Orders the reads of all lanes before lane 0 arrives for them.
+        __syncwarp();
+        u64 found = 0;
+        if (threadIdx.x % 32 == 0) found = mbarrier_arrive(shared_address(shared.empty + stage));
         item++;
-        index = 0;
         if (++stage == STAGES) {
             stage = 0;
             parity ^= 1;
         }
+        if (due > 0 && --due == 0) fill(program, shared, REFILL_AFTER);
+        if ((item - 1) % CONSUMER_WARPS == threadIdx.x / 32) {
+            due = REFILL_AFTER;
+            state = found;
+        }
     }
+
+    // Fills what the warp would fill later: it will read nothing for a while.
+    METHOD void settle(const Program& program, Shared& shared) {
+        if (due == 0) return;
+        fill(program, shared, REFILL_AFTER - due);
+        due = 0;
+    }
+
+  private:
+    // `after`: stages read since.
+    METHOD void fill(const Program& program, Shared& shared, u32 after) const {
+        const u32 back = after + 1;
+        refill_stage(program, shared, stage >= back ? stage - back : stage + STAGES - back, item - back, state);
+    }
+
 };
 
 // A warp's place rests in shared memory between its products, where it takes no registers.
 DEVICE Reader take_reader(const Shared& shared) {
     const u32* const words = shared.readers[threadIdx.x / 32];
-    return {words[0], words[1], words[2], 0, 0, 0};
+    return {words[0], words[1], words[2], words[3], 0, 0};
 }
+// Everything must be settled.
 DEVICE void keep_reader(Shared& shared, const Reader& reader) {
     // Orders the reads of all lanes before they are overwritten.
     __syncwarp();
@@ -166,6 +191,7 @@ DEVICE void keep_reader(Shared& shared, const Reader& reader) {
         words[0] = reader.stage;
         words[1] = reader.parity;
         words[2] = reader.item;
+        words[3] = reader.passes;
     }
     // Orders the words before all lanes read them again.
     __syncwarp();
@@ -175,8 +201,10 @@ DEVICE void keep_reader(Shared& shared, const Reader& reader) {
 DEVICE void drop_ahead(const Program& program, Shared& shared) {
     Reader reader = take_reader(shared);
     for (u32 dropped = 0; dropped < shared.ahead; dropped++) {
-        reader.wait(program, shared);
-        reader.release(program, shared, 0);
+        reader.open(program, shared);
+        reader.close(program, shared);
+        // No copy takes its place.
+        reader.due = 0;
     }
     keep_reader(shared, reader);
     // All have read `ahead` before it changes.
@@ -196,6 +224,7 @@ DEVICE void begin_tape(const Program& program, Shared& shared, const Tape& tape,
     // All have read `ahead`, and nobody the words of the last tape any more, before they change.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x == 0) {
+        shared.arena = program.arena;
         shared.tape = tape.stages;
         shared.tape_stages = tape.count;
         shared.next_tape = expected.stages;
@@ -210,7 +239,7 @@ DEVICE void begin_tape(const Program& program, Shared& shared, const Tape& tape,
     Reader reader = take_reader(shared);
     reader.item = 0;
     keep_reader(shared, reader);
-    if (threadIdx.x >= 32) return;
+    if (threadIdx.x >= FILLERS) return;
     for (u32 item = ahead; item < smaller(STAGES, limit); item++)
-        fill_stage(program, shared, (reader.stage + item) % STAGES, item, load_stage(shared, item));
+        fill_stage(shared, (reader.stage + item) % STAGES, item, load_stage(shared, item));
 }

@@ -11,7 +11,7 @@ template <u32 GROUP, bool OFFSET> struct Scales {
     static constexpr u32 MULTIPLES = 1;
 
     // Of a block; it repeats the one scale of a whole row.
-    static METHOD u32 groups(u32 columns) { return GROUP ? divide_up(columns, GROUP ? GROUP : 1) : 1; }
+    static CONSTANT u32 groups(u32 columns) { return GROUP ? divide_up(columns, GROUP ? GROUP : 1) : 1; }
     // Group of a block's column.
     static METHOD u32 group_of(u32 k) { return GROUP ? k / (GROUP ? GROUP : 1) : 0; }
     static METHOD u32 group(u32 slice, u32 fold) {
@@ -23,7 +23,7 @@ template <u32 GROUP, bool OFFSET> struct Scales {
 struct NoScales {
     static constexpr bool SCALED = false, HAS_OFFSET = false;
     static constexpr u32 GROUP_BYTES = 0, FOLDS = 1;
-    static METHOD u32 groups(u32) { return 0; }
+    static CONSTANT u32 groups(u32) { return 0; }
 };
 
 // Where fragments place an element (row, k): 16 bytes of lane 4 g + t, rows g and g + 8 (`upper`), of its 8 columns the first

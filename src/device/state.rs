@@ -115,6 +115,8 @@ impl State {
         let what = match wait {
             1 => awaited().unwrap_or_else(|| "an edge".to_owned()),
             2 => "a stage of weights to arrive".to_owned(),
+            4 => "all warps to read a stage of weights".to_owned(),
+            5 => "all warps' sums of a pass".to_owned(),
             _ => "the next call".to_owned(),
         };
         let place = match phase {

@@ -19,6 +19,12 @@ fn check(
     let mut session = session(engine);
     options.ignore_eos = true;
     let prompt_len = prompt.len();
+    // The first generation with a draft measures what steps cost on a GPU.
+    let mut first = options.clone();
+    first.max_tokens = Some(2);
+    let begun = session.generate(Prompt::Tokens(prompt.clone()), &first);
+    assert_eq!(begun.unwrap().filter(|token| token.is_ok()).count(), 2);
+    session = self::session(engine);
     let start = context.calls();
     let mut stream = session.generate(Prompt::Tokens(prompt), &options).unwrap();
     // The first token comes of the prompt; with the second one the loop is under way.

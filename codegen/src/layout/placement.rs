@@ -6,10 +6,33 @@ use std::ops::Range;
 pub struct Cut {
     /// Streaming multiprocessors, each with tiles of its own.
     pub sm_count: u32,
-    /// Row tiles whose accumulators a block holds at a time.
+    /// Row tiles whose accumulators a block holds at a time: a power of two.
     pub tile_group: u32,
     /// Bytes of one stage of the ring; holds at least one block of every format.
     pub stage_bytes: u32,
+}
+
+impl Cut {
+    /// The groups that the first `tiles` tiles of a span are cut into: whole ones, then of what is left ever smaller powers of
+    /// two, so that a pass has one of a few sizes.
+    pub fn groups(self, tiles: u32) -> impl Iterator<Item = Range<u32>> {
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let left = tiles.checked_sub(first).filter(|left| *left > 0)?;
+            let group = self.tile_group.clamp(1, 1 << left.ilog2());
+            first += group;
+            Some(first - group..first)
+        })
+    }
+
+    /// Blocks of a full stage whose blocks have so many bytes: as many as fit, a power of two, at most 4.
+    pub fn unit(self, block_bytes: u64) -> u64 {
+        match u64::from(self.stage_bytes) / block_bytes.max(1) {
+            0 | 1 => 1,
+            2 | 3 => 2,
+            _ => 4,
+        }
+    }
 }
 
 /// Names one of [`super::Layout::placements`].

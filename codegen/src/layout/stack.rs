@@ -92,10 +92,11 @@ impl Stack {
 
     /// Byte, in a span of `tiles` tiles, of the block of its tile `tile` in a chunk.
     pub fn block_offset(&self, cut: Cut, tiles: u32, tile: u32, chunk: u32) -> u64 {
-        let first = tile - tile % cut.tile_group;
-        let group = cut.tile_group.min(tiles - first);
+        let mut groups = cut.groups(tiles).skip((tile / cut.tile_group) as usize);
+        let found = groups.find(|group| group.contains(&tile));
+        let (first, group) = found.map_or((tile, 1), |group| (group.start, group.len()));
         u64::from(first) * self.tile_bytes()
-            + u64::from(chunk) * u64::from(group) * self.block_bytes(0)
+            + u64::from(chunk) * group as u64 * self.block_bytes(0)
             + u64::from(tile - first) * self.block_bytes(chunk)
     }
 }

@@ -37,7 +37,8 @@ impl Layout {
     /// The first disagreement.
     pub fn validate(&self, plan: &Plan, formats: &Formats) -> Result<Vec<StepBytes>, LayoutError> {
         let sm_count = self.cut.sm_count as usize;
-        if sm_count == 0 || self.cut.tile_group == 0 || self.segments.len() != plan.segments.len() {
+        let is_cut = sm_count > 0 && self.cut.tile_group.is_power_of_two();
+        if !is_cut || self.segments.len() != plan.segments.len() {
             let (own, segments) = (self.segments.len(), plan.segments.len());
             return Err(LayoutError::Cut {
                 reason: format!("{sm_count} SMs, places of {own} segments for {segments}"),
@@ -261,9 +262,9 @@ impl Layout {
     fn check_blocks(&self, placement: &Placement, sm: usize) -> Result<(), String> {
         let (stack, tiles, span) = (&placement.stack, placement.tiles(sm), placement.span(sm));
         let mut end = span.start;
-        for first in tiles.clone().step_by(self.cut.tile_group as usize) {
+        for group in self.cut.groups(tiles.end - tiles.start) {
             for chunk in 0..stack.chunks() {
-                for tile in first..tiles.end.min(first.saturating_add(self.cut.tile_group)) {
+                for tile in group.clone().map(|tile| tiles.start + tile) {
                     let at = placement.block(self.cut, tile, chunk);
                     if at != end {
                         return Err(format!(

@@ -73,10 +73,10 @@ impl Layout {
     /// # Errors
     /// The cut is impossible, or a weight has no device form or one that does not fit a stage.
     pub fn new(plan: &Plan, formats: &Formats, cut: Cut) -> Result<Self, LayoutError> {
-        if cut.sm_count == 0 || cut.tile_group == 0 {
+        if cut.sm_count == 0 || !cut.tile_group.is_power_of_two() {
             return Err(LayoutError::Cut {
                 reason: format!(
-                    "{} SMs and groups of {} tiles",
+                    "{} SMs and groups of {} tiles, which must be a power of two",
                     cut.sm_count, cut.tile_group
                 ),
             });

@@ -2,16 +2,16 @@
 
 use super::DeviceProgram;
 use super::abi::{LinearPhase, PhaseKind, RowSet, SPAN_ARRIVES, flags};
-use crate::layout::SLICE;
-use crate::tune::ROW_TILES;
+use crate::layout::{CHUNK, SLICE};
+use crate::tune::{CONSUMER_WARPS, ROW_TILES};
 
-/// Bytes of a slice of one row tile: 64 columns of 8 rows in 16 bits.
-const SLICE_BYTES: u64 = 8 * SLICE as u64 * 2;
+/// Bytes of a slice of one row: a warp's 64 columns of a chunk in 16 bits.
+const SLICE_BYTES: u32 = 2 * SLICE as u32;
 
 impl DeviceProgram {
     /// Bytes of activations that the linear ops of a call copy out of L2, all blocks together: every block reads the whole
-    /// input of an op for each pass over its tiles. `segment` is an index of the plan's; `rows` and `output_rows` are those
-    /// of the call, whole tiles of 8 being read. 0 for a segment that is not there.
+    /// input of an op once if its shared memory holds it, else for each pass over its tiles. `segment` is an index of the plan's; `rows` and `output_rows` are those
+    /// of the call. 0 for a segment that is not there.
     pub fn activation_bytes(&self, segment: usize, rows: u32, output_rows: u32) -> u64 {
         let linear = self.phases_of(segment).iter().filter_map(|phase| {
             let idle = phase.flags & flags::OUTPUT_ROWS != 0 && output_rows == 0;
@@ -22,24 +22,40 @@ impl DeviceProgram {
             .map(|linear| {
                 let over_all = linear.input_rows == RowSet::All as u32;
                 let rows = if over_all { rows } else { output_rows };
-                let row_tiles = rows.max(1).div_ceil(8).next_power_of_two();
                 let blocks = self.spans.chunks(self.span_count.max(1) as usize);
                 let spans = blocks.filter_map(|spans| spans.get(linear.span as usize));
-                let passes: u64 = spans
-                    .map(|span| self.passes(span.tiles & !SPAN_ARRIVES, row_tiles))
-                    .sum();
-                let slices = u64::from(linear.k) / SLICE as u64;
-                passes * slices * u64::from(row_tiles) * SLICE_BYTES
+                let of_blocks =
+                    spans.map(|span| self.copied(linear.k, span.tiles & !SPAN_ARRIVES, rows));
+                of_blocks.sum::<u64>()
             })
             .sum()
     }
 
-    /// Passes of a block over its tiles, each with all activations.
-    fn passes(&self, tiles: u32, row_tiles: u32) -> u64 {
+    /// Bytes of activations of `rows` rows that a block with `tiles` tiles of an op of `k` columns copies, as `Slices` of
+    /// `kernels/slices.cuh`: of few rows those that there are, rounded up to a power of two; and a warp for whose slices there
+    /// is room keeps them for all passes.
+    pub(super) fn copied(&self, k: u32, tiles: u32, rows: u32) -> u64 {
+        let row_tiles = self.sizes.row_tiles(rows.max(1));
         let index = ROW_TILES.iter().position(|tiles| *tiles == row_tiles);
-        let group = self.sizes.tile_group.max(1);
-        let width = index.map_or(1, |index| self.sizes.groups[index]);
-        let width = width.clamp(1, group);
-        u64::from(tiles / group * group.div_ceil(width) + (tiles % group).div_ceil(width))
+        let index = index.unwrap_or(ROW_TILES.len() - 1);
+        let (width, slots) = (self.sizes.groups[index], self.sizes.slots[index]);
+        let groups = self.sizes.cut().groups(tiles);
+        let passes: usize = groups
+            .map(|group| group.len().div_ceil(width.max(1) as usize))
+            .sum();
+        let whole = 8 * row_tiles * SLICE_BYTES;
+        let slice = match row_tiles {
+            1 => rows.max(1).next_power_of_two() * SLICE_BYTES,
+            _ => whole,
+        };
+        let (chunk, columns) = (CHUNK as u32, SLICE as u32);
+        let of_warps = (0..CONSUMER_WARPS).map(|warp| {
+            let own = k / chunk + u32::from(warp * columns < k % chunk);
+            match own * slice <= slots * whole {
+                true => u64::from(own * slice) * passes.min(1) as u64,
+                false => u64::from(own * whole) * passes as u64,
+            }
+        });
+        of_warps.sum()
     }
 }

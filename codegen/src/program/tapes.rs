@@ -116,26 +116,26 @@ impl Tapes {
 /// The stages in which a span of `tiles` tiles is copied, `width` tiles of a group at a time: (offset in the span, bytes).
 ///
 /// Blocks lie in the order group, chunk, tile. Where a group is taken whole, a run is all its full chunks and another one its
-/// short last chunk; where it is taken in parts, each chunk of a part is a run. A run is cut into stages of as many whole
-/// blocks as fit.
+/// short last chunk; where it is taken in parts, each chunk of a part is a run. A run is cut into stages of [`Cut::unit`] blocks:
+/// a group and a unit being powers of two, a stage has some tiles of one chunk or all tiles of some.
 pub fn stages_of(stack: &Stack, cut: Cut, tiles: u32, width: u32) -> Vec<(u64, u32)> {
     let mut stages = Vec::new();
     let (full, tail) = (stack.block_bytes(0), stack.block_bytes(stack.chunks() - 1));
     let full_chunks = (stack.padded_k() / crate::layout::CHUNK) as u64;
     let has_tail = u64::from(stack.chunks()) > full_chunks;
+    let unit = cut.unit(stack.format.block_bytes(crate::layout::CHUNK) as u64);
     let mut run = |mut at: u64, blocks: u64, bytes: u64| {
-        let fit = (u64::from(cut.stage_bytes) / bytes).max(1);
         let mut left = blocks;
         while left > 0 {
-            let take = left.min(fit);
+            let take = left.min(unit);
             stages.push((at, (take * bytes) as u32));
             at += take * bytes;
             left -= take;
         }
     };
     let mut at = 0;
-    for first in (0..tiles).step_by(cut.tile_group.max(1) as usize) {
-        let group = u64::from(cut.tile_group.min(tiles - first));
+    for group in cut.groups(tiles) {
+        let group = group.len() as u64;
         let tail_at = at + full_chunks * group * full;
         if u64::from(width) >= group {
             run(at, group * full_chunks, full);

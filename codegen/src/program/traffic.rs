@@ -129,9 +129,6 @@ impl DeviceProgram {
         };
         let all = linear.input_rows == RowSet::All as u32;
         let rows = if all { call.rows } else { call.output_rows };
-        let row_tiles = self.sizes.row_tiles(rows.max(1));
-        let widths = self.sizes.groups;
-        let width = widths[(row_tiles.trailing_zeros() as usize).min(widths.len() - 1)];
         let k = linear.k as usize;
         let tail = match k % CHUNK {
             0 => 0,
@@ -139,7 +136,6 @@ impl DeviceProgram {
         };
         let tile_bytes = (k / CHUNK * format.block_bytes(CHUNK)) as u64 + tail;
         let rows = u64::from(rows);
-        let input = 2 * k as u64 * 8 * u64::from(row_tiles);
         let stats = match linear.stats {
             NONE => 0,
             _ => 4 * rows * u64::from(linear.stat_tiles),
@@ -151,11 +147,8 @@ impl DeviceProgram {
             if tiles == 0 {
                 continue;
             }
-            let group = self.sizes.tile_group.max(1);
-            let passes_of = |tiles: u32| u64::from(tiles.div_ceil(width.clamp(1, group)));
-            let passes = u64::from(tiles / group) * passes_of(group) + passes_of(tiles % group);
             traffic.weights += u64::from(tiles) * tile_bytes;
-            traffic.activations += passes * input + stats;
+            traffic.activations += self.copied(linear.k, tiles, rows as u32) + stats;
         }
         let parts = linear.parts.iter().take(linear.part_count as usize);
         let columns: u64 = parts.map(|part| u64::from(part.n)).sum();

@@ -16,9 +16,29 @@ pub const CONSUMER_WARPS: u32 = (CHUNK / SLICE) as u32;
 /// leave each thread 168 registers instead of 255, since warps go to the four quarters of an SM.
 pub const THREADS: u32 = 32 * CONSUMER_WARPS;
 
-/// Row tiles of weights that a consumer warp accumulates at a time without spilling, for 1, 2, 4 and 8 row tiles of tokens,
-/// for every common format: compile reports with 255 registers a thread (`kernels/tests/linear/registers.txt`).
-const TILE_GROUP_LIMITS: [u32; 4] = [16, 9, 4, 2];
+/// Row tiles of weights that a consumer warp accumulates at a time, for 1, 2, 4 and 8 row tiles of tokens. More would spare
+/// little, since activations stay in shared memory from pass to pass where they fit, and their code, which is not a loop, would
+/// leave the caches of instructions.
+const TILE_GROUP_LIMITS: [u32; 4] = [4, 4, 4, 2];
+
+/// The same where weights have offsets or groups of scales within a slice, whose sums take registers too: what spills none
+/// (`codegen/tests/program/compiled.txt`).
+const HEAVY_GROUP_LIMITS: [u32; 4] = [4, 4, 2, 1];
+
+/// The same with [`HEAVIEST`].
+const HEAVIEST_GROUP_LIMITS: [u32; 4] = [2, 2, 1, 1];
+
+/// What takes most registers: 16 words of scales and offsets beside each block.
+const HEAVIEST: WeightFormat = WeightFormat::Int8 {
+    group: Group::G16,
+    offset: true,
+};
+
+/// Slices of activations that a consumer warp holds, at most. Below as many as a product has chunks, each slice waits for L2.
+const SLOTS_MAX: u32 = 8;
+
+/// Blocks of a full stage of the ring, at most: `unit_of` of `kernels/ring.cuh`.
+const UNIT_MAX: u32 = 4;
 
 /// Bytes for barriers, the call, the current phase and what warps tell each other.
 const CONTROL_BYTES: u32 = 4096;
@@ -56,7 +76,7 @@ pub struct ProgramLayout {
     pub tile_group: u32,
     /// Row tiles that are accumulated at a time at each of [`ROW_TILES`]; a step's are whole groups.
     pub groups: [u32; 4],
-    /// Slices of activations that a consumer warp holds at each of [`ROW_TILES`]: 2 overlap loading with multiplying.
+    /// Slices of activations that a consumer warp holds at each of [`ROW_TILES`], a power of two.
     pub slots: [u32; 4],
     /// Bytes of one stage of the weight ring, a multiple of 128.
     pub stage_bytes: u32,
@@ -225,7 +245,7 @@ impl ProgramLayout {
             prefill_rows: room.prefill_rows,
             registers,
             tile_group,
-            groups: TILE_GROUP_LIMITS.map(|limit| limit.min(tile_group)),
+            groups: group_limits(facts).map(|limit| limit.min(tile_group)),
             slots: room.slots,
             stage_bytes,
             stages,
@@ -240,12 +260,8 @@ impl ProgramLayout {
 
 /// Rows of the widest call whose products need no more registers than there are (`codegen/tests/program/compiled.txt`).
 fn widest_rows(facts: &Facts) -> u32 {
-    let heaviest = WeightFormat::Int8 {
-        group: Group::G16,
-        offset: true,
-    };
     let [.., narrower, widest] = ROW_LAYOUTS;
-    match facts.formats.contains(&heaviest) {
+    match facts.formats.contains(&HEAVIEST) {
         true => narrower,
         false => widest,
     }
@@ -280,7 +296,10 @@ impl Room {
         let scratch = (step_slots * slice(max_rows / 8))
             .max(slice(widest))
             .max(SCRATCH_LEAST);
-        let slots = ROW_TILES.map(|tiles| if 2 * slice(tiles) <= scratch { 2 } else { 1 });
+        let slots = ROW_TILES.map(|tiles| {
+            let fit = (scratch / slice(tiles)).clamp(1, SLOTS_MAX);
+            1 << fit.ilog2()
+        });
         let fixed = residual.saturating_add(scratch + PARTIAL_BYTES + CONTROL_BYTES);
         Room {
             prefill_rows,
@@ -294,26 +313,47 @@ impl Room {
     }
 }
 
-/// As many tiles as accumulators leave room for: each tile group reads all activations again.
+fn group_limits(facts: &Facts) -> [u32; 4] {
+    let is_heavy = |format: &WeightFormat| match *format {
+        WeightFormat::Bf16 | WeightFormat::F16 => false,
+        WeightFormat::Fp8E4M3 { group } => matches!(group, Group::G16 | Group::G32),
+        WeightFormat::Int8 { group, offset } | WeightFormat::Int4 { group, offset } => {
+            offset || matches!(group, Group::G16 | Group::G32)
+        }
+    };
+    if facts.formats.contains(&HEAVIEST) {
+        HEAVIEST_GROUP_LIMITS
+    } else if facts.formats.iter().any(is_heavy) {
+        HEAVY_GROUP_LIMITS
+    } else {
+        TILE_GROUP_LIMITS
+    }
+}
+
+/// A power of two, since that is what a group at the end of a span is cut into.
 fn tile_group(facts: &Facts, arch: &Architecture, max_rows: u32) -> (u32, String) {
     let index = ROW_TILES.iter().position(|tiles| *tiles == max_rows / 8);
-    let limit = TILE_GROUP_LIMITS[index.unwrap_or(0)];
+    let limit = group_limits(facts)[index.unwrap_or(0)];
     let widest = facts.tiles.div_ceil(arch.sm_count).max(1);
-    let group = limit.min(widest);
+    let group = limit.min(1 << widest.ilog2());
     let why = if widest <= limit {
-        format!("no SM has more of one op; {limit} would fit")
+        format!("no SM has more than {widest} of one op")
     } else {
         let passes = widest.div_ceil(group);
-        format!("what registers hold; the widest op reads its activations {passes} times")
+        format!(
+            "what code without branches multiplies at a time; the widest op takes {passes} passes"
+        )
     };
     (group, why)
 }
 
-/// The blocks of each format that come closest to the goal; the longest of these is the stage.
+/// The blocks of each format, a power of two, that come closest to the goal; the longest of these is the stage.
 fn stage_bytes(facts: &Facts) -> (u32, String) {
     let of_format = facts.formats.iter().map(|format| {
         let block = format.block_bytes(CHUNK) as u32;
-        let blocks = ((STAGE_GOAL + block / 2) / block).max(1);
+        let counts = (0..=UNIT_MAX.ilog2()).map(|shift| 1 << shift);
+        let closest = counts.min_by_key(|blocks: &u32| (blocks * block).abs_diff(STAGE_GOAL));
+        let blocks = closest.unwrap_or(1);
         (blocks * block, format!("{blocks} blocks of {format}"))
     });
     let longest = of_format.max_by_key(|(bytes, _)| *bytes);

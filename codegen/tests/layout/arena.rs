@@ -10,7 +10,7 @@ use stheno_codegen::plan::{Epilogue, Op};
 
 const CUT: Cut = Cut {
     sm_count: 5,
-    tile_group: 3,
+    tile_group: 4,
     stage_bytes: 16 << 10,
 };
 
@@ -171,7 +171,7 @@ fn an_8b_is_cut_evenly() {
     let formats = Formats::new(&plan, |_| Some(WeightFormat::Bf16));
     let cut = Cut {
         sm_count: 132,
-        tile_group: 6,
+        tile_group: 4,
         stage_bytes: 16 << 10,
     };
     let layout = Layout::new(&plan, &formats, cut).unwrap();
@@ -216,7 +216,7 @@ fn formats_that_differ_are_cut_by_bytes() {
     });
     let cut = Cut {
         sm_count: 64,
-        tile_group: 6,
+        tile_group: 4,
         stage_bytes: 18432,
     };
     let layout = Layout::new(&plan, &formats, cut).unwrap();

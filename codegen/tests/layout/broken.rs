@@ -142,10 +142,9 @@ fn cuts_that_cannot_be() {
     let cut = |cut: Cut| Layout::new(&case.plan, &case.formats, cut).unwrap_err();
     let none = cut(Cut { sm_count: 0, ..CUT });
     assert!(none.to_string().contains("0 SMs"), "{none}");
-    cut(Cut {
-        tile_group: 0,
-        ..CUT
-    });
+    for tile_group in [0, 3] {
+        cut(Cut { tile_group, ..CUT });
+    }
     let small = cut(Cut {
         stage_bytes: 4096,
         ..CUT

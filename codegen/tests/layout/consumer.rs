@@ -152,8 +152,8 @@ fn consume(
     let chunks = stack.padded_k().div_ceil(CHUNK);
     let mut tiles = Vec::new();
     let mut stage = Vec::new();
-    for first in (0..count).step_by(cut.tile_group as usize) {
-        let group = cut.tile_group.min(count - first);
+    for group in cut.groups(count) {
+        let group = group.len() as u32;
         for begin in (0..group).step_by(width as usize) {
             let mut warps = vec![[[[0.0; 8]; 16]; 8]; width.min(group - begin) as usize];
             for chunk in 0..chunks {
@@ -273,7 +273,7 @@ fn a_consumer_computes_the_products() {
     for (i, kind) in (0u32..).zip(kinds) {
         let cut = Cut {
             sm_count: 1 + i % 4,
-            tile_group: 1 + i % 3,
+            tile_group: 1 << (i % 3),
             stage_bytes: (16 << 10) + 3000 * (i % 2),
         };
         // v of another format than q and k, as mixed GGUF files have it.

@@ -2,7 +2,7 @@
 
 use crate::models::{LLAMA_1B, LLAMA_8B, QWEN3_8B, SMOLLM2_135M, Sizes, plan};
 use proptest::prelude::*;
-use stheno_codegen::layout::{Formats, Group, Layout, WeightFormat};
+use stheno_codegen::layout::{CHUNK, Formats, Group, Layout, WeightFormat};
 use stheno_codegen::tune::{Architecture, Facts, ProgramLayout, ROW_LAYOUTS, TuneError};
 
 fn facts(sizes: Sizes, format: WeightFormat, head: WeightFormat) -> Facts {
@@ -113,15 +113,15 @@ fn what_is_chosen_fits() {
     assert!(chosen > 100, "{chosen}");
 }
 
-/// What compiles without spills, by the reports of the kernels.
+/// Passes take few tiles at a time, and a stage holds as many blocks, or half or a quarter of them.
 #[test]
-fn tile_groups_are_those_that_compile() {
+fn tile_groups_and_stages_suit_each_other() {
     let facts = facts(LLAMA_8B, INT4, WeightFormat::Bf16);
-    let group = |rows| {
-        let program = ProgramLayout::choose(&facts, &Architecture::H100, rows);
-        program.unwrap().tile_group
-    };
-    assert_eq!((group(16), group(32)), (9, 4));
+    let program = |rows| ProgramLayout::choose(&facts, &Architecture::H100, rows).unwrap();
+    assert_eq!((program(8).tile_group, program(64).tile_group), (4, 2));
+    let unit = |format: WeightFormat| program(8).cut().unit(format.block_bytes(CHUNK) as u64);
+    assert_eq!((unit(INT4), unit(WeightFormat::Bf16)), (4, 1));
+    assert_eq!(program(8).slots, [8, 4, 2, 1]);
 }
 
 #[test]

@@ -61,8 +61,12 @@ fn cases() -> Vec<(String, DeviceProgram)> {
 fn measure(program: &DeviceProgram, architecture: &str) -> String {
     let compiled = compile(program, Target::Real(architecture.to_owned()));
     let kernel = compiled.kernel(KERNEL).unwrap();
-    let spilled = compiled.resources.iter();
-    let spilled: u32 = spilled.map(|f| f.spill_stores + f.spill_loads).sum();
+    let functions = compiled.resources.iter();
+    let of = functions.map(|f| (f.name.as_str(), f.spill_stores + f.spill_loads));
+    let of = of.filter(|(_, spilled)| *spilled > 0);
+    let of =
+        of.inspect(|(name, spilled)| println!("{architecture}: {name} spills {spilled} bytes"));
+    let spilled: u32 = of.map(|(_, spilled)| spilled).sum();
     format!("{architecture} {} ({spilled})", kernel.registers)
 }
 

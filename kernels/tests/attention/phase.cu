@@ -19,7 +19,6 @@ KERNEL __launch_bounds__(THREADS, 1) phase(const __grid_constant__ Given given) 
         for (u32 word = threadIdx.x; word < sizeof(Phase) / 4; word += CONSUMER_THREADS)
             ((u32*)&shared.phase)[word] = load_constant(phase + word * 4);
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-        wait_edge(given.program, shared.phase, shared.call.run);
         attention<INSTANCE>(given.program, shared);
     }
 }

@@ -18,8 +18,7 @@ DEVICE u32 row_tiles_of(const Call& call, u32 rows) { return rows == ROWS_ALL ? 
 #define TAPE_ROOM 8192u
 
 // Writes the stages of a run of `blocks` blocks that follow each other.
-DEVICE void write_run(Stage* stages, u32& count, u64 from, u32 blocks, u32 bytes) {
-    const u32 fit = STAGE_BYTES / bytes;
+DEVICE void write_run(Stage* stages, u32& count, u64 from, u32 blocks, u32 bytes, u32 fit) {
     for (u32 block = 0; block < blocks; block += fit)
         stages[count++] = {from + (u64)block * bytes, smaller(fit, blocks - block) * bytes, 0};
 }
@@ -28,18 +27,18 @@ DEVICE void write_run(Stage* stages, u32& count, u64 from, u32 blocks, u32 bytes
 DEVICE void write_span(Stage* stages, u32& count, u64 from, u32 k, u32 tiles, u32 width) {
     const u32 chunks = k / CHUNK, tail = k % CHUNK;
     const u32 bytes = block_bytes<F>(CHUNK), tail_bytes = tail ? block_bytes<F>(tail) : 0;
-    for (u32 first = 0; first < tiles; first += TILE_GROUP) {
-        const u32 group = smaller(TILE_GROUP, tiles - first);
+    for (u32 first = 0, group = 0; first < tiles; first += group) {
+        group = group_of(tiles - first);
         const u64 short_chunk = from + (u64)chunks * group * bytes;
         if (width >= group) {
-            write_run(stages, count, from, group * chunks, bytes);
-            if (tail) write_run(stages, count, short_chunk, group, tail_bytes);
+            write_run(stages, count, from, group * chunks, bytes, unit_of<F>());
+            if (tail) write_run(stages, count, short_chunk, group, tail_bytes, unit_of<F>());
         } else {
             for (u32 tile = 0; tile < group; tile += width) {
                 const u32 part = smaller(width, group - tile);
                 for (u32 chunk = 0; chunk < chunks; chunk++)
-                    write_run(stages, count, from + (u64)(chunk * group + tile) * bytes, part, bytes);
-                if (tail) write_run(stages, count, short_chunk + tile * tail_bytes, part, tail_bytes);
+                    write_run(stages, count, from + (u64)(chunk * group + tile) * bytes, part, bytes, unit_of<F>());
+                if (tail) write_run(stages, count, short_chunk + tile * tail_bytes, part, tail_bytes, unit_of<F>());
             }
         }
         from = short_chunk + group * tail_bytes;

@@ -165,7 +165,7 @@ fn wide_calls_with_room() {
     let sizes = Sizes {
         slots: [2; 4],
         scratch_bytes: 131072,
-        stages: 1,
+        residual_bytes: 4096,
         ..LARGE
     };
     for kind in [

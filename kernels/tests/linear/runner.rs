@@ -29,13 +29,13 @@ pub struct Sizes {
     pub residual_bytes: u32,
 }
 
-/// Small groups that calls of many rows take in parts, and two slots where there is room.
+/// Small groups that calls of many rows take in parts, and fewer slots than products have chunks.
 pub const SMALL: Sizes = Sizes {
     row_capacity: 64,
     stages: 3,
     stage_bytes: 16384,
-    tile_group: 3,
-    groups: [3, 3, 2, 1],
+    tile_group: 2,
+    groups: [2, 2, 2, 1],
     slots: [2, 2, 1, 1],
     scratch_bytes: 65536,
     partial_bytes: 8192,
@@ -47,9 +47,9 @@ pub const LARGE: Sizes = Sizes {
     row_capacity: 64,
     stages: 2,
     stage_bytes: 21504,
-    tile_group: 5,
-    groups: [5, 4, 5, 3],
-    slots: [1, 2, 2, 1],
+    tile_group: 4,
+    groups: [4, 4, 4, 2],
+    slots: [8, 4, 2, 1],
     scratch_bytes: 65536,
     partial_bytes: 33792,
     residual_bytes: 36864,

@@ -70,7 +70,13 @@ impl Counted {
 }
 
 /// Files of what multiplies weights.
-const WEIGHT_PATH: [&str; 3] = ["linear.cuh", "formats.cuh", "ring.cuh"];
+const WEIGHT_PATH: [&str; 5] = [
+    "linear.cuh",
+    "slices.cuh",
+    "exchange.cuh",
+    "formats.cuh",
+    "ring.cuh",
+];
 
 impl Counters {
     pub fn create() -> Result<Counters> {

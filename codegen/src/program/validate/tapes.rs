@@ -13,18 +13,11 @@ struct Reader<'a> {
     stages: &'a [Stage],
     stage_bytes: u32,
     item: usize,
+    /// Blocks of the stage that are read.
     index: u32,
-    fit: u32,
-    left: u32,
 }
 
 impl Reader<'_> {
-    fn begin_run(&mut self, blocks: u32, bytes: u32) {
-        self.index = 0;
-        self.fit = self.stage_bytes / bytes.max(1);
-        self.left = blocks;
-    }
-
     /// Takes the next block, which must be that of `offset`.
     fn take(&mut self, phase: u32, offset: u64, bytes: u32) -> Result<(), String> {
         let Some(stage) = self.stages.get(self.item) else {
@@ -38,19 +31,19 @@ impl Reader<'_> {
                 self.item, stage.bytes, stage.offset, stage.phase
             ));
         }
-        self.left = self.left.saturating_sub(1);
         self.index += 1;
-        if self.index == self.fit || self.left == 0 {
-            if self.index * bytes != stage.bytes || !stage.bytes.is_multiple_of(16) {
-                let (item, read) = (self.item, self.index * bytes);
-                return Err(format!(
-                    "stage {item} has {} bytes, {read} are read",
-                    stage.bytes
-                ));
-            }
-            self.item += 1;
-            self.index = 0;
+        Ok(())
+    }
+
+    /// The stage whose last block of `bytes` bytes was taken, which must be all of it.
+    fn close(&mut self, bytes: u32) -> Result<(), String> {
+        let (item, read) = (self.item, self.index * bytes);
+        let there = self.stages.get(item).map_or(0, |stage| stage.bytes);
+        if read != there || !there.is_multiple_of(16) {
+            return Err(format!("stage {item} has {there} bytes, {read} are read"));
         }
+        self.item += 1;
+        self.index = 0;
         Ok(())
     }
 }
@@ -90,8 +83,6 @@ impl DeviceProgram {
             stage_bytes: self.sizes.stage_bytes,
             item: 0,
             index: 0,
-            fit: 0,
-            left: 0,
         };
         let group = self.sizes.tile_group;
         let widest = self.sizes.row_tiles(self.sizes.row_capacity());
@@ -143,24 +134,29 @@ impl DeviceProgram {
             .map(|i| u64::from(bytes_of(chunk.min(linear.k - i * chunk))))
             .sum();
         let tiles = span.tiles & !SPAN_ARRIVES;
-        for first in (0..tiles).step_by(self.sizes.tile_group.max(1) as usize) {
-            let group = self.sizes.tile_group.min(tiles - first);
-            let start = span.offset + u64::from(first) * tile_bytes;
-            for begin in (0..group).step_by(width.max(1) as usize) {
-                let pass = width.min(group - begin);
+        let unit = self.sizes.cut().unit(u64::from(full)) as u32;
+        for group in self.sizes.cut().groups(tiles) {
+            let start = span.offset + u64::from(group.start) * tile_bytes;
+            let group = group.len() as u32;
+            let width = width.clamp(1, group);
+            // Full chunks that a stage of the whole group has.
+            let of_stage = if width < group {
+                1
+            } else {
+                (unit / group).max(1)
+            };
+            for begin in (0..group).step_by(width as usize) {
                 for i in 0..chunks {
                     let columns = chunk.min(linear.k - i * chunk);
                     let bytes = bytes_of(columns);
-                    if width >= group && columns == chunk {
-                        if i == 0 {
-                            reader.begin_run(group * (linear.k / chunk), full);
-                        }
-                    } else {
-                        reader.begin_run(pass, bytes);
-                    }
                     let row = start + u64::from(i) * u64::from(group) * u64::from(full);
-                    for tile in begin..begin + pass {
-                        reader.take(phase, row + u64::from(tile) * u64::from(bytes), bytes)?;
+                    let more = (i + 1) % of_stage != 0 && (i + 2) * chunk <= linear.k;
+                    for tile in 0..width {
+                        let at = row + u64::from(begin + tile) * u64::from(bytes);
+                        reader.take(phase, at, bytes)?;
+                        if (tile + 1) % unit.min(width) == 0 && !more {
+                            reader.close(bytes)?;
+                        }
                     }
                 }
             }

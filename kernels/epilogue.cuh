@@ -38,7 +38,7 @@ DEVICE void store_best(const Program& program, const Shared& shared) {
 DEVICE void finish(const Program& program, Shared& shared, u32 tile, u32 local, u32 r, u32 token, u32 row_tiles,
                    float sum) {
     const LinearPhase& phase = shared.phase.linear;
-    const u32 rows = phase.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+    const u32 rows = phase_rows(shared);
     const bool gated = phase.epilogue == EPILOGUE_GATED;
     u32 index = 0;
     if (gated) index = r / 8;

@@ -62,7 +62,7 @@ DEVICE_CALL void finish_tiles(const Program& program, Shared& shared, u32 first_
 // at `summed` that their sums are there.
 template <typename F, u32 ROW_TILES> struct Turns {
     static constexpr u32 GROUP = Widths<ROW_TILES>::GROUP < TILE_GROUP ? Widths<ROW_TILES>::GROUP : TILE_GROUP;
-    static constexpr u32 SUMS_BYTES = F::HAS_OFFSET ? unit_of<F>() * F::FOLDS * ROW_TILES * 32 : 0;  // of a warp
+    static constexpr u32 SUMS_BYTES = F::HAS_OFFSET ? F::FOLDS * ROW_TILES * 32 : 0;  // of a warp
     static constexpr u32 ALL_SUMS = CONSUMER_WARPS * SUMS_BYTES;
     static constexpr u32 HALF = ALL_SUMS < PARTIAL_BYTES ? (PARTIAL_BYTES - ALL_SUMS) / 256 * 128 : 0;
 
@@ -78,14 +78,10 @@ template <typename F, u32 ROW_TILES> struct Turns {
         tiles = 0;
     }
 
-    static METHOD u32 rows(const Shared& shared) {
-        return shared.phase.linear.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
-    }
-
     // Where pass number `pass` has its sums, and how they are finished. One half of the warps is first in one pass and the other in
     // the next.
     METHOD Partials of_pass(const Shared& shared, u32 pass) const {
-        const u32 shift = rows_shift(rows(shared)), words = TILE_ROWS << shift, odd = pass & 1;
+        const u32 shift = rows_shift(phase_rows(shared)), words = TILE_ROWS << shift, odd = pass & 1;
         return {odd * (HALF / 4), GROUP * words, words, shift, tiles, local, 0, ROW_TILES, odd * (CONSUMER_THREADS / 2)};
     }
 
@@ -139,7 +135,7 @@ DEVICE void exchange(const Program& program, Shared& shared, u32 first_tile, u32
     constexpr u32 AT_ONCE = Sizes::AT_ONCE, TILES = Sizes::TILES;
     constexpr u32 TOKENS = AT_ONCE * 8, PARTS = ROW_TILES / AT_ONCE, WORDS = Sizes::WORDS;
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u32 rows = shared.phase.linear.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+    const u32 rows = phase_rows(shared);
 #pragma unroll
     for (u32 first = 0; first < WIDTH; first += TILES)
 #pragma unroll

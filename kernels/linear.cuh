@@ -29,15 +29,16 @@ template <typename F, u32 ROW_TILES, u32 WIDTH> struct Steps {
     static constexpr u32 TOGETHER = IS_LIGHT ? CHUNKS * TILES : 1;
     // Sums of tokens lie where the warp's partial sums will.
     typedef Exchange<ROW_TILES, WIDTH> Sizes;
-    static constexpr u32 SUMS_STRIDE = ROW_TILES * 32, SUMS_BYTES = F::FOLDS * SUMS_STRIDE;
-    static_assert(!F::HAS_OFFSET || CHUNKS * SUMS_BYTES <= Sizes::TILES * Sizes::WORDS * 4, "partials are too small");
+    static constexpr u32 SUMS_STRIDE = ROW_TILES * 32;
+    static_assert(!F::HAS_OFFSET || F::FOLDS * SUMS_STRIDE <= Sizes::TILES * Sizes::WORDS * 4, "partials are too small");
 };
 
 // Multiplies CHUNKS chunks of TILES tiles, whose blocks follow each other from shared address `blocks` on: acc[tile] += ...
-// `tokens` are those of the chunks; if too many to hold, they are read from `slot` again for each tile.
+// `tokens` are those of the chunks; if too many to hold, they are read from `slot` again for each tile. `sums`: see sum_tokens, of
+// formats with offsets, which take one chunk at a time.
 template <typename F, u32 ROW_TILES, u32 CHUNKS, u32 TILES, u32 TOGETHER, u32 AT_ONCE, bool HOLD>
 DEVICE void multiply_blocks(u32 blocks, u32 columns, u32 bytes, const Slices<ROW_TILES>& slots, u32 slot,
-                            const uint4 (&tokens)[CHUNKS][2][AT_ONCE], u32 sums, u32 sums_bytes, float (*acc)[ROW_TILES][4]) {
+                            const uint4 (&tokens)[CHUNKS][2][AT_ONCE], u32 sums, float (*acc)[ROW_TILES][4]) {
     constexpr u32 SUMS_STRIDE = ROW_TILES * 32;
     const u32 warp = threadIdx.x / 32;
     Slice<F> slices[TOGETHER];
@@ -59,7 +60,7 @@ DEVICE void multiply_blocks(u32 blocks, u32 columns, u32 bytes, const Slices<ROW
 #pragma unroll
         for (u32 n = 0; n < ROW_TILES; n += AT_ONCE) {
             if constexpr (HOLD) {
-                multiply_slice<F, AT_ONCE>(slice, a, tokens[chunk], sums + chunk * sums_bytes, SUMS_STRIDE, acc[tile]);
+                multiply_slice<F, AT_ONCE>(slice, a, tokens[chunk], sums, SUMS_STRIDE, acc[tile]);
             } else {
                 // Orders nothing that needs it: keeps ptxas from reading all tokens at once, and spilling.
                 __syncwarp();
@@ -91,20 +92,11 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
             slices.template wait<CHUNKS>();
 #pragma unroll
             for (u32 i = 0; i < CHUNKS; i++) slices.load(slices.slot(i), 0, tokens[i]);
-            if constexpr (F::HAS_OFFSET) {
-#pragma unroll
-                for (u32 i = 0; i < CHUNKS; i++)
-                    sum_tokens<F, AT_ONCE>(tokens[i], sums + i * Of::SUMS_BYTES, Of::SUMS_STRIDE);
-                // Orders the sums of four lanes before the others read them.
-                __syncwarp();
-            }
             slices.template release<CHUNKS>(shared);
             const u32 blocks = reader.open(program, shared);
             multiply_blocks<F, ROW_TILES, CHUNKS, TILES, Of::TOGETHER, AT_ONCE, true>(blocks, CHUNK, FULL, slices, 0, tokens,
-                                                                                      sums, Of::SUMS_BYTES, acc);
+                                                                                      sums, acc);
             reader.close(program, shared);
-            // Orders the reads of sums before those of the next chunks take their place.
-            if (F::HAS_OFFSET) __syncwarp();
         }
     }
     u32 read = 0;  // chunks of the stage
@@ -132,17 +124,17 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
             const u32 blocks = reader.open(program, shared) + read * TILES * bytes;
             if (works)
                 multiply_blocks<F, ROW_TILES, 1, TILES, TOGETHER, AT_ONCE, HOLD>(blocks, columns, bytes, slices, slot, tokens,
-                                                                                 sums, 0, acc + tile);
+                                                                                 sums, acc + tile);
             // The next chunk is in the same stage if that has more, and neither it nor this one is the short last one.
             if (++read < of_stage && done + 2 * CHUNK <= k) continue;
             reader.close(program, shared);
             read = 0;
         }
         if (works && !HOLD) slices.template release<1>(shared);
+        // Orders the reads of sums of tokens before those of the next chunk, or partial sums, take their place.
+        if (F::HAS_OFFSET) __syncwarp();
     }
     reader.settle(program, shared);
-    // Orders the reads of sums of tokens before partial sums take their place.
-    if (F::HAS_OFFSET) __syncwarp();
     if (Exchange<ROW_TILES, WIDTH>::WHOLE && turns.taken)
         leave_sums<F, ROW_TILES, WIDTH>(program, shared, reader, turns, span.first_tile, local, acc);
     else
@@ -157,7 +149,7 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
     // Groups after the whole ones: one for each bit of what is left. A group is taken in equal parts.
     const u32 rest = tiles % TILE_GROUP;
     const u32 passes = tiles / TILE_GROUP * (TILE_GROUP / GROUP) + rest / GROUP + __popc(rest % GROUP);
-    const u32 rows = shared.phase.linear.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+    const u32 rows = phase_rows(shared);
     Slices<ROW_TILES> slices;
     slices.begin(program, shared, rows, passes);
     Turns<F, ROW_TILES> turns;

@@ -21,13 +21,6 @@ DEVICE u64 mbarrier_arrive(u32 at) {
     return state;
 }
 
-// Arrivals that a state still waits for.
-DEVICE u32 mbarrier_pending(u64 state) {
-    u32 count;
-    asm("mbarrier.pending_count.b64 %0, %1;" : "=r"(count) : "l"(state));
-    return count;
-}
-
 // Whether the phase of a state is over. Then what others did before they arrived is ordered before what follows.
 DEVICE bool mbarrier_over(u32 at, u64 state) {
     u32 done;

@@ -45,7 +45,6 @@ DEVICE void norm_scales(const Program& program, Shared& shared, const Squares& s
 // Of the rows that a linear phase reads.
 DEVICE void row_scales(const Program& program, Shared& shared) {
     const LinearPhase& phase = shared.phase.linear;
-    const u32 rows = phase.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
-    norm_scales(program, shared, {phase.stats, phase.stat_tiles, phase.eps, phase.inverse_n}, rows,
+    norm_scales(program, shared, {phase.stats, phase.stat_tiles, phase.eps, phase.inverse_n}, phase_rows(shared),
                 phase.input_rows == ROWS_GATHERED);
 }

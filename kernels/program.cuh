@@ -369,3 +369,8 @@ struct Shared {
     u64 stamps, ready, stalled;   // see timers.cuh
 };
 static_assert(sizeof(Shared) <= 4096, "what codegen leaves for it");
+
+// Rows that the block's linear phase works on.
+DEVICE u32 phase_rows(const Shared& shared) {
+    return shared.phase.linear.input_rows == ROWS_ALL ? shared.call.rows : shared.call.output_rows;
+}

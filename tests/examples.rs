@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// Where the examples lie, built. Whether cargo has built them before a test runs depends on its flags, so ask for it.
+/// Where the examples lie, built. Whether cargo has built them before a test runs depends on its flags, so ask for it; for the
+/// whole workspace, as test.sh builds it, since the features of other sets of packages differ and all would be compiled anew.
 static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
     // Test binaries lie in TARGET/PROFILE/deps.
     let binary = std::env::current_exe().unwrap();
@@ -14,7 +15,14 @@ static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
         name => name,
     };
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--examples", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--examples",
+            "--profile",
+            profile,
+        ])
         .arg("--target-dir")
         .arg(directory.parent().unwrap())
         .current_dir(root())

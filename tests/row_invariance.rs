@@ -105,8 +105,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 fn kv_bytes(sequence: &KvSequence) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    sequence.write_to(&mut bytes).unwrap();
+    let page = sequence.decl().page_bytes();
+    let mut bytes = vec![0; sequence.pages() * page];
+    for (index, page) in bytes.chunks_exact_mut(page).enumerate() {
+        sequence.read_page(index, page);
+    }
     bytes
 }
 

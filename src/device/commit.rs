@@ -84,7 +84,7 @@ impl DeviceExecutor {
     pub(super) fn pool(&self, segment: SegmentKind, table: &DeviceBuffer) -> abi::KvPool {
         let decl = self.plan().kv_of(segment);
         abi::KvPool {
-            layer_bytes: DeviceKv::layer_bytes(&decl),
+            layer_bytes: decl.layer_bytes() as u64,
             table: table.address(),
             planes: decl.layers * 2 * decl.num_key_value_heads,
             row_bytes: decl.head_dim * decl.dtype.size() as u32,

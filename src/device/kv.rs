@@ -100,6 +100,40 @@ impl DeviceKv {
         Ok(bytes)
     }
 
+    /// Pages that hold the committed positions.
+    pub fn pages(&self) -> usize {
+        self.len.div_ceil(KV_PAGE)
+    }
+
+    /// Copies page `index` to `bytes`, of [`KvDecl::page_bytes`], as it is in device memory. Waits for the device.
+    ///
+    /// # Errors
+    /// A kernel failed before.
+    pub fn read_page(&self, index: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.pages[index].read(0, bytes)
+    }
+
+    /// Appends a page as [`DeviceKv::read_page`] copies it, whose first `count` positions are to be committed. The pages before
+    /// it have to be full. What the draft keeps stays behind.
+    ///
+    /// # Errors
+    /// Device memory does not suffice, or a kernel failed before; the sequence is then as before.
+    pub fn push_page(
+        &mut self,
+        context: &Context,
+        bytes: &[u8],
+        count: usize,
+    ) -> Result<(), DeviceError> {
+        debug_assert!(count <= KV_PAGE && self.len.is_multiple_of(KV_PAGE));
+        self.pages.truncate(self.len / KV_PAGE);
+        let size = self.decl.page_bytes() as u64;
+        let page = DeviceBuffer::zeroed(context, size, "a page of the KV cache")?;
+        page.write(0, bytes)?;
+        self.pages.push(Arc::new(page));
+        self.advance(self.len + count);
+        Ok(())
+    }
+
     /// Forgets every position from `len` on, and gives back the pages that held nothing else.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -108,17 +142,6 @@ impl DeviceKv {
         if let Some(draft) = &mut self.draft {
             draft.truncate(len);
         }
-    }
-
-    /// Bytes of one layer of a page.
-    pub(super) fn layer_bytes(decl: &KvDecl) -> u64 {
-        let elements = 2 * u64::from(decl.num_key_value_heads) * u64::from(decl.head_dim);
-        elements * KV_PAGE as u64 * decl.dtype.size() as u64
-    }
-
-    /// Bytes of a page.
-    pub(super) fn page_bytes(decl: &KvDecl) -> u64 {
-        Self::layer_bytes(decl) * u64::from(decl.layers)
     }
 
     /// Makes the positions from the committed ones to `end` this sequence's own to write: takes missing pages, and copies
@@ -140,7 +163,7 @@ impl DeviceKv {
         held: usize,
         end: usize,
     ) -> Result<(), DeviceError> {
-        let bytes = Self::page_bytes(&self.decl);
+        let bytes = self.decl.page_bytes() as u64;
         let mut new = Vec::new();
         for index in self.len / KV_PAGE..end.div_ceil(KV_PAGE) {
             let kept = match self.pages.get(index) {

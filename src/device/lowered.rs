@@ -1,6 +1,6 @@
 use super::demand::Demand;
 use super::executor::program_error;
-use super::{DeviceFacts, DeviceKv, ModelWeights};
+use super::{DeviceFacts, ModelWeights};
 use crate::plan::Plan;
 use crate::{Error, Result};
 use stheno_codegen::layout::{Layout, Mappings};
@@ -58,7 +58,7 @@ impl Lowered {
         Demand {
             arena: self.layout.arena_bytes,
             buffers: program.constants.bytes() + program.workspace.bytes() + tables as u64,
-            page: DeviceKv::page_bytes(&plan.kv) + draft.map_or(0, |d| DeviceKv::page_bytes(&d.kv)),
+            page: (plan.kv.page_bytes() + draft.map_or(0, |d| d.kv.page_bytes())) as u64,
             context_length: plan.context_length.into(),
         }
     }

@@ -68,18 +68,45 @@ impl SessionKv {
         }
     }
 
-    /// The sequence of a session on the host.
-    ///
-    /// # Errors
-    /// It is on a device; `what` says what cannot be done there.
-    pub fn host(&self, what: &str) -> Result<&KvSequence> {
+    /// Pages of 128 positions that hold what is committed.
+    pub fn pages(&self) -> usize {
         match self {
-            SessionKv::Host(kv) => Ok(kv),
-            SessionKv::Device(_) => Err(Error::Unsupported(format!(
-                "{what} on a device in this version; use the device host"
-            ))),
+            SessionKv::Host(kv) => kv.pages(),
+            SessionKv::Device(kv) => lock(kv).pages(),
         }
     }
+
+    /// Copies a page, `[layer][K, V][kv head][position 128][head_dim]` on every executor.
+    ///
+    /// # Errors
+    /// The device failed before.
+    pub fn read_page(&self, index: usize, bytes: &mut [u8]) -> Result<()> {
+        match self {
+            SessionKv::Host(kv) => kv.read_page(index, bytes),
+            SessionKv::Device(kv) => lock(kv).read_page(index, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Appends such a page, whose first `count` positions are to be committed, after full ones.
+    ///
+    /// # Errors
+    /// Device memory does not suffice, or the device failed before.
+    pub fn push_page(&mut self, executor: &Executor, bytes: &[u8], count: usize) -> Result<()> {
+        match (executor, self) {
+            (Executor::Host(_), SessionKv::Host(kv)) => kv.push_page(bytes, count),
+            (Executor::Device(executor), SessionKv::Device(kv)) => {
+                lock(kv).push_page(executor.context(), bytes, count)?;
+            }
+            _ => return Err(foreign("the sequence")),
+        }
+        Ok(())
+    }
+}
+
+/// Something of an engine was handed to another one.
+fn foreign(what: &str) -> Error {
+    Error::Invalid(format!("{what} was made by another engine"))
 }
 
 /// A lock whose holder panicked guards nothing that matters: what a sequence holds is told by its length, which changes
@@ -101,7 +128,10 @@ impl Executor {
             Executor::Host(executor) => {
                 let sequences: Result<Vec<_>> = sequences
                     .iter()
-                    .map(|kv| kv.host("sessions of a host engine are not"))
+                    .map(|kv| match kv {
+                        SessionKv::Host(kv) => Ok(kv),
+                        SessionKv::Device(_) => Err(foreign("a session")),
+                    })
                     .collect();
                 if !matches!(out.inner, Computed::Host(_)) {
                     out.inner = Computed::default();
@@ -139,9 +169,7 @@ impl Executor {
             (Executor::Device(executor), SessionKv::Device(kv), Computed::Device(forward)) => {
                 executor.commit(&mut lock(kv), forward, path)
             }
-            _ => Err(Error::Invalid(
-                "the call was made by another engine".to_owned(),
-            )),
+            _ => Err(foreign("the call")),
         }
     }
 

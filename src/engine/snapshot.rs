@@ -1,20 +1,20 @@
 use super::Session;
 use super::atomic_file::AtomicFile;
 use super::executor::SessionKv;
-use crate::host::KvSequence;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
-use stheno_codegen::plan::KvDecl;
+use stheno_codegen::plan::{KV_PAGE, KvDecl};
 
 const MAGIC: &[u8; 8] = b"STHENOKV";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than the tokens of any context take as JSON; a longer header is no header.
 const MAX_HEADER: u64 = 64 << 20;
 
-/// What stands before the pages of K and V: magic, length as u64 little-endian, then this as JSON.
+/// What stands before the pages of K and V: magic, length as u64 little-endian, then this as JSON. As many pages follow as the tokens
+/// take, each `[layer][K, V][kv head][position 128][head_dim]` in the type of the cache, little-endian, whatever computed them.
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
@@ -25,28 +25,30 @@ struct Header {
 }
 
 impl Session {
-    /// Writes tokens and KV to a file, which appears complete or not at all.
+    /// Writes tokens and KV to a file, which appears complete or not at all. What a draft keeps of the tokens is not part of it.
     ///
     /// # Errors
-    /// If it cannot be written, or the session is on a device.
+    /// If it cannot be written, or the device failed before.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let kv = self.kv.host("a session cannot be saved")?;
+        let kv = self.engine.plan().kv;
         let header = Header {
             version: VERSION,
             fingerprint: self.engine.fingerprint(),
-            kv: *kv.decl(),
+            kv,
             tokens: self.tokens.clone(),
         };
+        let header = serde_json::to_vec(&header).map_err(|e| Error::io(path, e.into()))?;
         let mut file = AtomicFile::create(path)?;
-        let mut write = || -> std::io::Result<()> {
-            let header = serde_json::to_vec(&header)?;
-            file.write_all(MAGIC)?;
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(&header)?;
-            kv.write_to(&mut file)
-        };
-        write().map_err(|e| Error::io(path, e))?;
+        let length = (header.len() as u64).to_le_bytes();
+        let mut page = vec![0; kv.page_bytes()];
+        for part in [&MAGIC[..], &length, &header] {
+            file.write_all(part).map_err(|e| Error::io(path, e))?;
+        }
+        for index in 0..self.kv.pages() {
+            self.kv.read_page(index, &mut page)?;
+            file.write_all(&page).map_err(|e| Error::io(path, e))?;
+        }
         file.finish()
     }
 
@@ -54,10 +56,10 @@ impl Session {
     ///
     /// # Errors
     /// If the file is no such file, or was written by another model, precision or context length, or holds more than this session
-    /// may. The session is unchanged then.
+    /// or the device's memory may. The session is unchanged then.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let decl = *self.kv.host("a session cannot be loaded")?.decl();
+        let decl = self.engine.plan().kv;
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let mut input = BufReader::with_capacity(1 << 18, file);
         let header = read_header(&mut input, path)?;
@@ -78,17 +80,20 @@ impl Session {
             });
         }
         self.engine.check_tokens(&header.tokens)?;
-        let kv = KvSequence::read_from(header.kv, header.tokens.len(), &mut input)
-            .map_err(|e| Error::malformed(path, format!("the KV pages: {e}")))?;
-        let rest = input.read(&mut [0]).map_err(|e| Error::io(path, e))?;
-        if kv.len() != header.tokens.len() || rest != 0 {
-            let reason = format!(
-                "it lists {} tokens and holds KV of other length",
-                header.tokens.len()
-            );
+        let executor = &self.engine.shared.executor;
+        let mut kv = SessionKv::new(executor, self.engine.plan());
+        let mut page = vec![0; decl.page_bytes()];
+        for tokens in header.tokens.chunks(KV_PAGE) {
+            (input.read_exact(&mut page))
+                .map_err(|_| Error::malformed(path, "it was cut short"))?;
+            kv.push_page(executor, &page, tokens.len())?;
+        }
+        if input.read(&mut [0]).map_err(|e| Error::io(path, e))? != 0 {
+            let count = header.tokens.len();
+            let reason = format!("it lists {count} tokens and holds KV of more");
             return Err(Error::malformed(path, reason));
         }
-        self.restore(SessionKv::Host(kv), header.tokens)
+        self.restore(kv, header.tokens)
     }
 }
 

@@ -1,6 +1,5 @@
 use super::kernels::widen::{Bf16, Element, F16};
 use crate::{Error, Result};
-use std::io::{Read, Write};
 use std::sync::Arc;
 use stheno_codegen::plan::{Dtype, KV_PAGE, KvDecl, Row, SequenceIndex};
 
@@ -85,43 +84,23 @@ impl KvSequence {
         Ok(())
     }
 
-    /// Writes the committed positions: a u64 length, then whole pages, all little-endian.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub fn write_to(&self, writer: &mut impl Write) -> std::io::Result<()> {
-        writer.write_all(&(self.len as u64).to_le_bytes())?;
-        for page in &self.pages {
-            writer.write_all(bytemuck::cast_slice(&page.0))?;
-        }
-        Ok(())
+    /// Pages that hold the committed positions.
+    pub fn pages(&self) -> usize {
+        self.pages.len()
     }
 
-    /// Reads what [`KvSequence::write_to`] wrote for the same declaration, of at most `max_len` positions.
-    ///
-    /// # Errors
-    /// What the reader says, or `InvalidData` if the length is over `max_len`.
-    pub fn read_from(
-        decl: KvDecl,
-        max_len: usize,
-        reader: &mut impl Read,
-    ) -> std::io::Result<Self> {
-        let mut len = [0u8; 8];
-        reader.read_exact(&mut len)?;
-        let len = u64::from_le_bytes(len);
-        if len > max_len as u64 {
-            let reason = format!("{len} positions are more than the context of {max_len}");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
-        }
-        let len = len as usize;
-        let mut sequence = KvSequence::new(decl);
-        for _ in 0..len.div_ceil(KV_PAGE) {
-            let mut page = KvPage::new(&decl);
-            reader.read_exact(bytemuck::cast_slice_mut(&mut page.0))?;
-            sequence.pages.push(Arc::new(page));
-        }
-        sequence.len = len;
-        Ok(sequence)
+    /// Copies page `index` to `bytes`, of [`KvDecl::page_bytes`], `[layer][K, V][kv head][position 128][head_dim]`.
+    pub fn read_page(&self, index: usize, bytes: &mut [u8]) {
+        self.pages[index].write_out(&self.decl, bytes);
+    }
+
+    /// Appends a page as [`KvSequence::read_page`] copies it, whose first `count` positions are to be committed. The pages before
+    /// it have to be full.
+    pub fn push_page(&mut self, bytes: &[u8], count: usize) {
+        debug_assert!(count <= KV_PAGE && self.len == self.pages.len() * KV_PAGE);
+        self.pages
+            .push(Arc::new(KvPage::read_in(&self.decl, bytes)));
+        self.len += count;
     }
 }
 
@@ -132,8 +111,36 @@ pub(super) struct KvPage(Vec<u64>);
 
 impl KvPage {
     fn new(decl: &KvDecl) -> Self {
-        let bytes = 2 * decl.layers as usize * plane(decl) * decl.dtype.size();
-        KvPage(vec![0; bytes / 8])
+        KvPage(vec![0; decl.page_bytes() / 8])
+    }
+
+    /// Copies everything to `[layer][K, V][head][128][head_dim]`: K is not transposed there.
+    fn write_out(&self, decl: &KvDecl, to: &mut [u8]) {
+        let (block, size) = (block_bytes(decl), decl.dtype.size());
+        let head_dim = decl.head_dim as usize;
+        for_each_block(decl, bytemuck::cast_slice(&self.0), |is_k, index, from| {
+            let to = &mut to[index * block..][..block];
+            match is_k {
+                true => transpose(from, head_dim, KV_PAGE, size, to),
+                false => to.copy_from_slice(from),
+            }
+        });
+    }
+
+    /// The page that [`KvPage::write_out`] copied.
+    fn read_in(decl: &KvDecl, from: &[u8]) -> Self {
+        let mut page = KvPage::new(decl);
+        let (block, size) = (block_bytes(decl), decl.dtype.size());
+        let head_dim = decl.head_dim as usize;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut page.0);
+        for_each_block(decl, from, |is_k, index, from| {
+            let to = &mut bytes[index * block..][..block];
+            match is_k {
+                true => transpose(from, KV_PAGE, head_dim, size, to),
+                false => to.copy_from_slice(from),
+            }
+        });
+        page
     }
 
     /// K of a head, [head_dim, 128].
@@ -173,6 +180,28 @@ impl KvPage {
                 let from = &rows.elements::<E>()[layout.v(layer, head, row)..][..head_dim];
                 v[(head * KV_PAGE + slot) * head_dim..][..head_dim].copy_from_slice(from);
             }
+        }
+    }
+}
+
+/// Bytes of K (or V) of one head of one layer in one page.
+fn block_bytes(decl: &KvDecl) -> usize {
+    decl.head_dim as usize * KV_PAGE * decl.dtype.size()
+}
+
+/// Hands over every block of a page: whether it is K, its index, and its bytes.
+fn for_each_block(decl: &KvDecl, page: &[u8], mut visit: impl FnMut(bool, usize, &[u8])) {
+    let heads = decl.num_key_value_heads as usize;
+    for (index, block) in page.chunks_exact(block_bytes(decl)).enumerate() {
+        visit((index / heads).is_multiple_of(2), index, block);
+    }
+}
+
+/// Turns [rows, columns] of elements of `size` bytes into [columns, rows].
+fn transpose(from: &[u8], rows: usize, columns: usize, size: usize, to: &mut [u8]) {
+    for (row, elements) in from.chunks_exact(columns * size).enumerate() {
+        for (column, element) in elements.chunks_exact(size).enumerate() {
+            to[(column * rows + row) * size..][..size].copy_from_slice(element);
         }
     }
 }

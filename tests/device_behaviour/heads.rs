@@ -101,7 +101,9 @@ fn eagle1_drafts_trees() {
     check("target-llama", "eagle1", &[shape(5, 1, 6), shape(3, 3, 12)]);
 }
 
+// What heads share with layers is shown by `eagle3_drafts_trees`, their own lists by `medusa_fills_static_trees`.
 #[test]
+#[ignore = "half a minute: run with --include-ignored"]
 fn medusa_drafts_trees() {
     check("target-llama", "medusa-a", &[shape(2, 4, 12)]);
 }
@@ -244,4 +246,16 @@ fn a_prompt_is_computed_without_the_loop_too() {
     stream.next().unwrap().unwrap();
     let statistics = stream.statistics();
     assert!(statistics.prefill > statistics.decode);
+    drop(stream);
+
+    // What heads are fed is no part of a file: it is computed again.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("session");
+    session.save(&path).unwrap();
+    let mut loaded = crate::session(&device);
+    loaded.load(&path).unwrap();
+    let text = [session.tokens(), &[3, 5]].concat();
+    let expected = ids(&generate(&mut crate::session(&device), &text, &plain));
+    assert_eq!(ids(&generate(&mut loaded, &text, &options)), expected);
+    assert_holds_its_tokens(&loaded);
 }

@@ -2,7 +2,7 @@
 
 use crate::{assert_holds_its_tokens, generate, ids, next_logits, session, shared, tokens};
 use stheno::Error;
-use stheno::engine::{GenerateOptions, Prompt};
+use stheno::engine::{Device, GenerateOptions, Prompt};
 use stheno::plan::{Row, SegmentKind, SequenceIndex};
 
 fn greedy(count: usize) -> GenerateOptions {
@@ -173,13 +173,75 @@ fn what_a_device_cannot_do_yet_is_refused() {
     let rows = Row::chain(SequenceIndex(0), 2, &[3]);
     let error = engine.forward(&rows, &[&one, &two]).unwrap_err();
     assert!(error.to_string().contains("2 sessions"), "{error}");
+    assert_holds_its_tokens(&one);
+}
 
+/// It goes on with the bits that it would have had, over a page that is full and one that is not, and after it was rewound.
+#[test]
+fn a_saved_session_goes_on_where_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("session");
-    for error in [one.save(&path), one.load(&path)] {
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("on a device"), "{error}");
+    let engine = shared();
+    let mut one = session(engine);
+    one.append(&tokens(150, 69)).unwrap();
+    one.truncate(140);
+    one.save(&path).unwrap();
+    let mut other = session(engine);
+    other.append(&tokens(9, 70)).unwrap();
+    other.load(&path).unwrap();
+    assert_eq!(other.tokens(), one.tokens());
+    assert_holds_its_tokens(&other);
+    let prompt = [one.tokens(), &[7]].concat();
+    let expected = ids(&generate(&mut one, &prompt, &greedy(8)));
+    assert_eq!(ids(&generate(&mut other, &prompt, &greedy(8))), expected);
+
+    let bytes = std::fs::read(&path).unwrap();
+    let held = other.tokens().to_vec();
+    for end in [0, 15, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..end]).unwrap();
+        other.load(&path).unwrap_err();
     }
-    assert!(!path.exists());
-    assert_holds_its_tokens(&one);
+    assert_eq!(other.tokens(), held);
+    assert_holds_its_tokens(&other);
+    session(engine).save(&path).unwrap();
+    other.load(&path).unwrap();
+    assert!(other.tokens().is_empty());
+    assert_holds_its_tokens(&{
+        other.append(&[1]).unwrap();
+        other
+    });
+}
+
+/// The file is the same wherever K and V were computed, up to their rounding: the host goes on with a device's, and back.
+#[test]
+fn a_saved_session_moves_between_executors() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = ["device", "host"].map(|name| directory.path().join(name));
+    let host = crate::engine(crate::FIXTURE, Device::Host, |builder| {
+        builder.context_length(200).taps(&[0])
+    });
+    let mut there = session(shared());
+    let mut here = session(&host);
+    for (session, path) in [&mut there, &mut here].into_iter().zip(&paths) {
+        session.append(&tokens(133, 71)).unwrap();
+        session.save(path).unwrap();
+    }
+    let files = paths.each_ref().map(|path| std::fs::read(path).unwrap());
+    assert_eq!(files[0].len(), files[1].len());
+    let mut moved = session(&host);
+    moved.load(&paths[0]).unwrap();
+    let mut back = session(shared());
+    back.load(&paths[1]).unwrap();
+    let near = |a: &[f32], b: &[f32]| {
+        let range = a.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.03 * range)
+    };
+    assert!(near(
+        here.append(&[5]).unwrap(),
+        moved.append(&[5]).unwrap()
+    ));
+    assert!(near(
+        there.append(&[5]).unwrap(),
+        back.append(&[5]).unwrap()
+    ));
 }

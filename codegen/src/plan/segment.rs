@@ -1,4 +1,4 @@
-use super::{Dtype, Op};
+use super::{Dtype, KV_PAGE, Op};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -100,7 +100,7 @@ impl Plan {
 }
 
 /// Shape and type of the KV cache. Per layer and position it holds K and V of
-/// [num_key_value_heads, head_dim] each, in pages of [`super::KV_PAGE`] positions.
+/// [num_key_value_heads, head_dim] each, in pages of [`KV_PAGE`] positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvDecl {
     /// Number of layers.
@@ -111,6 +111,19 @@ pub struct KvDecl {
     pub head_dim: u32,
     /// Type that K and V are rounded to when appended.
     pub dtype: Dtype,
+}
+
+impl KvDecl {
+    /// Bytes of K and V of one layer in one page.
+    pub fn layer_bytes(&self) -> usize {
+        let elements = 2 * self.num_key_value_heads as usize * self.head_dim as usize;
+        elements * KV_PAGE * self.dtype.size()
+    }
+
+    /// Bytes of a page: K and V of [`KV_PAGE`] positions, all layers.
+    pub fn page_bytes(&self) -> usize {
+        self.layer_bytes() * self.layers as usize
+    }
 }
 
 /// A draft: a small model whose guesses at the tokens to come the target verifies.

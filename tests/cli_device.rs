@@ -177,6 +177,40 @@ fn a_plan_for_a_device_has_its_program() {
     assert!(serde_json::from_str::<Value>(&json).unwrap().is_object());
 }
 
+/// Every header that the source includes, directly or not, lies beside it.
+#[test]
+fn a_plan_writes_the_source_of_its_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let emitted = directory.path().join("source");
+    let flags = ["plan", "--device", "virtual", "--json", "--emit"];
+    let (json, said) = success(&[&flags[..], &[emitted.to_str().unwrap()]].concat());
+    assert!(serde_json::from_str::<Value>(&json).unwrap().is_object());
+    assert!(said.contains("decode.cu, for NVRTC"), "{said}");
+    let mut files = vec!["decode.cu".to_owned()];
+    let mut next = 0;
+    while let Some(name) = files.get(next) {
+        let text = std::fs::read_to_string(emitted.join(name)).unwrap();
+        let includes = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#include \""));
+        for name in includes.filter_map(|rest| rest.strip_suffix('"')) {
+            if files.iter().all(|file| file != name) {
+                files.push(name.to_owned());
+            }
+        }
+        next += 1;
+    }
+    assert!(
+        files.len() > 10 && files.contains(&"sizes.cuh".to_owned()),
+        "{files:?}"
+    );
+    refused(
+        &["plan", "--device", "host", "--emit", "/nowhere"],
+        1,
+        "--device cuda:N or virtual",
+    );
+}
+
 #[test]
 fn the_bench_measures_a_device() {
     let flags = [

@@ -308,15 +308,18 @@ impl EngineBuilder {
         let Some(context) = self.place()?.2 else {
             return Ok(None);
         };
-        let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
         let plan = self.plan()?;
-        let weights = WeightLoader::new(checkpoint, None).load(&plan, &mut |_| {})?;
-        let lowered = Lowered::new(
-            context.facts(),
-            &plan,
-            &DeviceWeights::new(&weights),
-            self.layout_rows(),
-        )?;
+        let lower = |weights: &dyn ModelWeights| {
+            Lowered::new(context.facts(), &plan, weights, self.layout_rows())
+        };
+        let lowered = match &self.random {
+            Some(model) => lower(&RandomWeights::new(&plan, model.format, model.seed)?)?,
+            None => {
+                let checkpoint = self.checkpoint.as_ref().ok_or_else(no_model)?;
+                let weights = WeightLoader::new(checkpoint, None).load(&plan, &mut |_| {})?;
+                lower(&DeviceWeights::new(&weights))?
+            }
+        };
         Ok(Some(lowered.program))
     }
 

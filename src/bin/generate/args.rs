@@ -396,4 +396,7 @@ pub struct PlanArgs {
     /// Prints the plan as JSON
     #[arg(long)]
     pub json: bool,
+    /// Writes the device program's CUDA source, with every header that it includes, to this directory; with --device cuda or virtual
+    #[arg(long, value_name = "DIR")]
+    pub emit: Option<PathBuf>,
 }

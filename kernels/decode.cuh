@@ -228,6 +228,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
         shared.round = load_l2(program.control + OFFSET_OF(Control, launch_round));
         shared.calls = shared.steps = 0;
         shared.index = NONE;
+        // What a launch waits for its turn is no call's time.
+        if (blockIdx.x == 0) control_of(program).times.clock = nanoseconds();
     }
     // All of it goes to its home at the end, also rows that the call does not have.
     if (program.phase_end != NONE)

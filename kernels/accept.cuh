@@ -170,14 +170,19 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     bool is_straight = true;
     for (u32 j = 0; j < count; j++) is_straight = is_straight && generation.path[j] == j;
     Planner& planner = control.planner;
-    if (planner.automatic && is_verified && count > 0 && control.tree.nodes > 1) observe_round(program, shared, count);
+    // A draft that was asked counts, also where none of what it said was worth its verification.
+    const bool was_drafted = control.growth.levels > 0 || control.tree.nodes > 1;
+    if (planner.automatic && is_verified && count > 0 && was_drafted) observe_round(program, shared, count);
     // What was learnt, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const bool pauses = planner.automatic && planner.left > 0;
-    const u32 levels = is_over || count == 0 || pauses ? 0 : smaller(generation.levels, generation.limit - known - 1);
+    const u32 useful = is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
+    const bool pauses = planner.automatic && planner.left > 0 && useful > 0;
+    const u32 levels = pauses ? 0 : useful;
     begin_tree(program, shared, control, known, levels);
     if (threadIdx.x != 0) return;
     if (pauses) planner.left--;
+    if (is_verified && !was_drafted) planner.behind = 1;
+    planner.drafted = 0.0f;
     generation.rounds += is_verified;
     generation.length = call.length + (is_verified ? count : call.rows);
     generation.moved = is_verified && !is_straight ? count : 0;
@@ -187,11 +192,10 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
         for (u32 row = 0; row < call.rows; row++) generation.path[row] = (u8)row;
     generation.known = known;
     generation.finish = shared.words[1];
-    generation.drafting = DRAFTING_DONE;
-    if (levels > 0 && generation.nodes > 1 && generation.drafter != DRAFTER_LOOKUP) {
-        generation.drafting = DRAFTING_ROOT;
-        begin_growth(control.growth);
-    }
+    const bool drafts = levels > 0 && generation.nodes > 1 && generation.drafter != DRAFTER_LOOKUP;
+    generation.drafting = drafts ? DRAFTING_ROOT : DRAFTING_DONE;
+    // Where nothing is drafted it says so.
+    begin_growth(control.growth);
 }
 
 // Whether the draft guesses one level more; `nodes` of the tree so far are worth their verification. By all consumers.
@@ -233,7 +237,7 @@ DEVICE void finish_guess(const Program& program, Shared& shared) {
     bool goes_on = false;
     const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
     const u32 most = smaller(generation.nodes, VERIFY_ROWS) - 1;
-    if (generation.drafter == DRAFTER_HEADS) {
+    if (HAS_HEADS && generation.drafter == DRAFTER_HEADS) {
         do {
             // Lists of the heads follow each other, of VERIFY_ROWS rows each.
             const u64 own = (u64)control.growth.levels * VERIFY_ROWS * TOP_LIMIT * sizeof(TopLogprob);
@@ -257,7 +261,10 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     Control& control = control_of(program);
     Generation& generation = control.generation;
     const bool is_step = is_target(shared.call.segment);
-    if (is_step) finish_step(program, shared);
+    if (threadIdx.x == 0) time_arrival(control, shared.call);
+    // What a step costs now, before what came of it is learnt and the next round is weighed.
+    barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+    if (!HAS_DRAFT || is_step) finish_step(program, shared);
     else finish_guess(program, shared);
     // What thread 0 has decided, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -270,7 +277,7 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     if (threadIdx.x != 0) return;
     if (is_over) generation.moved = 0;
-    observe_time(control, shared.call);
+    time_decision(control, shared.call);
     if (generation.finish == FINISH_NONE && shared.words[2] != 0) generation.finish = FINISH_CANCELLED;
     write_call(program, control);
     const u32 round = control.round;

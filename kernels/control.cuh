@@ -121,8 +121,16 @@ struct Planner {
     float gain;               // mean of the speed-up over plain steps, in so many rounds
     u32 rounds;
     u32 left, length;         // rounds without guesses: that are left, and of the next pause
-    u64 clock;                // nanoseconds: when the last call ended; 0: unknown
+    u32 behind;               // 1: the draft has text to catch up with first: its next round is no measure of what drafting costs
+    float drafted;            // seconds that the draft has taken in this round
     float offered[CALIBRATION_BUCKETS], accepted[CALIBRATION_BUCKETS];  // guesses, by what the draft thought of them
+};
+
+// What the calls of a generation's rounds took, in nanoseconds; those of prompts are not among them. By thread 0 of block 0.
+struct Times {
+    u64 clock;                 // when the last call was decided on, or the launch began
+    u64 arrived;               // when every block was done with the call that is decided on
+    u64 draft, verify, accept;
 };
 
 struct Control {
@@ -136,13 +144,20 @@ struct Control {
     Tree tree;
     Growth growth;
     Planner planner;
+    Times times;
     u64 draws;  // f32 [row of draws][VOCAB_SIZE], for rejection: what guesses were drawn from; rows: see draws_of
     StaticTree static_tree;
     Judged judged[ROW_LIMIT];  // by the row of the target's last call, if it judged guesses
 };
 
 static_assert(OFFSET_OF(Control, call) % 16 == 0, "Call is copied in vectors");
+static_assert(OFFSET_OF(Control, times) % 8 == 0, "Times has no gap before it");
 static_assert(OFFSET_OF(Control, judged) % 8 == 0, "Judged is read in one piece");
+
+// Whether the program has a draft, and whether that is heads. What only a draft needs is a fifth of the code of a program: where it
+// has none, none of it is compiled.
+constexpr bool HAS_DRAFT = SEGMENT_DRAFT != NONE;
+constexpr bool HAS_HEADS = HAS_DRAFT && SEGMENT_EXTEND == NONE;
 
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 

@@ -147,6 +147,9 @@ DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
     keep_phase(shared, next);
 }
 
+// Not compiled where no phase is one.
+constexpr bool HAS_COPIES = PHASES & (1u << PHASE_EXPORT | 1u << PHASE_IMPORT | 1u << PHASE_COPY);
+
 // Phases that copy rows. If other blocks read what comes of it, every block arrives.
 DEVICE_CALL void copy_phase(const Program& program, Shared& shared) {
     const Phase& phase = shared.phase;
@@ -171,8 +174,9 @@ DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
     for (u32 row = block; row < rows; row += gridDim.x) {
         const Generation& generation = control_of(program).generation;
         const bool is_drawn = generation.acceptance == ACCEPT_REJECTION;
-        if (phase.flags & FLAG_LISTS && is_drawn) draw_guesses(program, shared, row);
-        else if (phase.flags & FLAG_LISTS) list_likeliest(program, shared, generation.topk, row);
+        const bool lists = HAS_DRAFT && phase.flags & FLAG_LISTS;
+        if (lists && is_drawn) draw_guesses(program, shared, row);
+        else if (lists) list_likeliest(program, shared, generation.topk, row);
         else if (shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
         else if (shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
         else choose(program, shared, control_of(program).sampling, row);
@@ -210,7 +214,9 @@ DEVICE void run_call(const Program& program, Shared& shared) {
             case PHASE_NEXT: end_phase(program, shared); break;
             case PHASE_EXPORT:
             case PHASE_IMPORT:
-            case PHASE_COPY: copy_phase(program, shared); break;
+            case PHASE_COPY:
+                if constexpr (HAS_COPIES) copy_phase(program, shared);
+                break;
             default: residual_phase(program, shared);
         }
         time_end(program, shared);
@@ -228,6 +234,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
         shared.round = load_l2(program.control + OFFSET_OF(Control, launch_round));
         shared.calls = shared.steps = 0;
         shared.index = NONE;
+        // What a launch waits for its turn is no call's time.
+        if (blockIdx.x == 0) control_of(program).times.clock = nanoseconds();
     }
     // All of it goes to its home at the end, also rows that the call does not have.
     if (program.phase_end != NONE)

@@ -152,27 +152,50 @@ DEVICE bool deeper_pays(const Planner& planner, const Growth& growth, u32 limit)
     return (weighing.expected + more) * cost > weighing.expected * next;
 }
 
-// Takes note of what a call of the generation took. By one thread.
-DEVICE void observe_time(Control& control, const Call& call) {
-    Planner& planner = control.planner;
-    if (planner.automatic == 0) return;
-    const u64 now = nanoseconds(), before = planner.clock;
-    planner.clock = now;
-    if (before == 0 || call.segment == SEGMENT_PREFILL) return;
-    const float seconds = (float)(now - before) * 1e-9f;
-    if (call.segment != SEGMENT_TARGET) {
-        // Heads guess all levels at once.
-        const bool is_level = call.segment == SEGMENT_DRAFT && control.generation.drafter != DRAFTER_HEADS;
-        float& mean = is_level ? planner.level : planner.start;
-        // What something interrupted says nothing.
-        mean += DECAY * (smaller(seconds, 4.0f * larger(mean, planner.steps[0])) - mean);
-    } else {
-        const float stretch = __fdiv_rn(seconds, __fdiv_rn(step_seconds(planner, call.rows), planner.stretch));
-        planner.stretch += DECAY * (smaller(stretch, 2.0f * planner.stretch) - planner.stretch);
+// Takes note of what a step of the target took.
+DEVICE void observe_step(Planner& planner, u32 rows, float seconds) {
+    const float stretch = __fdiv_rn(seconds, __fdiv_rn(step_seconds(planner, rows), planner.stretch));
+    // What something interrupted says nothing.
+    planner.stretch += DECAY * (smaller(stretch, 2.0f * planner.stretch) - planner.stretch);
+}
+
+// Takes note of what drafting `levels` levels took in this round.
+DEVICE void observe_draft(Planner& planner, u32 levels) {
+    const float below = (float)(larger(levels, 1u) - 1);
+    const float known = planner.start + planner.level * below;
+    // What something interrupted says nothing.
+    const float seconds = smaller(planner.drafted, 4.0f * larger(known, step_seconds(planner, 1)));
+    if (below > 0.0f) {
+        const float level = __fdiv_rn(larger(seconds - planner.start, 0.0f), below);
+        planner.level += DECAY * (level - planner.level);
+    }
+    planner.start += DECAY * (larger(seconds - planner.level * below, 0.0f) - planner.start);
+}
+
+// Once every block is done with a call. By one thread.
+DEVICE void time_arrival(Control& control, const Call& call) {
+    Times& times = control.times;
+    times.arrived = nanoseconds();
+    if (call.segment != SEGMENT_TARGET) return;
+    const u64 took = times.arrived - times.clock;
+    times.verify += took;
+    if (control.planner.automatic) observe_step(control.planner, call.rows, (float)took * 1e-9f);
+}
+
+// Once it is decided what follows the call. By one thread.
+DEVICE void time_decision(Control& control, const Call& call) {
+    Times& times = control.times;
+    const u64 now = nanoseconds(), took = now - times.clock;
+    times.clock = now;
+    if (call.segment == SEGMENT_TARGET) {
+        times.accept += now - times.arrived;
+    } else if (call.segment != SEGMENT_PREFILL && call.segment != SEGMENT_DRAFT_PREFILL) {
+        times.draft += took;
+        control.planner.drafted += (float)took * 1e-9f;
     }
 }
 
-// Takes note of a round: of `count` nodes on the path some were guesses. By all consumers, between barriers.
+// Takes note of a round that was drafted in: of `count` nodes on the path some were guesses. By all consumers, between barriers.
 DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count) {
     Control& control = control_of(program);
     Planner& planner = control.planner;
@@ -205,10 +228,16 @@ DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count
     if (threadIdx.x == 0) {
         for (u32 j = 0; j < count; j++)
             if (with_children >> path[j] & 1) planner.child_rate += DECAY * ((j + 1 < count ? 1.0f : 0.0f) - planner.child_rate);
+        const u32 was_behind = planner.behind;
+        planner.behind = 0;
+        if (was_behind) return;
+        // Heads guess all levels at once.
+        observe_draft(planner, control.generation.drafter == DRAFTER_HEADS ? 1 : control.growth.levels);
         const float plain = step_seconds(planner, 1);
         // A draft that costs next to nothing may be asked always: what it says decides whether it is heeded.
         if (planner.start > FREE_SHARE * plain) {
-            const float gain = __fdiv_rn((float)count * plain, round_seconds(planner, tree.nodes, control.growth.levels));
+            const float spent = planner.drafted + step_seconds(planner, tree.nodes);
+            const float gain = __fdiv_rn((float)count * plain, spent);
             planner.rounds++;
             planner.gain += __fdiv_rn(gain - planner.gain, (float)smaller(planner.rounds, 16u));
             if (planner.rounds >= TRIAL && planner.gain < 1.0f) {

@@ -11,6 +11,7 @@
 //   SLOTS_1, SLOTS_2, SLOTS_4, SLOTS_8 slices of activations that a warp holds then: 1, 2, 4 or 8
 //   SEGMENT_PREFILL, SEGMENT_TARGET    indices of these segments
 //   SEGMENT_DRAFT_PREFILL, SEGMENT_EXTEND, SEGMENT_DRAFT  those of a draft that is a model; or NONE
+//   PHASES                             kinds of phases that there are, bit 1 << PhaseKind each
 //   PREFILL_ROWS, VERIFY_ROWS          rows of one call of them, at most
 //   VOCAB_SIZE, DRAFT_VOCAB_SIZE       tokens of the target, and those that a draft can be fed
 //   SCRATCH_BYTES, PARTIAL_BYTES, RESIDUAL_BYTES  regions of shared memory, multiples of 128

@@ -87,7 +87,7 @@ DEVICE void write_step(Control& control) {
     call.moved = generation.moved;
     for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];
     // If it does not end, a round like this one follows.
-    if (generation.levels == 0 || generation.drafter == DRAFTER_LOOKUP) expect(call, SEGMENT_TARGET, rows, rows);
+    if (!HAS_DRAFT || generation.levels == 0 || generation.drafter == DRAFTER_LOOKUP) expect(call, SEGMENT_TARGET, rows, rows);
     else expect(call, generation.drafter == DRAFTER_HEADS ? SEGMENT_DRAFT : SEGMENT_EXTEND, 1, 1);
 }
 
@@ -159,17 +159,17 @@ DEVICE void write_call(const Program& program, Control& control) {
     const u32 left = generation.known - generation.length;
     if (generation.finish != FINISH_NONE) {
         control.call.segment = NONE;
-    } else if (generation.drafter == DRAFTER_LAYER && generation.draft_length < generation.length) {
+    } else if (HAS_DRAFT && generation.drafter == DRAFTER_LAYER && generation.draft_length < generation.length) {
         write_root(program, control);
     } else if (left > 1) {
         const u32 rows = smaller(left, PREFILL_ROWS), after = left - rows, next = smaller(after, PREFILL_ROWS);
         write_chain(program, control, SEGMENT_PREFILL, generation.length, rows, after == 0);
-        if (generation.drafter == DRAFTER_LAYER) expect(control.call, SEGMENT_DRAFT_PREFILL, rows, 0);
+        if (HAS_DRAFT && generation.drafter == DRAFTER_LAYER) expect(control.call, SEGMENT_DRAFT_PREFILL, rows, 0);
         else if (after > 0) expect(control.call, after > 1 ? SEGMENT_PREFILL : SEGMENT_TARGET, next, next == after);
-    } else if (generation.drafting == DRAFTING_ROOT) {
-        if (generation.drafter == DRAFTER_HEADS) write_heads(control);
+    } else if (HAS_DRAFT && generation.drafting == DRAFTING_ROOT) {
+        if (HAS_HEADS && generation.drafter == DRAFTER_HEADS) write_heads(control);
         else write_root(program, control);
-    } else if (generation.drafting == DRAFTING_LEVEL) {
+    } else if (HAS_DRAFT && !HAS_HEADS && generation.drafting == DRAFTING_LEVEL) {
         write_level(control);
     } else {
         write_step(control);

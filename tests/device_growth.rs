@@ -1,6 +1,9 @@
 //! Trees that the kernel makes out of a draft's lists, on the virtual GPU with all checks, against [`DynamicTree`] and [`Choices`]: the
-//! same nodes in the same order with the same bits of scores, however many score the same. And what typical acceptance takes of them.
+//! same nodes in the same order with the same bits of scores, however many score the same. What typical acceptance takes of them, and
+//! what rejection sampling draws, decides and emits.
 
+#[path = "device_growth/distribution.rs"]
+mod distribution;
 #[path = "device_choice/inputs.rs"]
 #[allow(dead_code)]
 mod inputs;

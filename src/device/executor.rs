@@ -55,10 +55,10 @@ pub struct DeviceExecutor {
     pub(super) commit: Function,
     pub(super) shape: LaunchShape,
     /// Everything that kernels only read.
-    arena: DeviceBuffer,
+    pub(super) arena: DeviceBuffer,
     constants: DeviceBuffer,
     /// The target's id of each of the draft's; empty if they are the same.
-    target_ids: DeviceBuffer,
+    pub(super) target_ids: DeviceBuffer,
     logit_scale: f32,
     phases: DeviceBuffer,
     segments: DeviceBuffer,
@@ -95,7 +95,7 @@ impl DeviceExecutor {
         let guesses = &options.guesses;
         let lowered = Lowered::new(facts, &plan, weights, options.max_rows)?;
         guesses.check(&lowered.program)?;
-        lowered.demand(&plan).check(context.memory()?)?;
+        lowered.demand(&plan, guesses).check(context.memory()?)?;
         let Lowered {
             mappings,
             layout,

@@ -2,7 +2,7 @@
 
 use super::state::{State, host_words, stops};
 use super::{DeviceBuffer, DeviceError, DeviceExecutor, DeviceKv, Event};
-use crate::plan::SegmentKind;
+use crate::plan::{Plan, SegmentKind};
 use crate::speculation::sampling::{Logprobs, SamplingParams, TokenCounts, TokenLogprob};
 use crate::speculation::{Acceptance, Choices, CostTable, TreeShape};
 use crate::{Error, Result};
@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use stheno_codegen::program::DeviceProgram;
 use stheno_codegen::program::abi::{self, Control, Count, NONE, ROW_LIMIT, TOP_LIMIT};
 
 /// Calls of one launch. A launch is the least that another session waits for, and the most that goes on after a cancel that
@@ -67,10 +68,7 @@ impl Learnt {
         Learnt(abi::Planner {
             automatic: 1,
             steps: std::array::from_fn(|i| costs.seconds(1 << i, 0) as f32),
-            start: match drafter {
-                DeviceDrafter::Lookup => 0.0,
-                _ => 0.05 * plain,
-            },
+            // Heads guess all levels at once.
             level: match drafter {
                 DeviceDrafter::Model | DeviceDrafter::Layer => 0.05 * plain,
                 DeviceDrafter::Lookup | DeviceDrafter::Heads => 0.0,
@@ -82,6 +80,14 @@ impl Learnt {
             ..abi::Planner::zeroed()
         })
     }
+}
+
+/// What the rounds of a generation took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoundTimes {
+    pub draft: Duration,
+    pub verify: Duration,
+    pub accept: Duration,
 }
 
 /// Who guesses in the loop.
@@ -252,19 +258,11 @@ impl Generation {
             state.counts = filled(bytemuck::cast_slice(&counts), "token counts")?;
         }
         let mut control = control(executor, kv, input)?;
-        // A row for each node that guesses are drawn after; of heads one for each level.
         let draws = match input.acceptance {
-            Acceptance::Rejection => {
-                let levels = control.generation.levels as usize;
-                executor.rows_of(SegmentKind::Target).max(levels) as u64
-            }
+            Acceptance::Rejection => draw_bytes(plan, program),
             Acceptance::Exact | Acceptance::Typical(_) => 0,
         };
-        let draws = DeviceBuffer::zeroed(
-            context,
-            4 * u64::from(plan.vocab_size) * draws,
-            "the distributions of draws",
-        )?;
+        let draws = DeviceBuffer::zeroed(context, draws, "the distributions of draws")?;
         control.draws = draws.address();
         state.begin(&control, kv)?;
         let mut generation = Generation {
@@ -417,6 +415,21 @@ impl Generation {
         Ok(Learnt(planner))
     }
 
+    /// What its rounds took, once it has ended; `None` on a virtual device, whose clock counts instructions.
+    pub fn times(&self) -> Result<Option<RoundTimes>, DeviceError> {
+        if self.executor.context().facts().is_virtual {
+            return Ok(None);
+        }
+        let mut times = abi::Times::zeroed();
+        let at = std::mem::offset_of!(Control, times) as u64;
+        (self.state.control).read(at, bytemuck::bytes_of_mut(&mut times))?;
+        Ok(Some(RoundTimes {
+            draft: Duration::from_nanos(times.draft),
+            verify: Duration::from_nanos(times.verify),
+            accept: Duration::from_nanos(times.accept),
+        }))
+    }
+
     /// Ends it, waits until the device has stopped, and says of `kv` what is committed.
     pub fn end(&mut self, kv: &mut DeviceKv) -> Result<()> {
         self.stop()?;
@@ -448,6 +461,18 @@ impl Drop for Generation {
         // What failed is told by the next call of the device.
         let _ = self.stop();
     }
+}
+
+/// Bytes of the distributions that guesses are drawn from: a row for each node that guesses are drawn after; of heads one for each
+/// level, which are no more than there are heads. None of a plan without a draft to draw from.
+pub(super) fn draw_bytes(plan: &Plan, program: &DeviceProgram) -> u64 {
+    let rows = (program.lists).map_or(0, |lists| lists.heads.max(program.sizes.max_rows));
+    4 * u64::from(plan.vocab_size) * u64::from(rows)
+}
+
+/// Bytes of the counts that penalties go by.
+pub(super) fn count_bytes(plan: &Plan) -> u64 {
+    size_of::<Count>() as u64 * u64::from(plan.vocab_size)
 }
 
 fn draft_len(kv: &DeviceKv) -> u32 {
@@ -499,7 +524,8 @@ fn control(
     };
     if let Some(Learnt(planner)) = input.learnt {
         control.planner = abi::Planner {
-            clock: 0,
+            behind: 1,
+            drafted: 0.0,
             ..planner
         };
     }
@@ -515,7 +541,13 @@ fn control(
     control.generation.draft_length = draft_len(kv);
     control.sampling = sampling_of(params, input.logprobs, input.prompt);
     let left = input.tokens.len().saturating_sub(kv.len());
-    let levels = (input.limit.saturating_sub(input.tokens.len() + 1)).min(shape.num_steps as usize);
+    let mut levels =
+        (input.limit.saturating_sub(input.tokens.len() + 1)).min(shape.num_steps as usize);
+    // As in `finish_step`: a pause goes on. Where a prompt comes first, it is that which begins the first round.
+    if left == 1 && levels > 0 && control.planner.left > 0 {
+        control.planner.left -= 1;
+        levels = 0;
+    }
     // What `write_call` of kernels/rounds.cuh would have written.
     let (kind, start) = match left {
         0 => {

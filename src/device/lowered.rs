@@ -1,6 +1,6 @@
 use super::demand::Demand;
 use super::executor::program_error;
-use super::{DeviceFacts, ModelWeights};
+use super::{DeviceFacts, Guesses, ModelWeights};
 use crate::plan::Plan;
 use crate::{Error, Result};
 use stheno_codegen::layout::{Layout, Mappings};
@@ -48,18 +48,8 @@ impl Lowered {
     }
 
     /// Device memory that it takes, with one session that fills the context.
-    pub fn demand(&self, plan: &Plan) -> Demand {
-        let (program, draft) = (&self.program, &plan.draft);
-        let draft = draft.as_ref();
-        let tables = size_of_val(&*program.phases)
-            + size_of_val(&*program.spans)
-            + size_of_val(&*program.stages)
-            + size_of_val(&*program.tapes);
-        Demand {
-            arena: self.layout.arena_bytes,
-            buffers: program.constants.bytes() + program.workspace.bytes() + tables as u64,
-            page: (plan.kv.page_bytes() + draft.map_or(0, |d| d.kv.page_bytes())) as u64,
-            context_length: plan.context_length.into(),
-        }
+    pub fn demand(&self, plan: &Plan, guesses: &Guesses) -> Demand {
+        let ids = guesses.target_ids.as_ref().map_or(0, |ids| ids.len());
+        Demand::of(plan, &self.program, self.layout.arena_bytes, ids)
     }
 }

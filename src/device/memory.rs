@@ -6,6 +6,10 @@ use cudarc::driver::{result, sys};
 use std::fmt;
 use std::ops::Range;
 
+/// Bytes of all buffers that there are.
+#[cfg(test)]
+pub(super) static ALLOCATED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
 /// Bytes in device memory. Freed when dropped, once the work that the stream has by then is done.
 pub struct DeviceBuffer {
     context: Context,
@@ -39,6 +43,8 @@ impl DeviceBuffer {
             bytes,
             what,
         };
+        #[cfg(test)]
+        ALLOCATED.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
         buffer.fill_async(0..bytes, 0)?;
         Ok(buffer)
     }
@@ -185,6 +191,8 @@ impl DeviceBuffer {
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
+        #[cfg(test)]
+        ALLOCATED.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
         // SAFETY: allocated by `zeroed`, freed once, after all work of the stream.
         self.context
             .free(|| unsafe { result::free_sync(self.address) });

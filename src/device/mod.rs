@@ -23,6 +23,8 @@
 //! - Every call of the driver is counted: [`Context::calls`].
 //! - Any thread may use any of it. Calls leave the thread's current context as they found it.
 
+#[cfg(test)]
+mod allocated;
 mod calls;
 mod commit;
 mod compiler;
@@ -66,7 +68,9 @@ pub use executor::{BuildReport, DeviceExecutor, ExecutorOptions};
 pub use facts::DeviceFacts;
 pub use forward::{DeviceCall, DeviceForward};
 pub use function::{Function, LaunchShape};
-pub(crate) use generation::{DeviceDrafter, Generation, GenerationInput, Learnt, VerifiedNode};
+pub(crate) use generation::{
+    DeviceDrafter, Generation, GenerationInput, Learnt, RoundTimes, VerifiedNode,
+};
 pub use guesses::Guesses;
 pub use kv::DeviceKv;
 pub use library::{VIRTUAL_DRIVER_VARIABLE, find_virtual_driver};

@@ -50,6 +50,43 @@ pub(super) struct State {
     pub host: MappedBuffer,
 }
 
+/// Bytes in device memory of a [`State`] without token counts and bias, which follow the options of a generation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StateBytes {
+    control: u64,
+    edges: u64,
+    history: u64,
+    pages: u64,
+    draft_pages: u64,
+}
+
+impl StateBytes {
+    /// Of a state for generations, or one for calls.
+    pub fn new(plan: &Plan, program: &DeviceProgram, generates: bool) -> StateBytes {
+        let positions = u64::from(plan.context_length);
+        // The rows of a tree may lie past the context's end.
+        let pages = positions.div_ceil(KV_PAGE as u64) + 1;
+        StateBytes {
+            control: size_of::<Control>() as u64,
+            edges: EDGE_STRIDE * u64::from(program.edges),
+            history: match generates {
+                true => 4 * (positions + abi::ROW_LIMIT as u64 + 1),
+                false => 0,
+            },
+            pages: 8 * pages,
+            draft_pages: match plan.draft.is_some() {
+                true => 8 * pages,
+                false => 0,
+            },
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.control + self.edges + self.history + self.pages + self.draft_pages
+    }
+}
+
 impl State {
     /// With room for `capacity` entries of the ring; 0 for calls that generate nothing.
     pub fn new(
@@ -59,24 +96,16 @@ impl State {
         capacity: usize,
     ) -> Result<State, DeviceError> {
         let zeroed = |bytes: u64, what: &str| DeviceBuffer::zeroed(context, bytes, what);
-        let positions = u64::from(plan.context_length);
-        let pages = positions.div_ceil(KV_PAGE as u64) + 1;
-        let generates = u64::from(capacity > 0);
+        let bytes = StateBytes::new(plan, program, capacity > 0);
         let words = host_words::ENTRIES + capacity * host_words::ENTRY;
         Ok(State {
-            control: zeroed(size_of::<Control>() as u64, "the control block")?,
-            edges: zeroed(EDGE_STRIDE * u64::from(program.edges), "the edges")?,
-            history: zeroed(
-                generates * 4 * (positions + abi::ROW_LIMIT as u64 + 1),
-                "the history of tokens",
-            )?,
+            control: zeroed(bytes.control, "the control block")?,
+            edges: zeroed(bytes.edges, "the edges")?,
+            history: zeroed(bytes.history, "the history of tokens")?,
             counts: zeroed(0, "token counts")?,
             bias: zeroed(0, "the bias of logits")?,
-            pages: zeroed(8 * pages, "the table of pages")?,
-            draft_pages: zeroed(
-                if plan.draft.is_some() { 8 * pages } else { 0 },
-                "the draft's table of pages",
-            )?,
+            pages: zeroed(bytes.pages, "the table of pages")?,
+            draft_pages: zeroed(bytes.draft_pages, "the draft's table of pages")?,
             host: MappedBuffer::zeroed(context, words.div_ceil(2), "the ring of tokens")?,
         })
     }

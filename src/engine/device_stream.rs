@@ -185,8 +185,14 @@ impl DeviceStream {
         Generation::start(executor, &mut lock(kv), &input)
     }
 
-    /// Stops the device. `tokens` are those known; the session holds the K and V of as many of them as were computed.
-    pub fn end(&mut self, session: &mut Session, tokens: &[u32]) -> Result<()> {
+    /// Stops the device. `tokens` are those known; the session holds the K and V of as many of them as were computed. What rounds took
+    /// is added to `statistics`.
+    pub fn end(
+        &mut self,
+        session: &mut Session,
+        tokens: &[u32],
+        statistics: &mut Statistics,
+    ) -> Result<()> {
         let Some(mut running) = self.running.take() else {
             return Ok(());
         };
@@ -197,6 +203,11 @@ impl DeviceStream {
         if ended.is_ok() && self.speculation.policy == Policy::Automatic {
             // What cannot be read is learnt again.
             session.learnt = running.learnt().ok();
+        }
+        if let (Some(speculation), true) = (&mut statistics.speculation, ended.is_ok())
+            && let Ok(Some(times)) = running.times()
+        {
+            speculation.count_times(&times);
         }
         let length = {
             let mut kv = lock(kv);

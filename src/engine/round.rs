@@ -1,3 +1,4 @@
+use crate::device::RoundTimes;
 use crate::speculation::Tree;
 use serde::Serialize;
 use std::time::Duration;
@@ -50,7 +51,8 @@ pub struct SpeculationStatistics {
     pub emitted: usize,
     /// For each level below the root, from 1.
     pub levels: Vec<LevelStatistics>,
-    /// Time to draft.
+    /// Time to draft. This one and the two that follow come from a device when a generation has ended; a virtual one has no clock, and
+    /// leaves them 0: see [`SpeculationStatistics::is_timed`].
     pub draft: Duration,
     /// Time to verify.
     pub verify: Duration,
@@ -71,6 +73,11 @@ impl SpeculationStatistics {
     /// Mean number of tokens emitted per round, the bonus token counted; 0 before the first.
     pub fn accept_len(&self) -> f64 {
         self.emitted as f64 / self.rounds.max(1) as f64
+    }
+
+    /// Whether it is known how long rounds took.
+    pub fn is_timed(&self) -> bool {
+        self.rounds == 0 || !(self.draft + self.verify + self.accept).is_zero()
     }
 
     /// Adds another generation's.
@@ -115,6 +122,13 @@ impl SpeculationStatistics {
                 level.accepted += 1;
             }
         }
+    }
+
+    /// Adds what a device says that all its rounds took.
+    pub(super) fn count_times(&mut self, times: &RoundTimes) {
+        self.draft += times.draft;
+        self.verify += times.verify;
+        self.accept += times.accept;
     }
 
     fn offer(&mut self, drafted: usize, levels: usize) {

@@ -349,8 +349,9 @@ impl<'a> TokenStream<'a> {
     fn rewind(&mut self) {
         let kept = self.history().len();
         self.ready.clear();
+        let known = self.chooser.counts.tokens();
         if let Some(device) = &mut self.device
-            && let Err(error) = device.end(self.session, self.chooser.counts.tokens())
+            && let Err(error) = device.end(self.session, known, &mut self.statistics)
         {
             // The session says so when it is used again.
             tracing::warn!(%error, "the device did not end the generation well");

@@ -228,6 +228,9 @@ impl DeviceProgram {
             stacks: &lowering.stacks,
             variants: &lowering.variants,
             segments: kinds.map(find),
+            phases: phases
+                .iter()
+                .fold(0, |kinds, phase| kinds | 1 << phase.kind),
             vocab_size: plan.vocab_size,
             draft_vocab_size: plan.vocab_size_of(SegmentKind::Draft),
         };

@@ -33,6 +33,8 @@ pub(super) struct Ingredients<'a> {
     pub variants: &'a [AttentionVariant],
     /// Indices of prefill, target, draft prefill, extend and draft; `NONE` where the plan has none.
     pub segments: [u32; 5],
+    /// Kinds of phases that there are, a bit each.
+    pub phases: u32,
     /// Tokens of the target, and those that a draft can be fed.
     pub vocab_size: u32,
     pub draft_vocab_size: u32,
@@ -58,6 +60,7 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     for (name, segment) in names.into_iter().zip(ingredients.segments) {
         define(&format!("SEGMENT_{name}"), segment);
     }
+    define("PHASES", ingredients.phases);
     define("VOCAB_SIZE", ingredients.vocab_size);
     define("DRAFT_VOCAB_SIZE", ingredients.draft_vocab_size);
     define("ROW_TILE_SET", layout.row_tile_set());

@@ -6,7 +6,7 @@ use stheno_codegen::program::abi::{
     AttentionPhase, Bias, Call, Candidate, ChoosePhase, Commit, Control, CopyPhase, Count,
     EmbedPhase, Generation, Growth, Judged, KvPool, LinearPhase, NarrowPhase, Part, Path, Phase,
     Planner, Program, ROW_LIMIT, STOP_LIMIT, Sampling, Segment, Span, Stage, StaticTree, TOP_LIMIT,
-    TapeRange, Tree,
+    TapeRange, Times, Tree,
 };
 use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
 
@@ -51,6 +51,7 @@ fn expected() -> Vec<(String, usize)> {
         size!(Candidate),
         size!(Growth),
         size!(Planner),
+        size!(Times),
         size!(StaticTree),
         size!(Judged),
         size!(Control),
@@ -90,9 +91,10 @@ fn expected() -> Vec<(String, usize)> {
     offsets!(list, Candidate: key, token, parent);
     offsets!(list, Growth: levels, records, kept_count, width, rows, last_row, kept, frontier, parents);
     offsets!(list, Planner: automatic, steps, start, level, stretch, child_rate, gain, rounds, left);
-    offsets!(list, Planner: length, clock, offered, accepted);
+    offsets!(list, Planner: length, behind, drafted, offered, accepted);
     offsets!(list, Control: round, launch_round, pause_round, generation, sampling, call, tree, growth, planner);
-    offsets!(list, Control: draws, static_tree, judged);
+    offsets!(list, Times: clock, arrived, draft, verify, accept);
+    offsets!(list, Control: times, draws, static_tree, judged);
     offsets!(list, StaticTree: nodes, levels, parents, ranks, depths);
     offsets!(list, Judged: score, logprob);
     offsets!(list, KvPool: layer_bytes, table, planes, row_bytes);

@@ -65,7 +65,9 @@ impl Source {
         });
         let nvrtc = nvrtc.unwrap_or_else(|error| panic!("{error}"));
         let folder = std::env::var_os(CACHE).map(PathBuf::from);
-        let folder = folder.unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
+        // Cargo names the folder to tests, not to a crate that has some of its own.
+        let own = option_env!("CARGO_TARGET_TMPDIR").map(PathBuf::from);
+        let folder = folder.or(own).unwrap_or_else(std::env::temp_dir);
         let cache = Cache::open(folder.join("kernels")).unwrap();
         let mut sizes = String::from("#pragma once\n");
         for (name, value) in &self.sizes {
@@ -93,6 +95,18 @@ impl Source {
             name: format!("{} {}", self.name, self.variant),
             module: module.unwrap_or_else(|error| panic!("{}: {error}", self.name)),
             cuda: cuda.map(|cuda| cuda.load(&compiled)),
+        })
+    }
+
+    /// The kernels for the virtual GPU alone, where the compiler may fuse products and sums: their bits are not compared with a
+    /// device's.
+    pub fn loose_module(&self, number: u32) -> Arc<Kernels> {
+        let compiled = self.compile(Target::Virtual(number));
+        let module = Module::from_ptx(compiled.ptx.as_ref().unwrap());
+        Arc::new(Kernels {
+            name: format!("{} {}", self.name, self.variant),
+            module: module.unwrap_or_else(|error| panic!("{}: {error}", self.name)),
+            cuda: None,
         })
     }
 

@@ -2,17 +2,18 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use stheno::engine::{Engine, SpeculationStatistics};
 
-/// The object of `--json`.
+/// The object of `--json`. Times are null where there is no clock.
 pub fn to_json(statistics: &SpeculationStatistics) -> Value {
+    let seconds = |time: Duration| statistics.is_timed().then_some(time.as_secs_f64());
     json!({
         "rounds": statistics.rounds,
         "drafted": statistics.drafted,
         "accepted": statistics.accepted,
         "accept_len": statistics.accept_len(),
         "levels": statistics.levels,
-        "draft_seconds": statistics.draft.as_secs_f64(),
-        "verify_seconds": statistics.verify.as_secs_f64(),
-        "accept_seconds": statistics.accept.as_secs_f64(),
+        "draft_seconds": seconds(statistics.draft),
+        "verify_seconds": seconds(statistics.verify),
+        "accept_seconds": seconds(statistics.accept),
     })
 }
 
@@ -46,6 +47,9 @@ pub fn to_text(statistics: &SpeculationStatistics) -> String {
         };
         let levels: Vec<String> = statistics.levels.iter().enumerate().map(level).collect();
         text += &format!("accepted at {}\n", levels.join(" | "));
+    }
+    if !statistics.is_timed() {
+        return text;
     }
     let all = statistics.draft + statistics.verify + statistics.accept;
     let part = |name: &str, time: Duration| {

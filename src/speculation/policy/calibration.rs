@@ -39,7 +39,12 @@ impl Calibration {
         let bucket = &mut self.buckets[bucket(probability)];
         bucket.offered += 1.0;
         bucket.accepted += f64::from(u8::from(accepted));
-        if bucket.offered >= MEMORY {
+    }
+
+    /// Halves what has become old, once all guesses of a round have been noted.
+    pub fn forget(&mut self) {
+        let full = (self.buckets.iter_mut()).filter(|bucket| bucket.offered >= MEMORY);
+        for bucket in full {
             bucket.offered /= 2.0;
             bucket.accepted /= 2.0;
         }
@@ -71,9 +76,14 @@ mod tests {
     #[test]
     fn forgets() {
         let mut calibration = Calibration::new();
-        (0..10_000).for_each(|_| calibration.observe(0.5, false));
-        assert!(calibration.probability(0.5) < 0.05);
-        (0..1000).for_each(|_| calibration.observe(0.5, true));
+        let mut round = |accepted: bool| {
+            calibration.observe(0.5, accepted);
+            calibration.forget();
+            calibration.probability(0.5)
+        };
+        let unlucky = (0..10_000).map(|_| round(false)).last();
+        assert!(unlucky < Some(0.05));
+        (0..1000).for_each(|_| _ = round(true));
         assert!(calibration.probability(0.5) > 0.9);
     }
 

@@ -182,9 +182,10 @@ impl Planner {
         let Ok(so_far) = tree.finish(self.nodes()) else {
             return false;
         };
-        let (nodes, expected) = self.best(&so_far, levels);
+        let best = self.best(&so_far, levels);
         let frontier = tree.frontier().iter().map(|node| (node.score, node.depth));
-        self.deeper_pays(nodes, expected, levels, frontier)
+        let (now, deeper) = self.rates(best, levels, frontier);
+        deeper > now
     }
 
     /// Children of the root that are drawn from a draft's distribution, with a chain below each.
@@ -200,21 +201,25 @@ impl Planner {
         if let Policy::Fixed(_) = self.policy {
             return true;
         }
+        let (now, deeper) = self.drawn_rates(tree, levels);
+        deeper > now
+    }
+
+    fn drawn_rates(&self, tree: &Tree, levels: u32) -> (f64, f64) {
         let expected = self.probabilities(tree).iter().sum();
         let last = (0..tree.len()).filter(|node| tree.depth(*node) == levels);
         let last = last.map(|node| (tree.score(node), levels));
-        self.deeper_pays(tree.len(), expected, levels, last)
+        self.rates((tree.len(), expected), levels, last)
     }
 
-    /// Whether a level more raises the tokens for the time, given the nodes that are verified, the tokens that they give, and
+    /// Tokens for the time of a tree and of one with a level more, given the nodes that are verified, the tokens that they give, and
     /// score and depth of the nodes of the last level, best first.
-    fn deeper_pays(
+    fn rates(
         &self,
-        nodes: usize,
-        expected: f64,
+        (nodes, expected): (usize, f64),
         levels: u32,
         frontier: impl Iterator<Item = (f32, u32)>,
-    ) -> bool {
+    ) -> (f64, f64) {
         let mut frontier = frontier.peekable();
         // A guess at the level to come: between what children came to so far, and what the best path has been like.
         let best = frontier.peek().copied();
@@ -225,7 +230,7 @@ impl Planner {
         let more = reach.min(1.0) * 0.5 * (self.child_rate + edge);
         let cost = self.round_seconds(nodes, levels);
         let next = self.round_seconds((nodes + 2).min(self.nodes()), levels + 1);
-        (expected + more) / next > expected / cost
+        (expected / cost, (expected + more) / next)
     }
 
     /// The part of a tree that is worth its verification.
@@ -257,6 +262,7 @@ impl Planner {
                 self.child_rate += DECAY * (rate - self.child_rate);
             }
         }
+        self.calibration.forget();
         if self.policy != Policy::Automatic {
             return;
         }
@@ -265,15 +271,19 @@ impl Planner {
         if std::mem::take(&mut self.behind) {
             return;
         }
+        let plain = self.costs.seconds(1, positions);
+        // The first level is what drafting begins with.
+        let below = f64::from(round.levels.saturating_sub(1));
+        let known = self.draft.start + self.draft.level * below;
+        // What something interrupted says nothing.
         let draft = round.draft.as_secs_f64();
-        let levels = f64::from(round.levels);
-        if round.levels > 1 {
-            let level = (draft - self.draft.start).max(0.0) / levels;
+        let measured = draft.min(4.0 * known.max(plain));
+        if below > 0.0 {
+            let level = (measured - self.draft.start).max(0.0) / below;
             self.draft.level += DECAY * (level - self.draft.level);
         }
-        let start = (draft - self.draft.level * (levels - 1.0).max(0.0)).max(0.0);
+        let start = (measured - self.draft.level * below).max(0.0);
         self.draft.start += DECAY * (start - self.draft.start);
-        let plain = self.costs.seconds(1, positions);
         let spent = draft + self.costs.seconds(tree.len(), positions);
         // A draft that costs next to nothing may be asked always: what it says decides whether it is heeded.
         if self.draft.start > FREE * plain {
@@ -330,5 +340,7 @@ impl Planner {
     }
 }
 
+#[cfg(test)]
+mod on_device;
 #[cfg(test)]
 mod tests;

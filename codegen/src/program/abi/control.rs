@@ -186,9 +186,22 @@ pub struct Planner {
     pub rounds: u32,
     pub left: u32,
     pub length: u32,
-    pub clock: u64,
+    pub behind: u32,
+    pub drafted: f32,
     pub offered: [f32; CALIBRATION_BUCKETS],
     pub accepted: [f32; CALIBRATION_BUCKETS],
+}
+
+/// See `struct Times`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Times {
+    pub clock: u64,
+    pub arrived: u64,
+    pub draft: u64,
+    pub verify: u64,
+    pub accept: u64,
 }
 
 /// See `struct StaticTree`.
@@ -228,6 +241,7 @@ pub struct Control {
     pub tree: Tree,
     pub growth: Growth,
     pub planner: Planner,
+    pub times: Times,
     pub draws: u64,
     pub static_tree: StaticTree,
     pub judged: [Judged; ROW_LIMIT],

@@ -154,11 +154,6 @@ static_assert(OFFSET_OF(Control, call) % 16 == 0, "Call is copied in vectors");
 static_assert(OFFSET_OF(Control, times) % 8 == 0, "Times has no gap before it");
 static_assert(OFFSET_OF(Control, judged) % 8 == 0, "Judged is read in one piece");
 
-// Whether the program has a draft, and whether that is heads. What only a draft needs is a fifth of the code of a program: where it
-// has none, none of it is compiled.
-constexpr bool HAS_DRAFT = SEGMENT_DRAFT != NONE;
-constexpr bool HAS_HEADS = HAS_DRAFT && SEGMENT_EXTEND == NONE;
-
 DEVICE bool is_target(u32 segment) { return segment == SEGMENT_PREFILL || segment == SEGMENT_TARGET; }
 
 DEVICE Control& control_of(const Program& program) { return *(Control*)program.control; }

@@ -10,6 +10,11 @@
 #pragma once
 #include "control.cuh"
 
+// Whether the program has a draft, and whether that is heads. What only a draft needs is a fifth of the code of a program: where it has
+// none, none of it is compiled.
+constexpr bool HAS_DRAFT = SEGMENT_DRAFT != NONE;
+constexpr bool HAS_HEADS = HAS_DRAFT && SEGMENT_EXTEND == NONE;
+
 // The fewest row tiles that products are compiled for and that hold the rows.
 DEVICE u32 row_tiles_of(u32 rows) {
     for (u32 tiles = 1; tiles < 8; tiles *= 2)

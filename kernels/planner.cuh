@@ -165,11 +165,10 @@ DEVICE void observe_draft(Planner& planner, u32 levels) {
     const float known = planner.start + planner.level * below;
     // What something interrupted says nothing.
     const float seconds = smaller(planner.drafted, 4.0f * larger(known, step_seconds(planner, 1)));
-    if (below > 0.0f) {
-        const float level = __fdiv_rn(larger(seconds - planner.start, 0.0f), below);
-        planner.level += DECAY * (level - planner.level);
-    }
-    planner.start += DECAY * (larger(seconds - planner.level * below, 0.0f) - planner.start);
+    // What the two do not explain, in proportion to what they weigh.
+    const float step = __fdiv_rn(DECAY * (seconds - known), 1.0f + below * below);
+    planner.start = larger(planner.start + step, 0.0f);
+    planner.level = larger(planner.level + step * below, 0.0f);
 }
 
 // Once every block is done with a call. By one thread.

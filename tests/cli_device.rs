@@ -65,6 +65,23 @@ fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&PROMPT[..], more].concat()
 }
 
+/// Its clock counts instructions, which are no times.
+#[test]
+fn rounds_on_a_virtual_device_have_no_times() {
+    let device = ["--device", "virtual", "--draft", "ngram"];
+    let (json, _) = success(&with(&[&device[..], &["--json"]].concat()));
+    let object: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    let speculation = &object["stats"]["speculation"];
+    assert!(speculation["rounds"].as_u64() > Some(0), "{speculation}");
+    for key in ["draft_seconds", "verify_seconds", "accept_seconds"] {
+        let value = speculation.get(key);
+        assert_eq!(value, Some(&Value::Null), "{key}: {speculation}");
+    }
+    let (_, said) = success(&with(&[&device[..], &["-v"]].concat()));
+    assert!(said.contains("speculation: "), "{said}");
+    assert!(!said.contains("a round: "), "{said}");
+}
+
 #[test]
 fn a_profile_is_a_trace_and_a_table() {
     let directory = tempfile::tempdir().unwrap();

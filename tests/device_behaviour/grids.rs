@@ -45,7 +45,10 @@ fn digest() -> u64 {
 #[test]
 #[ignore = "started by `multiprocessors_change_no_bit`"]
 fn digest_in_a_process() {
-    let path = std::env::var_os(RESULT).expect("the parent says where the result goes");
+    // Nobody has started it.
+    let Some(path) = std::env::var_os(RESULT) else {
+        return;
+    };
     let blocks = executor(shared()).context().facts().sm_count;
     std::fs::write(path, format!("{blocks} {}", digest())).unwrap();
 }

@@ -24,7 +24,7 @@ const TREE: TreeShape = TreeShape {
     num_draft_tokens: 8,
 };
 
-/// Tells a process its draft.
+/// Tells a process its draft. Without it nobody has started one, and there is nothing to do.
 const DRAFT: &str = "STHENO_TEST_DRAFT";
 
 /// Largest difference of logits to the host's, over the spread of a row: activations round to bf16 in another order.
@@ -81,6 +81,9 @@ fn prompts() -> Vec<Vec<u32>> {
 #[test]
 #[ignore = "started by `smollm2_decodes_as_on_the_host`"]
 fn smollm2_in_a_process() {
+    if std::env::var_os(DRAFT).is_none() {
+        return;
+    }
     let path = &model();
     let change = |builder: crate::Builder| builder.context_length(256);
     let device = engine_at(path, Device::Virtual, change);
@@ -138,7 +141,9 @@ fn smollm2_in_a_process() {
 #[test]
 #[ignore = "started by `smollm2_guesses_change_no_token` and `smollm2_trees_change_no_token`"]
 fn smollm2_guesses_in_a_process() {
-    let draft = std::env::var(DRAFT).unwrap();
+    let Ok(draft) = std::env::var(DRAFT) else {
+        return;
+    };
     let engine = engine_at(&model(), Device::Virtual, |builder| {
         builder.context_length(256).draft(&draft).unwrap()
     });

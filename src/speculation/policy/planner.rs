@@ -278,12 +278,10 @@ impl Planner {
         // What something interrupted says nothing.
         let draft = round.draft.as_secs_f64();
         let measured = draft.min(4.0 * known.max(plain));
-        if below > 0.0 {
-            let level = (measured - self.draft.start).max(0.0) / below;
-            self.draft.level += DECAY * (level - self.draft.level);
-        }
-        let start = (measured - self.draft.level * below).max(0.0);
-        self.draft.start += DECAY * (start - self.draft.start);
+        // What the two do not explain, in proportion to what they weigh.
+        let step = DECAY * (measured - known) / (1.0 + below * below);
+        self.draft.start = (self.draft.start + step).max(0.0);
+        self.draft.level = (self.draft.level + step * below).max(0.0);
         let spent = draft + self.costs.seconds(tree.len(), positions);
         // A draft that costs next to nothing may be asked always: what it says decides whether it is heeded.
         if self.draft.start > FREE * plain {

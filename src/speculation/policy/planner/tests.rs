@@ -108,6 +108,32 @@ fn catching_up_is_no_cost_of_drafting() {
     }
 }
 
+/// The first level is what drafting begins with: `levels` of them are one less to pay for.
+#[test]
+fn learns_what_a_draft_and_a_level_cost() {
+    let mut planner = automatic(1.0);
+    let tree = chain(0.9, 1);
+    let mut draft = |levels: u32, seconds: f64| {
+        planner.observe(&Observation {
+            tree: &tree,
+            path: &[0, 1],
+            draft: Duration::from_secs_f64(seconds),
+            levels,
+            verify: Duration::from_secs(1),
+        });
+        (planner.draft.start, planner.draft.level)
+    };
+    for levels in (1..=5).cycle().take(2000) {
+        draft(levels, 0.2 + 0.05 * f64::from(levels - 1));
+    }
+    let (start, level) = draft(1, 0.2);
+    assert!((start - 0.2).abs() < 0.005, "{start}");
+    assert!((level - 0.05).abs() < 0.002, "{level}");
+    // One interruption of a minute is not believed.
+    let (start, level) = draft(3, 60.0);
+    assert!(start < 0.6 && level < 0.3, "{start} {level}");
+}
+
 /// Trap 7: a depth that is fixed too low costs the paper's numbers.
 #[test]
 fn drafts_as_deep_as_guesses_are_good() {

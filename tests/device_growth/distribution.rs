@@ -13,7 +13,7 @@ use virtual_gpu::{Checks, DevicePointer, LaunchOptions};
 const VOCAB: usize = 6;
 
 /// Samples of a case, and blocks that share them.
-const SAMPLES: usize = 2000;
+const SAMPLES: usize = 1000;
 const BLOCKS: usize = 30;
 
 /// Standard deviations of the statistic, made normal: a right sampler is above that once in ten thousand cases.

@@ -110,7 +110,7 @@ pub fn profiles() -> Result<u8, Failure> {
         let _ = writeln!(
             out,
             "{name:<10}{}: compute capability {major}.{minor}, {} multiprocessors at {} MHz, {} GiB at {:.0} GB/s, L2 {} MiB, \
-             shared memory {} KiB and {} threads a multiprocessor, {:.0} TFLOP/s in bf16",
+             shared memory {} KiB and {} threads a multiprocessor, {:.0} TFLOP/s in bf16 at that clock",
             profile.name,
             profile.multiprocessors,
             profile.clock / 1000,

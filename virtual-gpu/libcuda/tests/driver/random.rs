@@ -13,7 +13,8 @@ const ILLEGAL_ADDRESS: u32 = 700;
 const MISALIGNED_ADDRESS: u32 = 716;
 
 /// Names, and what each argument is: `h` a handle, `d` a device address, `o` a place for results, `i` zeros and good pointers
-/// to read, `s` a size, `n` a number of things that `i` has room for, `f` flags, `k` the kernel's parameters, `l` few bytes.
+/// to read, `s` a size, `n` a number of things that `i` has room for, `f` flags, `k` the kernel's parameters, `l` few bytes,
+/// `g` a dimension of a launch, `c` a place with a count, `D` what is copied to the host, `z` null.
 const CALLS: &[(&str, &str)] = &[
     ("cuStreamCreate", "of"),
     ("cuStreamCreateWithPriority", "off"),
@@ -67,7 +68,7 @@ const CALLS: &[(&str, &str)] = &[
     ("cuFuncGetAttribute", "ofh"),
     ("cuFuncSetAttribute", "hfs"),
     ("cuFuncGetParamInfo", "hsoo"),
-    ("cuLaunchKernel", "hfffffffhkz"),
+    ("cuLaunchKernel", "hggggggfhkz"),
     ("cuOccupancyMaxActiveBlocksPerMultiprocessor", "ohfs"),
     ("cuGraphCreate", "of"),
     ("cuGraphDestroy", "h"),
@@ -193,6 +194,8 @@ fn round(driver: &Driver, seed: u64, calls: usize) {
                 'l' => random.of(&[0, 1, 4, 16, 4096]),
                 'n' => random.of(&[0, 0, 1, 2, 4]),
                 'f' => random.of(&[0, 0, 1, 1, 2, 3, 4, 7, 8, 1 << 20, u32::MAX as usize]),
+                // No grid that would run for minutes.
+                'g' => random.of(&[0, 1, 1, 2, 3, 8, 1 << 31, u32::MAX as usize]),
                 'k' => {
                     // Most are good, or little else would come after the first fault.
                     results[5000] = match random.next(64) {

@@ -4,7 +4,8 @@ use crate::check::finding::{Finding, FindingKind, MemorySpace};
 use crate::exec::{FUNCTION_BASE, Grid, Program, Setup};
 use crate::launch::{LaunchConfig, LaunchOptions, LaunchReport};
 use crate::memory::{DevicePointer, Memory, MemoryError};
-use crate::module::{Module, initial_bytes};
+use crate::module::{Module, has_place, initial_bytes};
+use crate::profile::coverage::Coverage;
 use crate::profile::{Profile, counters};
 use crate::ptx::{Initialiser, Space};
 use std::collections::HashMap;
@@ -158,18 +159,20 @@ impl Device {
         }
         let mut places = Vec::new();
         for variable in module.variables() {
-            places.push(match initial_bytes(variable) {
-                Some(bytes) => {
+            places.push(match has_place(variable) {
+                true => {
+                    // In this order: the device tells whether it has room before the host makes the bytes.
                     let pointer = self.memory.alloc(variable.bytes, variable.name.clone())?;
-                    self.memory.write(pointer, &bytes)?;
+                    self.memory.write(pointer, &initial_bytes(variable))?;
                     pointer.0
                 }
-                None if variable.external
-                    && matches!(variable.space, Space::Global | Space::Const) =>
+                false
+                    if variable.external
+                        && matches!(variable.space, Space::Global | Space::Const) =>
                 {
                     return Err(LaunchError::Undefined(variable.name.clone()));
                 }
-                None => 0,
+                false => 0,
             });
         }
         for (variable, place) in module.variables().iter().zip(&places) {
@@ -274,6 +277,7 @@ impl Device {
         });
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
+        let coverage = Coverage::of(&grid);
         self.memory = std::mem::replace(&mut grid.memory, Memory::new(0));
         if let Some(pointer) = workspace {
             self.memory.free(pointer)?;
@@ -287,6 +291,7 @@ impl Device {
                 .collect(),
             warnings: grid.warnings,
             counters,
+            coverage,
             printed: grid.printed,
         })
     }
@@ -405,6 +410,7 @@ impl Device {
             findings: vec![finding],
             warnings: Vec::new(),
             counters: counters::Counters::default(),
+            coverage: Coverage::default(),
             printed: String::new(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::check::finding::{Finding, FindingKind};
 use crate::num::mma::{Arch, MmaMode};
 use crate::profile::counters::Counters;
+use crate::profile::coverage::Coverage;
 use std::time::Duration;
 
 /// Shape of a launch.
@@ -99,6 +100,8 @@ pub struct LaunchReport {
     pub warnings: Vec<String>,
     /// What was counted.
     pub counters: Counters,
+    /// What of the source has run, if it was counted.
+    pub coverage: Coverage,
     /// What the kernel printed.
     pub printed: String,
 }

@@ -12,6 +12,7 @@ mod module;
 pub mod num;
 pub mod profile;
 pub mod ptx;
+pub mod report;
 
 pub use device::{Device, LaunchError};
 pub use launch::{Checks, LaunchConfig, LaunchOptions, LaunchReport};

@@ -103,7 +103,7 @@ fn attributes(profile: &Profile) -> Vec<(A, u32)> {
         // Single precision is so many times as fast as double.
         (
             A::CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO,
-            if minor == 0 { 2 } else { 64 },
+            profile.rates.float32 / profile.rates.float64.max(1),
         ),
     ]
 }

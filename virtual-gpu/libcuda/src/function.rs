@@ -12,6 +12,8 @@ use virtual_gpu::{Module, Profile};
 /// A kernel that a program has asked for.
 #[derive(Clone, Debug)]
 pub struct Function {
+    /// Its handle, once it has one.
+    pub handle: Handle,
     /// Module that it is of.
     pub module: Handle,
     /// The module's code.
@@ -23,6 +25,8 @@ pub struct Function {
     /// Dynamic shared memory that launches may ask for.
     pub max_dynamic_shared: u32,
     carveout: i32,
+    /// Whether a launch that may begin early has been warned about.
+    warned: bool,
 }
 
 /// What is known of a kernel, in plain numbers.
@@ -43,12 +47,14 @@ impl Function {
     pub fn new(module: Handle, loaded: &Loaded, name: &str, profile: &Profile) -> Answer<Self> {
         let fixed = loaded.module.kernel(name).ok_or(NOT_FOUND)?.static_shared();
         Ok(Self {
+            handle: Handle::NULL,
             module,
             code: Arc::clone(&loaded.module),
             name: Arc::new(CString::new(name).map_err(|_| INVALID_VALUE)?),
             context: loaded.context,
             max_dynamic_shared: profile.shared_per_block.saturating_sub(fixed),
             carveout: -1,
+            warned: false,
         })
     }
 
@@ -113,13 +119,33 @@ fn architecture(target: &str) -> i32 {
 
 /// The function of a handle.
 pub fn get(scope: Scope, function: Handle) -> Answer<Function> {
-    scope.state().functions.get(function).cloned()
+    let found = scope.state().functions.get(function)?.clone();
+    Ok(Function {
+        handle: function,
+        ..found
+    })
 }
 
 /// An attribute of a function.
 pub fn attribute(value: Out<i32>, attribute: u32, function: Handle) -> Answer {
     value.check()?;
     value.set(get(enter()?, function)?.attribute(attribute)?)
+}
+
+/// Warns once of a kernel that is launched with leave to begin before the one before it has ended, and never waits for that.
+pub fn warn_of_early_begin(scope: Scope, function: Handle) -> Answer {
+    let mut state = scope.state();
+    let function = state.functions.get_mut(function)?;
+    let kernel = function.code.kernel(function.name()).ok_or(NOT_FOUND)?;
+    let waits = kernel.waits_for_launch_before();
+    if !waits && !std::mem::replace(&mut function.warned, true) {
+        eprintln!(
+            "virtual-gpu: warning: {} is launched with programmatic stream serialization but has no griddepcontrol.wait: a \
+             GPU may begin it before the kernel before it has ended, whose results it must not use",
+            function.name()
+        );
+    }
+    Ok(())
 }
 
 /// Sets an attribute of a function.

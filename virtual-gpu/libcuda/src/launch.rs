@@ -5,10 +5,11 @@ use crate::driver::{Scope, enter};
 use crate::error::{
     COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_VALUE, LAUNCH_OUT_OF_RESOURCES, NOT_FOUND, NOT_SUPPORTED,
 };
-use crate::function::{Function, get};
+use crate::function::{Function, get, warn_of_early_begin};
 use crate::handle::Handle;
 use crate::occupancy::blocks;
-use crate::{fault, stream};
+use crate::operation::{Launch, Operation};
+use crate::stream;
 use virtual_gpu::LaunchConfig;
 
 /// `CUlaunchConfig`.
@@ -54,6 +55,14 @@ fn cooperative(config: &Config) -> Answer<bool> {
         }
     }
     Ok(cooperative)
+}
+
+/// Whether the launch may begin before the kernel before it in the stream has ended.
+fn may_begin_early(config: &Config) -> Answer<bool> {
+    const PROGRAMMATIC: u32 = 6;
+    let attributes = In::new(config.attributes).all(config.count as usize)?;
+    let mut attributes = attributes.iter();
+    Ok(attributes.any(|attribute| attribute.id == PROGRAMMATIC && attribute.value[0] != 0))
 }
 
 /// `extra` of a launch: pairs of a tag and a value, up to an end.
@@ -128,6 +137,24 @@ fn check(scope: Scope, function: &Function, config: &LaunchConfig) -> Answer {
     Ok(())
 }
 
+/// A launch, checked, with its parameters.
+pub fn prepare(
+    scope: Scope,
+    function: Handle,
+    config: LaunchConfig,
+    each: In<usize>,
+    extra: In<usize>,
+) -> Answer<Launch> {
+    let function = get(scope, function)?;
+    check(scope, &function, &config)?;
+    let parameters = parameters(&function, each, extra)?.into();
+    Ok(Launch {
+        function,
+        config,
+        parameters,
+    })
+}
+
 fn launch(
     function: Handle,
     config: LaunchConfig,
@@ -137,23 +164,8 @@ fn launch(
 ) -> Answer {
     let scope = enter()?;
     stream::valid(scope, stream)?;
-    let function = get(scope, function)?;
-    check(scope, &function, &config)?;
-    let parameters = parameters(&function, each, extra)?;
-    let mut state = scope.state();
-    let ticket = scope.queue.submit(move |device| {
-        let options = &scope.config.options;
-        let report = device.launch(
-            &function.code,
-            function.name(),
-            &config,
-            &parameters,
-            options,
-        );
-        fault::answer(&scope.config, function.name(), &config, report)
-    });
-    state.note(stream, ticket);
-    Ok(())
+    let launch = prepare(scope, function, config, each, extra)?;
+    stream::submit(scope, stream, Operation::Kernel(launch))
 }
 
 exports! {
@@ -211,6 +223,9 @@ exports! {
             dynamic_shared: given.dynamic_shared,
             cooperative: cooperative(&given)?,
         };
+        if may_begin_early(&given)? {
+            warn_of_early_begin(enter()?, function)?;
+        }
         launch(function, config, given.stream, parameters, extra)
     }
 }

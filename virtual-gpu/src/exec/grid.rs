@@ -25,6 +25,8 @@ pub struct PcCount {
     pub warps: u64,
     /// By lanes.
     pub lanes: u64,
+    /// Lanes that came to it, those that its guard keeps from it included: where there is a guard.
+    pub reached: u64,
     /// Branches at which lanes parted.
     pub splits: u64,
     /// Arrivals at a barrier of the block.

@@ -115,7 +115,11 @@ impl Machine<'_> {
                 self.mask &= guard ^ if inst.negate { u32::MAX } else { 0 };
             }
             if COUNT {
-                self.grid.counts[pc as usize].add(self.mask);
+                let count = &mut self.grid.counts[pc as usize];
+                count.add(self.mask);
+                if inst.guarded {
+                    count.reached += u64::from(fragment.count_ones());
+                }
             }
             *left -= 1;
             pc += 1;

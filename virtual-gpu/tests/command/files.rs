@@ -129,3 +129,63 @@ extern "C" __global__ void twice(const float* x, float* y, int n) {
         assert_eq!(floats(&result), wanted);
     }
 }
+
+/// Lines 3 and 4 of the kernel: a branch that the last block's lanes take differently, and what is behind it.
+#[test]
+fn coverage_is_written_for_editors_and_for_people() {
+    let source = "extern \"C\" __global__ void k(const int* x, int* y, int n) {\n    int i = blockIdx.x * 32 + threadIdx.x;\n    \
+                  if (i >= n) return;\n    int v = x[i];\n    if (v < 0) {\n        asm volatile(\"nanosleep.u32 1;\");\n        return;\n    }\n    \
+                  y[i] = v;\n}\n";
+    let case = twice(100)
+        .replace("\"twice\"", "\"k\"")
+        .replace("f32", "i32");
+    let folder = Folder::new(source, &case);
+    let outcome = folder.run(&["--coverage", "k.info", "--annotate", "k.txt"]);
+    assert_eq!((outcome.code, outcome.err.as_str()), (0, ""));
+    let read = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
+    let (info, text) = (read("k.info"), read("k.txt"));
+    let place = folder.path("k.cu").canonicalize().unwrap();
+    let lines: Vec<&str> = info.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["TN:".to_string(), format!("SF:{}", place.display())]
+    );
+    for line in [
+        "FNDA:128,k",
+        "FNF:1",
+        "FNH:1",
+        "DA:3,128",
+        "DA:4,100",
+        "DA:6,0",
+        "DA:9,100",
+    ] {
+        assert!(lines.contains(&line), "{line}\n{info}");
+    }
+    assert_eq!(lines.last(), Some(&"end_of_record"));
+    // 28 threads went one way and 100 the other at line 3; none was below zero at line 5.
+    let mut sides: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("BRDA:3,0,"))
+        .collect();
+    sides.sort_unstable();
+    assert!(
+        sides == ["0,28", "1,100"] || sides == ["0,100", "1,28"],
+        "{info}"
+    );
+    let mut sides: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("BRDA:5,0,"))
+        .collect();
+    sides.sort_unstable();
+    assert!(
+        sides == ["0,0", "1,100"] || sides == ["0,100", "1,0"],
+        "{info}"
+    );
+    for line in [
+        "         #####     6 |         asm volatile(\"nanosleep.u32 1;\");",
+        "           100     9 |     y[i] = v;",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(text.contains("branch of k, PTX line "), "{text}");
+}

@@ -257,3 +257,18 @@ proptest! {
         let _ = Module::from_ptx(&String::from_utf8_lossy(&text));
     }
 }
+
+/// What the fuzzer of `fuzz/` begins with is accepted: from there it gets far.
+#[test]
+fn seeds_of_the_fuzzer_load() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/ptx");
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let loaded = Module::from_ptx(&text);
+        assert!(loaded.is_ok(), "{}: {loaded:?}", path.display());
+        seeds += 1;
+    }
+    assert!(seeds > 0, "{folder} is empty");
+}

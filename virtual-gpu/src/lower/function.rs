@@ -403,6 +403,13 @@ impl Builder<'_> {
         if matches!(modifiers.rest().last(), Some(&("u16x2" | "s16x2"))) {
             return super::packed::lower(lowering, instruction, modifiers);
         }
+        match modifiers.rest() {
+            [.., "f32x2"] => return super::pair::lower(lowering, instruction, modifiers),
+            [.., "f32", "f16" | "bf16"] => {
+                return super::mixed::lower(lowering, instruction, modifiers);
+            }
+            _ => {}
+        }
         let Some(ty) = modifiers
             .rest()
             .last()

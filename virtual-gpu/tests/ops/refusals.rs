@@ -14,7 +14,7 @@ fn module(line: &str) -> String {
     format!("{HEAD}{DECLARATIONS}{line}\nret;\n}}\n")
 }
 
-const REFUSED: [&str; 129] = [
+const REFUSED: [&str; 139] = [
     // No such instruction, or no such modifier.
     "frobnicate.u32 r0, r1;",
     "add.banana.u32 r0, r1, r2;",
@@ -24,6 +24,17 @@ const REFUSED: [&str; 129] = [
     "exit.sideways;",
     "cvt.rn.rn.f32.s32 r0, r1;",
     "video.add r0, r1;",
+    // Types and roundings of what sm_100 adds.
+    "redux.sync.add.f32 r0, r1, r2;",
+    "redux.sync.max.abs.s32 r0, r1, r2;",
+    "mul.f32.f16 r0, h1, r2;",
+    "fma.f32.f16 r0, h1, h2, r3;",
+    "add.ftz.f32.f16 r0, h1, r2;",
+    "fma.f32x2 d0, d1, d2, d3;",
+    "add.sat.f32x2 d0, d1, d2;",
+    "div.rn.f32x2 d0, d1, d2;",
+    "max.xorsign.abs.f32 r0, r1, r2, r3;",
+    "min.f64 d0, d1, d2, d3;",
     // Types missing or wrong.
     "add r0, r1, r2;",
     "add.b32 r0, r1, r2;",
@@ -152,7 +163,7 @@ const REFUSED: [&str; 129] = [
     "bra nowhere;",
 ];
 
-const LATER: [&str; 16] = [
+const LATER: [&str; 15] = [
     ".reg .b128 q;",
     "wgmma.fence.sync.aligned;",
     "tcgen05.wait::ld.sync.aligned;",
@@ -163,7 +174,6 @@ const LATER: [&str; 16] = [
     "shfl.sync.sideways.b32 r0, r1, r2, r3, r4;",
     "match.any.sync.b32 r0|p0, r1, r2;",
     "redux.sync.add.b32 r0, r1, r2;",
-    "redux.sync.min.f32 r0, r1, r2;",
     "bar.red.xor.pred p0, 0, p1;",
     "fence.sideways.gpu;",
     "call nothing;",

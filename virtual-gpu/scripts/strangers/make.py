@@ -8,10 +8,11 @@ import importlib
 import sys
 from pathlib import Path
 
-PROJECTS = ["triton", "numba", "cupy", "warp", "cccl"]
+PROJECTS = ["triton", "numba", "cupy", "warp", "cccl", "wmma"]
 
 CARRIED = {
     "numba": lambda name: True,
+    "wmma": lambda name: True,
     "triton": lambda name: name in {
         *(f"{kernel}_sm80" for kernel in (
             "activations", "arg_best", "attention_causal_bf16", "bounds", "conv1d", "cross_entropy", "double_norm",

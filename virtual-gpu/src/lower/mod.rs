@@ -23,6 +23,7 @@ mod registers;
 mod shared;
 mod tensor;
 mod warp;
+mod wmma;
 
 pub use function::kernel;
 

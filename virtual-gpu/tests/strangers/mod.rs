@@ -1,4 +1,4 @@
-//! Kernels that other compilers and projects made: Triton, Numba, CuPy, Warp, CUB. Each has its PTX, one launch of it and
+//! Kernels that other compilers and projects made: Triton, Numba, CuPy, Warp, CUB, `nvcuda::wmma`. Each has its PTX, one launch of it and
 //! what NumPy says must come out (`scripts/strangers/case.py` says in which form). Those under `kernels/` are compiled from
 //! functions of ours and run with every `cargo test`; `scripts/strangers.sh` makes the others and runs all.
 

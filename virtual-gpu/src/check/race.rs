@@ -12,6 +12,9 @@
 //! relaxed store after it); whoever starts a copy hands what it knows on to those who wait for the copy at an mbarrier;
 //! after two ordered atomics of device scope the older one is forgotten, even for a later one of block scope. Strong
 //! accesses of different sizes to one location count as morally strong.
+//!
+//! Stores of equal values do not race with each other: compilers let threads that hold copies of a value all store it,
+//! and whichever store comes last, memory holds it.
 
 use std::collections::HashMap;
 
@@ -319,7 +322,12 @@ impl Races {
         if shadows.len() <= at {
             shadows.resize_with(at + 1, Shadow::default);
         }
+        let unchanged = match footprint {
+            Footprint::Lanes(access) => access.unchanged && record.access.stores(),
+            Footprint::Bytes { .. } => false,
+        };
         let context = Context {
+            unchanged,
             clock,
             layout: self.layout,
             clusters: &self.clusters,

@@ -48,6 +48,11 @@ impl Access {
         !matches!(self, Self::Read | Self::StrongRead(_))
     }
 
+    /// True for stores, which leave what they were given, unlike atomics.
+    pub(crate) fn stores(self) -> bool {
+        matches!(self, Self::Write | Self::StrongWrite(_))
+    }
+
     /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -107,6 +112,8 @@ pub(crate) struct Context<'a> {
     pub clock: &'a WarpClock,
     pub layout: Layout,
     pub tables: &'a Tables,
+    /// The access is a store of what is in memory already.
+    pub unchanged: bool,
     /// Cluster of each block; empty if the grid has none.
     pub clusters: &'a [u32],
 }

@@ -11,6 +11,14 @@ use crate::launch::Checks;
 use crate::memory::Window;
 use std::ops::Range;
 
+/// What the lanes of a store write.
+pub struct Written {
+    /// Each lane's bytes in 64 bits: enough to tell whether lanes that write to one place write the same.
+    pub digests: [u64; LANES],
+    /// All of it is in memory already.
+    pub unchanged: bool,
+}
+
 impl Machine<'_> {
     /// Whether accesses have to be shown to [`Machine::observe`].
     #[inline(always)]
@@ -26,11 +34,11 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         match SPACE {
-            space::GLOBAL => self.observe_global(addresses, access, bytes, kind, values),
-            space::SHARED => self.observe_shared(addresses, access, bytes, kind, values),
+            space::GLOBAL => self.observe_global(addresses, access, bytes, kind, written),
+            space::SHARED => self.observe_shared(addresses, access, bytes, kind, written),
             space::LOCAL => self.observe_local(addresses, access, bytes, kind),
             space::GENERIC => {
                 let mask = self.mask;
@@ -48,8 +56,8 @@ impl Machine<'_> {
                     self.mask = lanes;
                     match part {
                         _ if lanes == 0 => {}
-                        0 => self.observe_global(addresses, access, bytes, kind, values),
-                        1 => self.observe_shared(&low, access, bytes, kind, values),
+                        0 => self.observe_global(addresses, access, bytes, kind, written),
+                        1 => self.observe_shared(&low, access, bytes, kind, written),
                         _ => self.observe_local(&low, access, bytes, kind),
                     }
                 }
@@ -65,7 +73,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         if self.grid.options.counters {
             self.count_global(addresses, bytes, kind);
@@ -124,7 +132,7 @@ impl Machine<'_> {
                 access,
                 bytes,
                 kind,
-                values,
+                written,
             );
         }
         self.mask = mask;
@@ -194,7 +202,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         if self.grid.options.counters {
             let waves = wavefronts(addresses, self.mask, bytes);
@@ -245,7 +253,7 @@ impl Machine<'_> {
             access,
             bytes,
             kind,
-            values,
+            written,
         );
     }
 

@@ -4,6 +4,7 @@ use super::address::Use;
 use super::agent::{self, Bulk, Place};
 use super::grid::Grid;
 use super::machine::{Lanes, Machine, Site};
+use super::observe::Written;
 use super::program::{Access, Order, Scope};
 use super::row::LANES;
 use super::warp::State;
@@ -41,7 +42,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The active lanes make an access at `offsets` of `space`; `values` are what they write.
+    /// The active lanes make an access at `offsets` of `space`; `written` is what they write.
     pub fn note_access(
         &mut self,
         space: Space,
@@ -49,7 +50,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         let (who, pc, mask) = (self.actor(), self.pc, self.mask);
         let strong = match access.order {
@@ -72,7 +73,8 @@ impl Machine<'_> {
             mask,
             bytes: bytes as u32,
             collective: access.collective,
-            values,
+            values: written.map(|written| &written.digests),
+            unchanged: written.is_some_and(|written| written.unchanged),
         };
         let conflict = match (access.asynchronous, kind) {
             (false, _) => races.access(who, space, pc, act, &lanes),

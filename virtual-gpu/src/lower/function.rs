@@ -5,6 +5,7 @@ use super::registers::Registers;
 use super::shared::Layout;
 use super::{
     Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
+    wmma,
 };
 use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, handler, ops};
 use crate::lower::modifiers::Modifiers;
@@ -25,6 +26,9 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
             "{parameter_bytes} bytes of parameters are more than a kernel may have"
         )));
     }
+    let expanded = wmma::expand(body);
+    let expanded = expanded.map_err(|(line, what)| PtxError::new(source, line, what))?;
+    let body = &expanded[..];
     let mut lowering = Lowering::new(source, Registers::new(body).map_err(at_kernel)?);
     let layout = Layout::new(module, function).map_err(|(line, name)| {
         PtxError::new(
@@ -288,6 +292,9 @@ impl Builder<'_> {
                 function.name
             )));
         }
+        let expanded = wmma::expand(body)
+            .map_err(|(line, what)| PtxError::new(lowering.source, line, what))?;
+        let body = &expanded[..];
         let registers = Registers::new(body).map_err(|message| lowering.error(message))?;
         lowering.registers = registers;
         lowering.in_kernel = false;
@@ -402,6 +409,13 @@ impl Builder<'_> {
         use crate::num::ScalarType::*;
         if matches!(modifiers.rest().last(), Some(&("u16x2" | "s16x2"))) {
             return super::packed::lower(lowering, instruction, modifiers);
+        }
+        match modifiers.rest() {
+            [.., "f32x2"] => return super::pair::lower(lowering, instruction, modifiers),
+            [.., "f32", "f16" | "bf16"] => {
+                return super::mixed::lower(lowering, instruction, modifiers);
+            }
+            _ => {}
         }
         let Some(ty) = modifiers
             .rest()

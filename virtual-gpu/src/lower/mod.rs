@@ -13,14 +13,17 @@ mod half;
 mod integer;
 mod mbarrier;
 mod memory;
+mod mixed;
 mod modifiers;
 mod moves;
 mod packed;
+mod pair;
 mod product;
 mod registers;
 mod shared;
 mod tensor;
 mod warp;
+mod wmma;
 
 pub use function::kernel;
 

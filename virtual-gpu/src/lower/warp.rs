@@ -222,7 +222,22 @@ fn redux(
     need_sync(lowering, modifiers)?;
     let ty = modifiers.last_type();
     let kind = modifiers.first().unwrap_or_default();
+    let float = |modifiers: &mut Modifiers<'_>, kind: u8| {
+        let magnitudes = if modifiers.take("abs") {
+            reduce::FLOAT_ABS
+        } else {
+            0
+        };
+        let nan = if modifiers.take("NaN") {
+            reduce::FLOAT_NAN
+        } else {
+            0
+        };
+        reduce::FLOAT | kind | magnitudes | nan
+    };
     let flags = match (kind, ty) {
+        ("min", Some(F32)) => float(modifiers, 0),
+        ("max", Some(F32)) => float(modifiers, reduce::FLOAT_MAX),
         ("add", Some(U32 | S32)) => reduce::ADD,
         ("min", Some(S32)) => reduce::MIN_SIGNED,
         ("max", Some(S32)) => reduce::MAX_SIGNED,

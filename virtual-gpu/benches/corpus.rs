@@ -31,6 +31,7 @@ fn measure(module: &Module, case: &Case, mode: (&str, Checks, bool), runs: u32) 
         block: case.block,
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
+        cluster: None,
     };
     let initial: Vec<Option<Vec<u8>>> = case
         .args

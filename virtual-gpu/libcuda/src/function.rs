@@ -23,6 +23,8 @@ pub struct Function {
     /// Dynamic shared memory that launches may ask for.
     pub max_dynamic_shared: u32,
     carveout: i32,
+    /// Whether launches may have clusters of more than 8 blocks.
+    pub non_portable_cluster: bool,
 }
 
 /// What is known of a kernel, in plain numbers.
@@ -49,6 +51,7 @@ impl Function {
             context: loaded.context,
             max_dynamic_shared: profile.shared_per_block.saturating_sub(fixed),
             carveout: -1,
+            non_portable_cluster: false,
         })
     }
 
@@ -97,8 +100,9 @@ impl Function {
             7 => 0,
             8 => self.max_dynamic_shared as i32,
             9 => self.carveout,
-            // No cluster is required, and none is allowed.
-            10..=14 => 0,
+            10 => i32::from(kernel.limits().explicit_cluster),
+            11..=13 => kernel.limits().cluster[attribute as usize - 11] as i32,
+            14 => i32::from(self.non_portable_cluster),
             15 => 0,
             _ => return Err(INVALID_VALUE),
         })
@@ -137,6 +141,7 @@ pub fn set_attribute(function: Handle, attribute: u32, value: i32) -> Answer {
             function.max_dynamic_shared = bytes;
         }
         9 if (-1..=100).contains(&value) => function.carveout = value,
+        14 if matches!(value, 0 | 1) => function.non_portable_cluster = value == 1,
         _ => return Err(INVALID_VALUE),
     }
     Ok(())

@@ -406,6 +406,11 @@ impl Parcel {
         self.world.join(&clock.world);
     }
 
+    /// Adds what somebody published, for a parcel that belongs to no block.
+    pub fn deposit_world(&mut self, world: &World) {
+        self.world.join(world);
+    }
+
     /// Adds progress of something that is not a warp.
     pub fn raise(&mut self, component: u16, to: u32) {
         raise(&mut self.local, component, to);

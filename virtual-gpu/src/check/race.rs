@@ -36,6 +36,17 @@ pub struct Actor {
     pub warp: u32,
 }
 
+/// A use of the shared memory of another block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Who makes it.
+    pub who: Actor,
+    /// The lane that does.
+    pub lane: u32,
+    /// Its instruction.
+    pub pc: u32,
+}
+
 /// A memory with offsets from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Space {
@@ -99,6 +110,9 @@ pub struct Conflict {
     pub other_async: bool,
 }
 
+/// Uses of a block's shared memory: home and component, value and place.
+pub(super) type Visits = HashMap<(u32, u16), (u32, Visit)>;
+
 #[derive(Default)]
 pub(super) struct BlockState {
     pub warps: Vec<Option<Box<WarpClock>>>,
@@ -114,6 +128,8 @@ pub struct Races {
     pub(super) clusters: Vec<u32>,
     pub(super) rendezvous: HashMap<u32, Rendezvous>,
     pub(super) locations: HashMap<u64, Location>,
+    /// By block: the last uses of its shared memory by others, by the component and value that tell that each is over.
+    pub(super) visits: HashMap<u32, Visits>,
     shared: Vec<Shadow>,
     global: Vec<Shadow>,
     log: Log,
@@ -135,6 +151,7 @@ impl Races {
             clusters: Vec::new(),
             rendezvous: HashMap::new(),
             locations: HashMap::new(),
+            visits: HashMap::new(),
             shared: Vec::new(),
             global: Vec::new(),
             log: Log::new(),

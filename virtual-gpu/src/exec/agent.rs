@@ -12,6 +12,7 @@ use super::mbarrier::{Changed, Mbarrier, Misuse};
 use super::ops::atomic::{Operation, apply};
 use super::row::LANES;
 use crate::check::finding::{FindingKind, MemorySpace};
+use crate::check::race::Bar;
 use crate::launch::Checks;
 use crate::memory::DevicePointer;
 use crate::num::ScalarType;
@@ -19,8 +20,13 @@ use crate::num::ScalarType;
 /// Bytes that a bulk copy reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Offset in shared memory.
-    Shared(u32),
+    /// Shared memory of a block of the cluster.
+    Shared {
+        /// Linear index of the block.
+        block: u32,
+        /// Offset in its shared memory.
+        offset: u32,
+    },
     /// Address of global memory.
     Global(u64),
 }
@@ -28,8 +34,8 @@ pub enum Place {
 /// What tells that a copy is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// The bytes that an mbarrier counts.
-    Mbarrier(u32),
+    /// The bytes that an mbarrier counts: one of the block whose shared memory is written.
+    Mbarrier(Bar),
     /// The group of this number of the lane that started the copy.
     Group(u32),
 }
@@ -219,7 +225,8 @@ fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
         let over = is_over(written.until);
         if over {
             match written.to {
-                Place::Shared(offset) => {
+                // What is written is told to the agent of the block that holds it.
+                Place::Shared { offset, .. } => {
                     let (start, end) = (offset as usize, (offset + written.bytes) as usize);
                     block.shared_state.clear_pending(start..end, written.id);
                 }
@@ -236,9 +243,14 @@ fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
 /// Marks the destination of a copy as pending.
 pub fn mark(grid: &mut Grid, block: &mut Block, bulk: &Bulk) {
     match bulk.to {
-        Place::Shared(offset) => {
-            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
-            block.shared_state.set_pending(start..end, bulk.id);
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let range = offset as usize..(offset + bulk.bytes) as usize;
+            grid.with_block(block, index, |_, holder| {
+                holder.shared_state.set_pending(range, bulk.id);
+            });
         }
         Place::Global(address) => set_global(grid, address, bulk.bytes, bulk.id, true),
     }
@@ -277,45 +289,66 @@ fn copy(grid: &mut Grid, block: &mut Block, bulk: &Bulk) -> bool {
         combine(operation, ty, &old, &mut buffer);
     }
     match bulk.to {
-        Place::Shared(offset) => {
-            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
-            block.shared.as_mut_slice()[start..end].copy_from_slice(&buffer);
-            block.shared_state.mark_initialised(start..end);
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let range = offset as usize..(offset + bulk.bytes) as usize;
+            grid.with_block(block, index, |_, holder| {
+                holder.shared.as_mut_slice()[range.clone()].copy_from_slice(&buffer);
+                holder.shared_state.mark_initialised(range);
+            });
         }
         // The range was checked when the copy was started, and nothing is freed during a launch.
         Place::Global(address) => _ = grid.memory.write(DevicePointer(address), &buffer),
     }
     block.agent.buffer = buffer;
-    let until = match bulk.completion {
-        Completion::Group(group) => Until::Group {
-            warp: bulk.site.warp,
-            lane: bulk.site.lane,
-            group,
-        },
-        Completion::Mbarrier(address) => {
-            let bytes = bulk.bytes;
-            let done = change(grid, block, bulk.site, address, |b| b.complete_tx(bytes));
-            let Some(changed) = done else {
-                return false;
-            };
-            Until::Phase(address, changed.phases)
-        }
+    let written = |until| Written {
+        id: bulk.id,
+        to: bulk.to,
+        bytes: bulk.bytes,
+        until,
     };
-    if grid.options.checks == Checks::All {
-        block.agent.written.push(Written {
-            id: bulk.id,
-            to: bulk.to,
-            bytes: bulk.bytes,
-            until,
-        });
+    match bulk.completion {
+        Completion::Group(group) => {
+            let until = Until::Group {
+                warp: bulk.site.warp,
+                lane: bulk.site.lane,
+                group,
+            };
+            if grid.options.checks == Checks::All {
+                block.agent.written.push(written(until));
+            }
+            true
+        }
+        Completion::Mbarrier(bar) => {
+            let complete = |grid: &mut Grid, holder: &mut Block| {
+                let (site, bytes) = (bulk.site, bulk.bytes);
+                let done = change(grid, holder, site, bar.address, |b| b.complete_tx(bytes));
+                let Some(changed) = done else {
+                    return false;
+                };
+                if grid.options.checks == Checks::All {
+                    let until = Until::Phase(bar.address, changed.phases);
+                    holder.agent.written.push(written(until));
+                }
+                true
+            };
+            grid.with_block(block, bar.block, complete).unwrap_or(false)
+        }
     }
-    true
 }
 
 fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
     match from {
-        Place::Shared(offset) => {
-            to.copy_from_slice(&block.shared.as_slice()[offset as usize..][..to.len()])
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let mut blocks = grid.peers.iter().chain([block]);
+            if let Some(holder) = blocks.find(|holder| holder.index == index) {
+                to.copy_from_slice(&holder.shared.as_slice()[offset as usize..][..to.len()]);
+            }
         }
         // As for writes, the range was checked.
         Place::Global(address) => _ = grid.memory.read(DevicePointer(address), to),
@@ -364,10 +397,13 @@ fn arrive(grid: &mut Grid, block: &mut Block, arrival: &Arrival) -> bool {
         return false;
     };
     if grid.options.checks == Checks::All {
-        let (warp, phases) = (arrival.site.warp, changed.phases);
+        let (warp, phases, holder) = (arrival.site.warp, changed.phases, block.index);
         let written = freed.into_iter().map(|(id, range, lanes, group)| Written {
             id,
-            to: Place::Shared(range.start as u32),
+            to: Place::Shared {
+                block: holder,
+                offset: range.start as u32,
+            },
             bytes: range.len() as u32,
             until: Until::PhaseOrGroup {
                 address,

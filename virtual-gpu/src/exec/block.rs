@@ -23,7 +23,7 @@ pub struct Barrier {
 }
 
 /// A resident block.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Block {
     /// Linear index in the grid.
     pub index: u32,
@@ -56,6 +56,11 @@ impl Block {
     pub fn next_copy(&mut self) -> u64 {
         self.copies += 1;
         u64::from(self.index) << 32 | self.copies
+    }
+
+    /// Whether all of its threads have ended.
+    pub fn has_ended(&self) -> bool {
+        self.finished == self.warps.len()
     }
 
     /// Threads that a barrier without a count waits for: whole warps, as the hardware counts.

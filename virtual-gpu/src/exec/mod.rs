@@ -9,6 +9,7 @@
 mod address;
 mod agent;
 mod block;
+mod cluster;
 mod copies;
 mod grid;
 mod inst;
@@ -28,6 +29,7 @@ mod sync;
 mod warp;
 
 pub use address::space;
+pub use cluster::{Shape, map, map_generic};
 pub use grid::{FUNCTION_BASE, Grid, Setup};
 pub use inst::{Handler, Inst, Predicate};
 pub use isa::handler;

@@ -179,6 +179,14 @@ pub enum LaunchValue {
     Warps,
     WorkspaceLow,
     WorkspaceHigh,
+    ClusterX,
+    ClusterY,
+    ClusterZ,
+    ClusterBlocks,
+    ClustersX,
+    ClustersY,
+    ClustersZ,
+    ExplicitCluster,
 }
 
 /// A shared variable.
@@ -214,6 +222,10 @@ pub struct Limits {
     pub max_registers: u32,
     /// Blocks of a cluster, by dimension.
     pub cluster: [u32; 3],
+    /// Whether a launch must say the size of its clusters (`.explicitcluster`).
+    pub explicit_cluster: bool,
+    /// Most blocks of a cluster.
+    pub max_cluster: u32,
 }
 
 /// Data of an instruction that does not fit into it.
@@ -354,6 +366,8 @@ pub struct BulkCopy {
     pub mbarrier: Option<Pointer>,
     /// How the destination and the source are combined.
     pub reduce: Option<(Operation, ScalarType)>,
+    /// Ranks of the blocks of the cluster that get the bytes, one bit each.
+    pub multicast: Option<Slot>,
 }
 
 /// Both sides of a `cp.async`.

@@ -31,7 +31,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
     if block.warps[warp]
         .fragments
         .iter()
-        .all(|f| !matches!(f.state, State::Poll(_) | State::Mbarrier { .. }))
+        .all(|f| !can_wake(&f.state))
     {
         return;
     }
@@ -42,6 +42,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
             State::Mbarrier { address, parity } => {
                 super::mbarrier::phase_is_over(block, *address, *parity)
             }
+            State::Cluster { phase } => grid.cluster_has_met(block, *phase),
             _ => false,
         };
         if changed {
@@ -50,6 +51,14 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
         }
     }
     block.warps[warp] = warp_state;
+}
+
+/// Whether somebody else's doing wakes a fragment.
+fn can_wake(state: &State) -> bool {
+    matches!(
+        state,
+        State::Poll(_) | State::Mbarrier { .. } | State::Cluster { .. }
+    )
 }
 
 fn has_changed(grid: &Grid, block: &Block, poll: &Poll) -> bool {
@@ -64,8 +73,7 @@ fn peek(grid: &Grid, block: &Block, address: u64, bytes: u32) -> Option<u64> {
     let value_bytes = value.get_mut(..bytes as usize)?;
     match Window::of(address) {
         Window::Shared(offset) => {
-            let at = offset as usize;
-            value_bytes.copy_from_slice(block.shared.as_slice().get(at..at + bytes as usize)?);
+            value_bytes.copy_from_slice(grid.peek_shared(block, offset, bytes as usize)?);
         }
         Window::Global => grid
             .memory
@@ -254,6 +262,7 @@ fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
         },
         State::Spin => "runs round a loop that changes nothing".into(),
         State::Mbarrier { address, parity } => super::mbarrier::describe(block, *address, *parity),
+        State::Cluster { .. } => grid.describe_meeting(block),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::address::Use;
 use super::agent::{self, Bulk, Place};
+use super::cluster::Holder;
 use super::grid::Grid;
 use super::machine::{Lanes, Machine, Site};
 use super::program::{Access, Order, Scope};
@@ -308,11 +309,19 @@ impl Machine<'_> {
     pub fn note_bulk(&mut self, bulk: &Bulk) {
         let (who, pc, lane) = (self.actor(), self.pc, bulk.site.lane);
         let completion = match bulk.completion {
-            agent::Completion::Mbarrier(address) => Completion::Mbarrier(self.bar(address)),
+            agent::Completion::Mbarrier(bar) => Completion::Mbarrier(bar),
             agent::Completion::Group(_) => Completion::Bulk,
         };
+        if let agent::Completion::Mbarrier(bar) = bulk.completion
+            && bar.block != who.block
+        {
+            let visit = self.visit(lane as usize);
+            if let Some(races) = &mut self.grid.races {
+                races.visit_by_copy(bar, visit);
+            }
+        }
         let place = |machine: &Self, place: Place| match place {
-            Place::Shared(offset) => Some((Space::Shared(who.block), u64::from(offset))),
+            Place::Shared { block, offset } => Some((Space::Shared(block), u64::from(offset))),
             Place::Global(address) => machine
                 .allocation_offset(address)
                 .map(|(index, at)| (Space::Global(index as u32), at as u64)),
@@ -355,6 +364,7 @@ impl Machine<'_> {
         }
     }
 
+    /// An mbarrier of the block.
     fn bar(&self, address: u32) -> Bar {
         Bar {
             block: self.block.index,
@@ -370,9 +380,20 @@ impl Machine<'_> {
         }
     }
 
-    /// The warp arrives at an mbarrier: before the arrival is counted.
-    pub fn note_mbarrier_arrive(&mut self, address: u32, release: bool) {
-        let (who, bar) = (self.actor(), self.bar(address));
+    /// The warp arrives at an mbarrier, by `lane`: before the arrival is counted.
+    pub fn note_mbarrier_arrive(
+        &mut self,
+        holder: Holder,
+        address: u32,
+        lane: usize,
+        release: bool,
+    ) {
+        self.note_visit(holder, lane);
+        let bar = Bar {
+            block: self.index_of(holder),
+            address,
+        };
+        let who = self.actor();
         if let Some(races) = &mut self.grid.races {
             races.mbarrier_arrive(who, bar, release);
         }

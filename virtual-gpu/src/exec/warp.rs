@@ -1,5 +1,6 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::cluster::Arrivals;
 use super::copies::{Copies, Groups};
 use super::program::Scope;
 use super::row::{LANES, Row};
@@ -32,6 +33,11 @@ pub enum State {
         address: u32,
         /// The phase parity that it waits for to complete.
         parity: u32,
+    },
+    /// It waits for a phase of the barrier of its cluster.
+    Cluster {
+        /// The phase.
+        phase: u32,
     },
 }
 
@@ -126,6 +132,8 @@ pub struct Warp {
     pub copies: Copies,
     /// Groups of its bulk copies: complete, and done with their sources.
     pub bulk: [Groups; 2],
+    /// Its arrivals at the barrier of its cluster.
+    pub arrivals: Arrivals,
 }
 
 impl Warp {
@@ -155,6 +163,7 @@ impl Warp {
         (self.stores_seen, self.quiet) = (0, 0);
         self.copies.clear();
         self.bulk.iter_mut().for_each(Groups::clear);
+        self.arrivals = Arrivals::default();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

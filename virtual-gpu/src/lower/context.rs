@@ -404,19 +404,22 @@ impl<'a> Lowering<'a> {
             "ntid.x" => LaunchValue::BlockX,
             "ntid.y" => LaunchValue::BlockY,
             "ntid.z" => LaunchValue::BlockZ,
-            "nctaid.x" | "nclusterid.x" => LaunchValue::GridX,
-            "nctaid.y" | "nclusterid.y" => LaunchValue::GridY,
-            "nctaid.z" | "nclusterid.z" => LaunchValue::GridZ,
+            "nctaid.x" => LaunchValue::GridX,
+            "nctaid.y" => LaunchValue::GridY,
+            "nctaid.z" => LaunchValue::GridZ,
+            "nclusterid.x" => LaunchValue::ClustersX,
+            "nclusterid.y" => LaunchValue::ClustersY,
+            "nclusterid.z" => LaunchValue::ClustersZ,
+            "cluster_nctaid.x" => LaunchValue::ClusterX,
+            "cluster_nctaid.y" => LaunchValue::ClusterY,
+            "cluster_nctaid.z" => LaunchValue::ClusterZ,
+            "cluster_nctarank" => LaunchValue::ClusterBlocks,
             "dynamic_smem_size" => LaunchValue::DynamicShared,
             "total_smem_size" | "aggr_smem_size" => LaunchValue::TotalShared,
             "nsmid" => LaunchValue::MultiProcessors,
             "nwarpid" => LaunchValue::Warps,
             "WARP_SZ" => return Some(Constant::Narrow(32)),
-            // Clusters are of one block.
-            "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "cluster_ctarank"
-            | "gridid" => {
-                return Some(Constant::Narrow(0));
-            }
+            "gridid" => return Some(Constant::Narrow(0)),
             // Where cooperative groups find the words of the grid's barrier.
             "envreg1" => LaunchValue::WorkspaceHigh,
             "envreg2" => LaunchValue::WorkspaceLow,
@@ -427,9 +430,6 @@ impl<'a> Lowering<'a> {
                 .is_some_and(|n| n < 32) =>
             {
                 return Some(Constant::Narrow(0));
-            }
-            "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" | "cluster_nctarank" => {
-                return Some(Constant::Narrow(1));
             }
             _ => return None,
         };

@@ -100,7 +100,10 @@ fn limits(function: &Function) -> Limits {
             }
             "reqntid" => limits.required = three(values),
             "maxnreg" => limits.max_registers = values.first().copied().unwrap_or(0),
-            "reqnctapercluster" => limits.cluster = three(values),
+            // Without numbers it only says that there will be clusters.
+            "reqnctapercluster" if !values.is_empty() => limits.cluster = three(values),
+            "explicitcluster" => limits.explicit_cluster = true,
+            "maxclusterrank" => limits.max_cluster = values.first().copied().unwrap_or(0),
             _ => {}
         }
     }

@@ -79,7 +79,8 @@ fn state_space(modifiers: &mut Modifiers<'_>) -> u8 {
         .pick(|part| {
             Some(match part {
                 "global" => space::GLOBAL,
-                "shared" | "shared::cta" | "shared::cluster" => space::SHARED,
+                "shared" | "shared::cta" => space::SHARED,
+                "shared::cluster" => space::CLUSTER,
                 "local" => space::LOCAL,
                 "param" | "param::entry" | "param::func" => space::PARAM,
                 "const" => space::CONST,

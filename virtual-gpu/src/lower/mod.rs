@@ -2,6 +2,7 @@
 
 mod bits;
 mod bulk;
+mod cluster;
 mod compare;
 mod context;
 mod control;

@@ -175,8 +175,8 @@ fn other_instructions_are_refused_by_name() {
             "not supported yet",
         ),
         (
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%s], [%x0], 16, [%s], %r0;",
-            "clusters",
+            "cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes.multicast::cluster [%s], [%x0], 16, [%s], %r0;",
+            "many blocks",
         ),
         ("mbarrier.whatever.b64 [%s];", "unknown operation"),
     ];

@@ -77,6 +77,7 @@ fn launch(module: &Module, case: &Case, seed: u64) -> LaunchReport {
         block: case.block,
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
+        cluster: None,
     };
     let options = LaunchOptions {
         checks: Checks::All,

@@ -113,6 +113,7 @@ impl Run {
             block: case.block,
             dynamic_shared: case.dynamic_shared,
             cooperative: case.cooperative,
+            cluster: None,
         };
         let launched = device.launch(
             &module,

@@ -101,6 +101,7 @@ pub fn atomic(state_space: u8) -> Option<Handler> {
         space::GENERIC => handler::<Atomic<{ space::GENERIC }>>(),
         space::GLOBAL => handler::<Atomic<{ space::GLOBAL }>>(),
         space::SHARED => handler::<Atomic<{ space::SHARED }>>(),
+        space::CLUSTER => handler::<Atomic<{ space::CLUSTER }>>(),
         _ => return None,
     })
 }
@@ -132,7 +133,8 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
             } else {
                 [0; LANES]
             };
-            let shared_with_host = SPACE != space::SHARED && machine.grid.host_memory;
+            let shared_with_host =
+                SPACE != space::SHARED && SPACE != space::CLUSTER && machine.grid.host_memory;
             let mut old = [0u64; LANES];
             let mut changes = false;
             for lane in Lanes(machine.mask) {
@@ -176,6 +178,7 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
 
 fn is_shared<const SPACE: u8>(address: u64) -> bool {
     SPACE == space::SHARED
+        || SPACE == space::CLUSTER
         || SPACE == space::GENERIC && matches!(Window::of(address), Window::Shared(_))
 }
 

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod barrier;
 pub mod bulk;
+pub mod cluster;
 pub mod control;
 pub mod convert;
 pub mod copy;

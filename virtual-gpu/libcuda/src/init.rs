@@ -5,7 +5,7 @@ use crate::driver::initialise;
 use crate::error::{INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::{
     context, copy, device, error, event, fill, function, host, launch, library, memory, module,
-    occupancy, pointer, pool, refused, stream,
+    occupancy, pointer, pool, refused, stream, tensor_map,
 };
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -43,6 +43,7 @@ fn table() -> &'static BTreeMap<&'static str, usize> {
             pointer::symbols(),
             pool::symbols(),
             refused::symbols(),
+            tensor_map::symbols(),
             stream::symbols(),
         ]
         .concat()

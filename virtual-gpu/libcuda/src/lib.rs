@@ -13,7 +13,7 @@
 //! - Modules are PTX text, or fat binaries with PTX in them. Machine code (cubin) is refused.
 //! - What a kernel does wrong is written to stderr. If it ended the kernel, the error code that a GPU gives is returned
 //!   by the next call that waits for it, and from then on by every call, until the context is destroyed.
-//! - Stream capture and graphs, textures, clusters, peer access and sharing between processes are answered with
+//! - Stream capture and graphs, textures, peer access and sharing between processes are answered with
 //!   `CUDA_ERROR_NOT_SUPPORTED` or are not exported.
 //!
 //! # Environment
@@ -57,3 +57,4 @@ mod pool;
 mod queue;
 mod refused;
 mod stream;
+mod tensor_map;

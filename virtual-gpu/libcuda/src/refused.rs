@@ -1,4 +1,4 @@
-//! What the virtual GPU does not do: stream capture, graphs and tensor maps. The functions are there so that programs
+//! What the virtual GPU does not do: stream capture and graphs. The functions are there so that programs
 //! are told, instead of failing to load.
 
 use crate::boundary::{Answer, Out, exports};
@@ -64,10 +64,5 @@ exports! {
     /// Graphs are refused.
     fn cuGraphLaunch(_exec: Handle, _stream: Handle) {
         refuse("a graph")
-    }
-
-    /// Tensor maps are refused.
-    fn cuTensorMapEncodeTiled(_map: usize) {
-        refuse("a tensor map")
     }
 }

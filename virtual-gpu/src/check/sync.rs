@@ -376,6 +376,25 @@ impl Races {
         &mut block.groups[at][bulk as usize]
     }
 
+    /// Groups of products of the warpgroup.
+    pub(super) fn products(&mut self, who: Actor) -> &mut Groups {
+        self.groups(who, false);
+        &mut self.block(who.block).groups[who.warp as usize][2]
+    }
+
+    /// `wgmma.commit_group`.
+    pub fn product_commit(&mut self, who: Actor) {
+        self.products(who).commit();
+    }
+
+    /// The warp has waited until the first `upto` groups of products that it committed are complete; `leader` is the
+    /// first warp of its warpgroup, all of whose warps have the same groups.
+    pub fn product_wait(&mut self, who: Actor, leader: u32, upto: u32) {
+        if let Some(end) = self.products(who).end(upto) {
+            self.clock(who).note_products(leader, end);
+        }
+    }
+
     /// `cp.async.commit_group`.
     pub fn async_commit_group(&mut self, who: Actor) {
         self.groups(who, false).commit();

@@ -6,6 +6,7 @@
 //! it writes stay pending until somebody has waited for them.
 
 use super::block::Block;
+use super::boxes::BoxCopy;
 use super::grid::Grid;
 use super::machine::{Lanes, Site};
 use super::mbarrier::{Changed, Mbarrier, Misuse};
@@ -59,6 +60,25 @@ pub struct Bulk {
     pub completion: Completion,
 }
 
+/// A store that an mbarrier counts; its place has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Number of the store, as of a copy.
+    pub id: u64,
+    /// Who made it.
+    pub site: Site,
+    /// Destination.
+    pub to: Place,
+    /// What is stored.
+    pub data: [u8; 16],
+    /// How much of it.
+    pub bytes: u32,
+    /// How it is combined with what is there.
+    pub reduce: Option<(Operation, ScalarType)>,
+    /// The mbarrier.
+    pub completion: Completion,
+}
+
 /// An arrival for lanes whose `cp.async` up to some request are done.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -73,10 +93,14 @@ pub struct Arrival {
 }
 
 /// Something to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Job {
     /// A bulk copy.
     Bulk(Bulk),
+    /// A copy of a box of a tensor.
+    Box(BoxCopy),
+    /// A store.
+    Store(Stored),
     /// An arrival.
     Arrive(Arrival),
 }
@@ -149,14 +173,14 @@ pub fn step(grid: &mut Grid, block: &mut Block) -> bool {
 /// The job that comes before job `index`. Arrivals of a lane come in their order: each waits for all copies before it, and
 /// one that came before its predecessor would take the predecessor's copies for its own.
 fn first_due(jobs: &[Job], index: usize) -> usize {
-    let Job::Arrive(chosen) = jobs[index] else {
+    let Job::Arrive(chosen) = &jobs[index] else {
         return index;
     };
     let before = |job: &Job| match job {
         Job::Arrive(other) => {
             other.site.warp == chosen.site.warp && other.lanes & chosen.lanes != 0
         }
-        Job::Bulk(_) => false,
+        Job::Bulk(_) | Job::Box(_) | Job::Store(_) => false,
     };
     match jobs[..index].iter().position(before) {
         Some(earlier) => first_due(jobs, earlier),
@@ -173,12 +197,14 @@ pub fn finish_groups(
     limit: u32,
     read: bool,
 ) -> bool {
-    let due = |job: &Job| match job {
-        Job::Bulk(bulk) => {
-            let own = (bulk.site.warp, bulk.site.lane) == (warp, lane);
-            own && matches!(bulk.completion, Completion::Group(group) if group < limit)
-        }
-        Job::Arrive(_) => false,
+    let due = |job: &Job| {
+        let (site, completion) = match job {
+            Job::Bulk(bulk) => (bulk.site, bulk.completion),
+            Job::Box(copy) => (copy.site, copy.completion),
+            Job::Arrive(_) | Job::Store(_) => return false,
+        };
+        let own = (site.warp, site.lane) == (warp, lane);
+        own && matches!(completion, Completion::Group(group) if group < limit)
     };
     while let Some(index) = block.agent.jobs.iter().position(due) {
         let job = block.agent.jobs.remove(index);
@@ -240,19 +266,19 @@ fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
     block.agent.written = written;
 }
 
-/// Marks the destination of a copy as pending.
-pub fn mark(grid: &mut Grid, block: &mut Block, bulk: &Bulk) {
-    match bulk.to {
+/// Marks what copy `id` will write as pending.
+pub fn mark(grid: &mut Grid, block: &mut Block, to: Place, bytes: u32, id: u64) {
+    match to {
         Place::Shared {
             block: index,
             offset,
         } => {
-            let range = offset as usize..(offset + bulk.bytes) as usize;
+            let range = offset as usize..(offset + bytes) as usize;
             grid.with_block(block, index, |_, holder| {
-                holder.shared_state.set_pending(range, bulk.id);
+                holder.shared_state.set_pending(range, id);
             });
         }
-        Place::Global(address) => set_global(grid, address, bulk.bytes, bulk.id, true),
+        Place::Global(address) => set_global(grid, address, bytes, id, true),
     }
 }
 
@@ -274,6 +300,8 @@ fn set_global(grid: &mut Grid, address: u64, bytes: u32, id: u64, pending: bool)
 fn perform(grid: &mut Grid, block: &mut Block, job: Job) -> bool {
     match job {
         Job::Bulk(bulk) => copy(grid, block, &bulk),
+        Job::Box(copy) => copy.perform(grid, block),
+        Job::Store(stored) => store(grid, block, &stored),
         Job::Arrive(arrival) => arrive(grid, block, &arrival),
     }
 }
@@ -283,63 +311,104 @@ fn copy(grid: &mut Grid, block: &mut Block, bulk: &Bulk) -> bool {
     buffer.clear();
     buffer.resize(bulk.bytes as usize, 0);
     read(grid, block, bulk.from, &mut buffer);
-    if let Some((operation, ty)) = bulk.reduce {
-        let mut old = vec![0; buffer.len()];
-        read(grid, block, bulk.to, &mut old);
-        combine(operation, ty, &old, &mut buffer);
+    put(grid, block, bulk.to, &mut buffer, bulk.reduce);
+    block.agent.buffer = buffer;
+    let written = [(bulk.to, bulk.bytes)];
+    let (id, site, bytes) = (bulk.id, bulk.site, bulk.bytes);
+    complete(grid, block, (id, site), bytes, &written, bulk.completion)
+}
+
+/// Writes bytes, or combines them with what is there.
+fn put(
+    grid: &mut Grid,
+    block: &mut Block,
+    to: Place,
+    data: &mut [u8],
+    reduce: Option<(Operation, ScalarType)>,
+) {
+    if let Some((operation, ty)) = reduce {
+        let mut old = vec![0; data.len()];
+        read(grid, block, to, &mut old);
+        combine(operation, ty, &old, data);
     }
-    match bulk.to {
+    match to {
         Place::Shared {
             block: index,
             offset,
         } => {
-            let range = offset as usize..(offset + bulk.bytes) as usize;
+            let range = offset as usize..offset as usize + data.len();
             grid.with_block(block, index, |_, holder| {
-                holder.shared.as_mut_slice()[range.clone()].copy_from_slice(&buffer);
+                holder.shared.as_mut_slice()[range.clone()].copy_from_slice(data);
                 holder.shared_state.mark_initialised(range);
             });
         }
         // The range was checked when the copy was started, and nothing is freed during a launch.
-        Place::Global(address) => _ = grid.memory.write(DevicePointer(address), &buffer),
+        Place::Global(address) => _ = grid.memory.write(DevicePointer(address), data),
     }
-    block.agent.buffer = buffer;
-    let written = |until| Written {
-        id: bulk.id,
-        to: bulk.to,
-        bytes: bulk.bytes,
-        until,
+}
+
+fn store(grid: &mut Grid, block: &mut Block, stored: &Stored) -> bool {
+    let mut data = stored.data;
+    let data = &mut data[..stored.bytes as usize];
+    put(grid, block, stored.to, data, stored.reduce);
+    let (id, site, written) = (stored.id, stored.site, [(stored.to, stored.bytes)]);
+    complete(
+        grid,
+        block,
+        (id, site),
+        stored.bytes,
+        &written,
+        stored.completion,
+    )
+}
+
+/// A copy has been performed: says so to who waits for it, and keeps what it wrote pending until somebody has waited.
+/// False if the launch has failed.
+pub fn complete(
+    grid: &mut Grid,
+    block: &mut Block,
+    (id, site): (u64, Site),
+    bytes: u32,
+    places: &[(Place, u32)],
+    completion: Completion,
+) -> bool {
+    let checked = grid.options.checks == Checks::All;
+    let written = |until| {
+        let each = move |(to, bytes): &(Place, u32)| Written {
+            id,
+            to: *to,
+            bytes: *bytes,
+            until,
+        };
+        places.iter().filter(|_| checked).map(each)
     };
-    match bulk.completion {
+    match completion {
         Completion::Group(group) => {
             let until = Until::Group {
-                warp: bulk.site.warp,
-                lane: bulk.site.lane,
+                warp: site.warp,
+                lane: site.lane,
                 group,
             };
-            if grid.options.checks == Checks::All {
-                block.agent.written.push(written(until));
-            }
+            block.agent.written.extend(written(until));
             true
         }
         Completion::Mbarrier(bar) => {
-            let complete = |grid: &mut Grid, holder: &mut Block| {
-                let (site, bytes) = (bulk.site, bulk.bytes);
+            let tell = |grid: &mut Grid, holder: &mut Block| {
                 let done = change(grid, holder, site, bar.address, |b| b.complete_tx(bytes));
                 let Some(changed) = done else {
                     return false;
                 };
-                if grid.options.checks == Checks::All {
-                    let until = Until::Phase(bar.address, changed.phases);
-                    holder.agent.written.push(written(until));
-                }
+                let until = Until::Phase(bar.address, changed.phases);
+                holder.agent.written.extend(written(until));
                 true
             };
-            grid.with_block(block, bar.block, complete).unwrap_or(false)
+            grid.with_block(block, bar.block, tell).unwrap_or(false)
         }
     }
 }
 
-fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
+/// Reads bytes that are in bounds.
+pub fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
     match from {
         Place::Shared {
             block: index,
@@ -356,7 +425,7 @@ fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
 }
 
 /// `new = old op new`, element by element.
-fn combine(operation: Operation, ty: ScalarType, old: &[u8], new: &mut [u8]) {
+pub fn combine(operation: Operation, ty: ScalarType, old: &[u8], new: &mut [u8]) {
     let bytes = ty.bytes() as usize;
     let value = |bytes: &[u8]| {
         let mut word = [0; 8];

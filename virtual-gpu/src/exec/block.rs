@@ -2,6 +2,7 @@
 
 use super::agent::Agent;
 use super::mbarrier::Mbarriers;
+use super::products::Warpgroup;
 use super::warp::{State, Warp};
 use crate::check::shadow::ByteState;
 use crate::memory::Bytes;
@@ -41,6 +42,8 @@ pub struct Block {
     pub mbarriers: Mbarriers,
     /// Bulk copies under way.
     pub agent: Agent,
+    /// Products of its warpgroups.
+    pub products: Vec<Warpgroup>,
     /// Its barriers.
     pub barriers: [Barrier; BARRIERS],
     /// Threads of the block.

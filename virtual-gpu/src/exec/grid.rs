@@ -91,6 +91,8 @@ pub struct Grid {
     pub last_allocation: usize,
     /// Whether the host program may write to some of the memory.
     pub host_memory: bool,
+    /// Whether registers of products of warpgroups are looked after.
+    pub watches_registers: bool,
     /// Blocks of a cluster.
     pub cluster: Shape,
     /// The other blocks of the cluster whose block runs.
@@ -188,6 +190,7 @@ impl Grid {
             printed: String::new(),
             last_allocation: 0,
             host_memory: memory.has_host(),
+            watches_registers: options.checks == Checks::All && program.watch.is_some(),
             cluster,
             peers: Vec::new(),
             meetings: HashMap::new(),
@@ -425,6 +428,7 @@ impl Grid {
             copies: 0,
             mbarriers: Mbarriers::default(),
             agent: Agent::default(),
+            products: Vec::new(),
             barriers: std::array::from_fn(|_| Barrier::default()),
             threads,
             exited: 0,

@@ -9,6 +9,7 @@
 mod address;
 mod agent;
 mod block;
+mod boxes;
 mod cluster;
 mod copies;
 mod grid;
@@ -19,7 +20,9 @@ mod machine;
 mod masks;
 pub mod mbarrier;
 mod observe;
+mod operand;
 pub mod ops;
+mod products;
 mod program;
 mod registers;
 mod row;
@@ -27,6 +30,7 @@ mod run;
 mod standstill;
 mod sync;
 mod warp;
+mod watch;
 
 pub use address::space;
 pub use cluster::{Shape, map, map_generic};
@@ -35,8 +39,9 @@ pub use inst::{Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, ternary_or, unary};
 pub use program::{
-    Access, AsyncCopy, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra, LaunchValue,
-    Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program,
-    Scope, SharedVariable,
+    Access, AsyncCopy, AsyncStore, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra,
+    LaunchValue, Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout,
+    Pointer, Product, Program, Scope, SharedVariable, TensorCopy,
 };
 pub use row::Slot;
+pub use watch::Watch;

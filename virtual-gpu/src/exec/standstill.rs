@@ -43,6 +43,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
                 super::mbarrier::phase_is_over(block, *address, *parity)
             }
             State::Cluster { phase } => grid.cluster_has_met(block, *phase),
+            State::Products { count } => grid.products_are_issued(block, warp, *count),
             _ => false,
         };
         if changed {
@@ -57,7 +58,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
 fn can_wake(state: &State) -> bool {
     matches!(
         state,
-        State::Poll(_) | State::Mbarrier { .. } | State::Cluster { .. }
+        State::Poll(_) | State::Mbarrier { .. } | State::Cluster { .. } | State::Products { .. }
     )
 }
 
@@ -190,7 +191,7 @@ fn list_waiters(grid: &mut Grid, blocks: &[Block], kind: FindingKind, why: &str)
                     warp: warp.index,
                     lane,
                 };
-                let waits_for = describe(grid, block, &fragment.state, warp.exited);
+                let waits_for = describe(grid, block, warp, &fragment.state);
                 let (source, _) = grid.source(fragment.pc);
                 let line = source
                     .as_ref()
@@ -236,11 +237,14 @@ fn exited_from_barrier(block: &Block, warp: &super::warp::Warp) -> bool {
     })
 }
 
-fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
+fn describe(grid: &Grid, block: &Block, warp: &super::warp::Warp, state: &State) -> String {
     match state {
         State::Ready => "can run".into(),
         State::Sync { members, .. } => {
-            format!("waits for lanes {members:#010x} of its warp (ended: {exited:#010x})")
+            format!(
+                "waits for lanes {members:#010x} of its warp (ended: {:#010x})",
+                warp.exited
+            )
         }
         State::Barrier { id } => {
             let barrier = &block.barriers[*id as usize];
@@ -263,6 +267,7 @@ fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
         State::Spin => "runs round a loop that changes nothing".into(),
         State::Mbarrier { address, parity } => super::mbarrier::describe(block, *address, *parity),
         State::Cluster { .. } => grid.describe_meeting(block),
+        State::Products { count } => super::products::describe(block, warp.index, *count),
     }
 }
 

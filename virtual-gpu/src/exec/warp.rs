@@ -4,6 +4,7 @@ use super::cluster::Arrivals;
 use super::copies::{Copies, Groups};
 use super::program::Scope;
 use super::row::{LANES, Row};
+use super::watch::Touched;
 use crate::check::shadow::ByteState;
 
 /// Why a fragment does not run.
@@ -33,6 +34,11 @@ pub enum State {
         address: u32,
         /// The phase parity that it waits for to complete.
         parity: u32,
+    },
+    /// It waits for the other warps of its group to issue products.
+    Products {
+        /// How many.
+        count: u64,
     },
     /// It waits for a phase of the barrier of its cluster.
     Cluster {
@@ -134,6 +140,8 @@ pub struct Warp {
     pub bulk: [Groups; 2],
     /// Its arrivals at the barrier of its cluster.
     pub arrivals: Arrivals,
+    /// What it did with registers of products.
+    pub touched: Touched,
 }
 
 impl Warp {
@@ -164,6 +172,7 @@ impl Warp {
         self.copies.clear();
         self.bulk.iter_mut().for_each(Groups::clear);
         self.arrivals = Arrivals::default();
+        self.touched = Touched::default();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

@@ -21,10 +21,7 @@ pub fn lower(
     reduces: bool,
 ) -> Result<()> {
     if modifiers.take("tensor") {
-        return Err(lowering.error(format!(
-            "{} needs tensor maps, which are not supported yet",
-            modifiers.opcode
-        )));
+        return super::tensor_copy::lower(lowering, instruction, modifiers, reduces);
     }
     if !reduces && modifiers.take("commit_group") {
         lowering.expect_operands(instruction, 0)?;
@@ -50,7 +47,7 @@ pub fn lower(
 }
 
 /// The next state space.
-fn side(modifiers: &mut Modifiers<'_>) -> Option<u8> {
+pub fn side(modifiers: &mut Modifiers<'_>) -> Option<u8> {
     modifiers.pick(|part| {
         Some(match part {
             "global" => space::GLOBAL,

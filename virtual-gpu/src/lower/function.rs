@@ -6,7 +6,7 @@ use super::shared::Layout;
 use super::{
     Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
 };
-use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, handler, ops};
+use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, Watch, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
 use std::collections::{HashMap, HashSet};
@@ -49,7 +49,8 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
     Inst::mark_straight(&mut lowering.code);
     let limits = limits(function);
     let shared_bytes = builder.layout.end();
-    Ok(Program {
+    let named = lowering.named.unwrap_or_default();
+    let mut program = Program {
         name: function.name.clone(),
         code: lowering.code,
         origins: lowering.origins,
@@ -64,7 +65,10 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
         parameters,
         parameter_bytes,
         limits,
-    })
+        watch: None,
+    };
+    program.watch = Watch::new(&program, &named);
+    Ok(program)
 }
 
 /// Offsets of parameters, each aligned as it asks.
@@ -379,7 +383,8 @@ impl Builder<'_> {
             | "copysign" | "testp" | "setp" | "set" => {
                 self.arithmetic(lowering, instruction, modifiers)?;
             }
-            "wgmma" | "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
+            "wgmma" => super::wgmma::lower(lowering, instruction, modifiers)?,
+            "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
                 return Err(lowering.error(format!(
                     "the instruction {} is not supported yet",
                     instruction.opcode

@@ -20,8 +20,11 @@ mod packed;
 mod product;
 mod registers;
 mod shared;
+mod store_async;
 mod tensor;
+mod tensor_copy;
 mod warp;
+mod wgmma;
 
 pub use function::kernel;
 

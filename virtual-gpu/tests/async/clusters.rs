@@ -268,6 +268,48 @@ fn shared_memory_is_copied_to_other_blocks() {
 }
 
 #[test]
+fn stores_that_an_mbarrier_counts_arrive_with_it() {
+    let text = "mov.u32 %r9, %cluster_ctarank;\nxor.b32 %r8, %r9, 1;\nadd.u32 %r7, %s, 64;\nst.shared.u32 [%s+80], 5;\n\
+        setp.ne.u32 %q0, %lane, 0;\n@%q0 bra ready;\nmbarrier.init.shared.b64 [%s], 1;\n\
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%s], 28;\nready:\n\
+        barrier.cluster.arrive;\nbarrier.cluster.wait;\n\
+        mapa.shared::cluster.u32 %r1, %r7, %r8;\nmapa.shared::cluster.u32 %r2, %s, %r8;\nadd.u32 %r3, %r9, 100;\n\
+        @%q0 bra sent;\n\
+        st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%r1], {%r3, 1, 2, 3}, [%r2];\n\
+        mov.b64 %x1, {%r3, %r9};\n\
+        st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [%r1+32], %x1, [%r2];\n\
+        red.async.relaxed.cluster.add.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r1+16], %r3, [%r2];\n\
+        sent:\nWAIT\
+        ld.shared.u32 %r4, [%s+64];\nld.shared.u32 %r5, [%s+80];\nld.shared.u32 %r6, [%s+96];\n\
+        barrier.cluster.arrive;\nbarrier.cluster.wait;\n@%q0 ret;\n\
+        mul.wide.u32 %x2, %r9, 16;\nadd.u64 %x2, %p0, %x2;\nst.global.v2.u32 [%x2], {%r4, %r5};\nst.global.u32 [%x2+8], %r6;\n";
+    let wait = "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %q1, [%s], 0;\n@!%q1 bra again;\n";
+    for seed in SEEDS {
+        let mut buffers = [vec![0; 32]];
+        let ptx = kernel(1, &text.replace("WAIT", wait));
+        assert_clean(&run(
+            &ptx,
+            "test",
+            config(2, 32, 2),
+            seeded(seed),
+            &mut buffers,
+            &[],
+        ));
+        let found = as_words(&buffers[0]);
+        assert_eq!(found, [101, 106, 101, 0, 100, 105, 100, 0], "seed {seed}");
+        let early = run(
+            &kernel(1, &text.replace("WAIT", "")),
+            "test",
+            config(2, 32, 2),
+            seeded(seed),
+            &mut buffers,
+            &[],
+        );
+        assert!(early.first_kind().is_some(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_barrier_of_the_cluster_counts_those_who_have_not_ended() {
     let text = "setp.lt.u32 %q1, %lane, 8;\n@%q1 ret;\nbarrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;\n\
         barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\nst.global.u32 [%p0], 7;\n";

@@ -6,4 +6,6 @@ mod copies;
 mod machine;
 mod matrices;
 mod mbarriers;
+mod products;
+mod tensors;
 mod turns;

@@ -4,6 +4,7 @@
 mod examples;
 mod faults;
 mod harness;
+mod hopper;
 mod host;
 mod launches;
 mod memory;

@@ -113,7 +113,7 @@ impl Run {
             block: case.block,
             dynamic_shared: case.dynamic_shared,
             cooperative: case.cooperative,
-            cluster: None,
+            cluster: case.cluster,
         };
         let launched = device.launch(
             &module,

@@ -58,6 +58,11 @@ impl Operation {
         })
     }
 
+    /// Whether it combines a value with what is there, and no more.
+    pub fn reduces(self) -> bool {
+        !matches!(self, Self::Exchange | Self::CompareAndSwap)
+    }
+
     /// Its index for the flags of an instruction.
     pub fn index(self) -> u8 {
         self as u8

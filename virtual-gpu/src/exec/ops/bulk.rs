@@ -192,51 +192,57 @@ impl Machine<'_> {
         if self.grid.options.checks != Checks::All {
             return;
         }
-        self.check_bulk_bytes(bulk, bulk.from, Use::Read);
         let kind = if bulk.reduce.is_some() {
             Use::Atomic
         } else {
             Use::Write
         };
-        self.check_bulk_bytes(bulk, bulk.to, kind);
-        self.note_bulk(bulk);
-        agent::mark(self.grid, self.block, bulk);
+        let places = [
+            (bulk.from, bulk.bytes, Use::Read),
+            (bulk.to, bulk.bytes, kind),
+        ];
+        for (place, bytes, kind) in places {
+            self.check_bulk_bytes(place, bytes, bulk.site.lane as usize, kind);
+        }
+        self.note_async(&places, bulk.completion, bulk.site.lane);
+        agent::mark(self.grid, self.block, bulk.to, bulk.bytes, bulk.id);
     }
 
     fn count_bulk(&mut self, bulk: &Bulk) {
-        let bytes = u64::from(bulk.bytes);
-        let mut fresh = 0;
-        if let Place::Global(address) = bulk.from
-            && let Some((index, at)) = self.allocation_offset(address)
-        {
+        self.grid.traffic[self.pc as usize].async_bytes += u64::from(bulk.bytes);
+        self.count_bulk_side(bulk.from, bulk.bytes, true);
+        self.count_bulk_side(bulk.to, bulk.bytes, false);
+    }
+
+    /// Counts what an asynchronous copy reads or writes in global memory.
+    pub fn count_bulk_side(&mut self, place: Place, len: u32, reads: bool) {
+        let Place::Global(address) = place else {
+            return;
+        };
+        let (bytes, mut fresh) = (u64::from(len), 0);
+        if reads && let Some((index, at)) = self.allocation_offset(address) {
             let allocation = self.grid.memory.allocation_mut(index);
-            fresh = allocation.count_read(at, bulk.bytes as usize);
+            fresh = allocation.count_read(at, len as usize);
         }
         let traffic = &mut self.grid.traffic[self.pc as usize];
-        traffic.async_bytes += bytes;
         traffic.global_unique_read_bytes += fresh;
-        for (place, reads) in [(bulk.from, true), (bulk.to, false)] {
-            if let Place::Global(address) = place {
-                traffic.global_requests += 1;
-                traffic.global_sectors += (address + bytes).div_ceil(32) - address / 32;
-                if reads {
-                    traffic.global_read_bytes += bytes;
-                } else {
-                    traffic.global_written_bytes += bytes;
-                }
-            }
+        traffic.global_requests += 1;
+        traffic.global_sectors += (address + bytes).div_ceil(32) - address / 32;
+        if reads {
+            traffic.global_read_bytes += bytes;
+        } else {
+            traffic.global_written_bytes += bytes;
         }
     }
 
     /// Looks for bytes that are pending, or read though nobody has written them, or those of an mbarrier.
-    fn check_bulk_bytes(&mut self, bulk: &Bulk, place: Place, kind: Use) {
-        let lane = bulk.site.lane as usize;
-        let len = bulk.bytes as usize;
+    pub fn check_bulk_bytes(&mut self, place: Place, bytes: u32, lane: usize, kind: Use) {
+        let len = bytes as usize;
         let (space, state, at, name) = match place {
             Place::Shared { block, offset } => {
                 let (at, holder) = (offset as usize, self.holder_of(block));
                 if kind != Use::Read {
-                    let end = u64::from(offset + bulk.bytes);
+                    let end = u64::from(offset + bytes);
                     self.check_mbarriers(holder, u64::from(offset), end, lane);
                 }
                 let name = "shared memory".to_string();

@@ -18,4 +18,7 @@ pub mod pack;
 pub mod param;
 pub mod printf;
 pub mod special;
+pub mod store_async;
+pub mod tensor_copy;
 pub mod warp;
+pub mod wgmma;

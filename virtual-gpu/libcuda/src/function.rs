@@ -100,7 +100,11 @@ impl Function {
             7 => 0,
             8 => self.max_dynamic_shared as i32,
             9 => self.carveout,
-            10 => i32::from(kernel.limits().explicit_cluster),
+            // Who has said in the source how large clusters are need not say it again.
+            10 => {
+                let limits = kernel.limits();
+                i32::from(limits.explicit_cluster && limits.cluster == [0; 3])
+            }
             11..=13 => kernel.limits().cluster[attribute as usize - 11] as i32,
             14 => i32::from(self.non_portable_cluster),
             15 => 0,

@@ -1,7 +1,7 @@
 //! A device: memory, loaded modules, launches.
 
 use crate::check::finding::{Finding, FindingKind, MemorySpace};
-use crate::exec::{FUNCTION_BASE, Grid, Program, Setup};
+use crate::exec::{FUNCTION_BASE, Grid, Program, Setup, Shape};
 use crate::launch::{LaunchConfig, LaunchOptions, LaunchReport};
 use crate::memory::{DevicePointer, Memory, MemoryError};
 use crate::module::{Module, has_place, initial_bytes};
@@ -249,6 +249,7 @@ impl Device {
         };
         self.load(module)?;
         self.check(program, config, parameters)?;
+        let cluster = self.cluster(program, config, options)?;
         let resident_limit = self.resident_limit(program, config, options);
         if config.cooperative && config.blocks() > resident_limit as u64 {
             return Ok(self.not_resident(program, module, config, resident_limit));
@@ -274,6 +275,7 @@ impl Device {
             profile: self.profile.clone(),
             memory: std::mem::replace(&mut self.memory, Memory::new(0)),
             resident_limit: resident_limit.max(1),
+            cluster,
         });
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
@@ -335,9 +337,6 @@ impl Device {
                 limits.required, config.block
             ));
         }
-        if limits.cluster.iter().any(|n| *n > 1) {
-            return bad("clusters of more than one block are not supported yet".into());
-        }
         let shared = program
             .shared_declared
             .saturating_add(config.dynamic_shared);
@@ -348,6 +347,58 @@ impl Device {
             ));
         }
         Ok(())
+    }
+
+    /// The clusters of a launch.
+    fn cluster(
+        &self,
+        program: &Program,
+        config: &LaunchConfig,
+        options: &LaunchOptions,
+    ) -> Result<Shape, LaunchError> {
+        let bad = |message: String| Err(LaunchError::BadConfiguration(message));
+        let limits = program.limits;
+        let required = (limits.cluster != [0; 3]).then_some(limits.cluster);
+        if let (Some(asked), Some(required)) = (config.cluster, required)
+            && asked != required
+        {
+            return bad(format!(
+                "the kernel requires clusters of {required:?} blocks, not {asked:?}"
+            ));
+        }
+        let Some(shape) = config.cluster.or(required) else {
+            return match limits.explicit_cluster {
+                true => bad("the kernel must be launched with a size of its clusters".into()),
+                false => Ok(Shape([1; 3])),
+            };
+        };
+        if shape.contains(&0) {
+            return bad(format!("a cluster of {shape:?} blocks has none"));
+        }
+        let most = match (options.non_portable_cluster, limits.max_cluster) {
+            (true, 0) => 16,
+            (false, 0) => 8,
+            (_, declared) => declared.min(16),
+        };
+        let blocks = shape.iter().fold(1u32, |n, m| n.saturating_mul(*m));
+        if blocks > 1 && self.profile.capability < (9, 0) {
+            return bad(format!(
+                "a cluster of {blocks} blocks, where {} has no clusters",
+                self.profile.name
+            ));
+        }
+        if blocks > most {
+            return bad(format!(
+                "a cluster of {blocks} blocks, where the launch allows {most}"
+            ));
+        }
+        if config.grid.iter().zip(shape).any(|(n, m)| n % m != 0) {
+            return bad(format!(
+                "a grid of {:?} blocks does not divide into clusters of {shape:?}",
+                config.grid
+            ));
+        }
+        Ok(Shape(shape))
     }
 
     /// Blocks of a kernel that the whole device holds.

@@ -317,6 +317,7 @@ fn who_sleeps_between_looks_leaves_others_the_turn() {
     }"#;
     let config = LaunchConfig {
         cooperative: true,
+        cluster: None,
         ..LaunchConfig::linear(2, 64)
     };
     let counters = count(source, config, 0);

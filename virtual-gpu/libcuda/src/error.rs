@@ -49,6 +49,7 @@ codes! {
     NOT_READY = CUDA_ERROR_NOT_READY: "device not ready: work is still under way",
     ILLEGAL_ADDRESS = CUDA_ERROR_ILLEGAL_ADDRESS: "an illegal memory access was encountered",
     LAUNCH_OUT_OF_RESOURCES = CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: "too many resources requested for launch",
+    INVALID_CLUSTER_SIZE = CUDA_ERROR_INVALID_CLUSTER_SIZE: "the size of the clusters is not one that the kernel and the device take",
     LAUNCH_TIMEOUT = CUDA_ERROR_LAUNCH_TIMEOUT: "the launch timed out: nobody in the grid could go on",
     CONTEXT_IS_DESTROYED = CUDA_ERROR_CONTEXT_IS_DESTROYED: "context is destroyed",
     ASSERT = CUDA_ERROR_ASSERT: "device-side assert triggered",

@@ -27,6 +27,8 @@ pub struct Function {
     carveout: i32,
     /// Whether a launch that may begin early has been warned about.
     warned: bool,
+    /// Whether launches may have clusters of more than 8 blocks.
+    pub non_portable_cluster: bool,
 }
 
 /// What is known of a kernel, in plain numbers.
@@ -55,6 +57,7 @@ impl Function {
             max_dynamic_shared: profile.shared_per_block.saturating_sub(fixed),
             carveout: -1,
             warned: false,
+            non_portable_cluster: false,
         })
     }
 
@@ -103,8 +106,13 @@ impl Function {
             7 => 0,
             8 => self.max_dynamic_shared as i32,
             9 => self.carveout,
-            // No cluster is required, and none is allowed.
-            10..=14 => 0,
+            // Who has said in the source how large clusters are need not say it again.
+            10 => {
+                let limits = kernel.limits();
+                i32::from(limits.explicit_cluster && limits.cluster == [0; 3])
+            }
+            11..=13 => kernel.limits().cluster[attribute as usize - 11] as i32,
+            14 => i32::from(self.non_portable_cluster),
             15 => 0,
             _ => return Err(INVALID_VALUE),
         })
@@ -163,6 +171,7 @@ pub fn set_attribute(function: Handle, attribute: u32, value: i32) -> Answer {
             function.max_dynamic_shared = bytes;
         }
         9 if (-1..=100).contains(&value) => function.carveout = value,
+        14 if matches!(value, 0 | 1) => function.non_portable_cluster = value == 1,
         _ => return Err(INVALID_VALUE),
     }
     Ok(())

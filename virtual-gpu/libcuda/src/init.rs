@@ -6,7 +6,7 @@ use crate::error::{INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::{
     any_node, capture, context, copy, device, error, event, executable, fill, function, host,
     launch, library, memory, module, node, occupancy, pointer, pool, record, refused, stream,
-    topology,
+    tensor_map, topology,
 };
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -49,6 +49,7 @@ fn table() -> &'static BTreeMap<&'static str, usize> {
             pool::symbols(),
             record::symbols(),
             refused::symbols(),
+            tensor_map::symbols(),
             stream::symbols(),
             topology::symbols(),
         ]

@@ -22,7 +22,7 @@
 //!   that does not wait for the use, are warned about: nothing goes wrong here, but may on a GPU.
 //! - A launch with programmatic stream serialization begins when the kernel before it has ended, which is legal. If its
 //!   kernel has no `griddepcontrol.wait`, though a GPU might have begun it earlier, stderr says so.
-//! - Textures, clusters, peer access and sharing between processes are answered with
+//! - Textures, peer access and sharing between processes are answered with
 //!   `CUDA_ERROR_NOT_SUPPORTED` or are not exported.
 //!
 //! # Environment
@@ -78,3 +78,4 @@ mod record;
 mod refused;
 mod stream;
 mod topology;
+mod tensor_map;

@@ -10,7 +10,7 @@ use crate::function::Function;
 use crate::handle::Handle;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use virtual_gpu::{Device, DevicePointer, LaunchConfig};
+use virtual_gpu::{Device, DevicePointer, LaunchConfig, LaunchOptions};
 
 /// A launch that has been checked.
 #[derive(Clone)]
@@ -116,12 +116,16 @@ impl Operation {
             Self::Kernel(launch) => {
                 let (function, config) = (&launch.function, &launch.config);
                 let settings = driver.settings();
+                let options = &LaunchOptions {
+                    non_portable_cluster: function.non_portable_cluster,
+                    ..settings.options
+                };
                 let report = device.launch(
                     &function.code,
                     function.name(),
                     config,
                     &launch.parameters,
-                    &settings.options,
+                    options,
                 );
                 fault::answer(driver, settings, launch, report)
             }

@@ -11,11 +11,6 @@ fn refuse(what: &str) -> Answer {
 }
 
 exports! {
-    /// Tensor maps are refused.
-    fn cuTensorMapEncodeTiled(_map: usize) {
-        refuse("a tensor map")
-    }
-
     /// Conditional nodes are refused, and with them what they hang on.
     fn cuGraphConditionalHandleCreate(_handle: Out<u64>, _graph: Handle, _context: Handle, _value: u32, _flags: u32) {
         enter()?;

@@ -81,12 +81,17 @@ pub(crate) enum Agent {
     Group(PerWarp),
     /// A copy that an mbarrier waits for.
     Mbarrier,
+    /// A store that an mbarrier waits for.
+    Store,
 }
 
 impl Agent {
-    /// Bulk copies go through the async proxy, everything else through the generic one.
+    /// Bulk copies and products go through the async proxy, everything else through the generic one.
     pub fn is_async_proxy(self) -> bool {
-        !matches!(self, Self::Warp | Self::Group(PerWarp::Copies))
+        !matches!(
+            self,
+            Self::Warp | Self::Group(PerWarp::Copies) | Self::Store
+        )
     }
 }
 
@@ -147,7 +152,7 @@ impl Context<'_> {
             Agent::Group(kind) => {
                 earlier.value <= self.clock.waited[kind as usize - PerWarp::Copies as usize]
             }
-            Agent::Mbarrier => false,
+            Agent::Mbarrier | Agent::Store => false,
         };
         if !own || !done {
             return (false, true);

@@ -7,7 +7,7 @@ use super::{
     Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
     wmma,
 };
-use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, handler, ops};
+use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, Watch, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
 use std::collections::{HashMap, HashSet};
@@ -53,7 +53,8 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
     Inst::mark_straight(&mut lowering.code);
     let limits = limits(function);
     let shared_bytes = builder.layout.end();
-    Ok(Program {
+    let named = lowering.named.unwrap_or_default();
+    let mut program = Program {
         name: function.name.clone(),
         code: lowering.code,
         origins: lowering.origins,
@@ -68,7 +69,10 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
         parameters,
         parameter_bytes,
         limits,
-    })
+        watch: None,
+    };
+    program.watch = Watch::new(&program, &named);
+    Ok(program)
 }
 
 /// Offsets of parameters, each aligned as it asks.
@@ -104,7 +108,10 @@ fn limits(function: &Function) -> Limits {
             }
             "reqntid" => limits.required = three(values),
             "maxnreg" => limits.max_registers = values.first().copied().unwrap_or(0),
-            "reqnctapercluster" => limits.cluster = three(values),
+            // Without numbers it only says that there will be clusters.
+            "reqnctapercluster" if !values.is_empty() => limits.cluster = three(values),
+            "explicitcluster" => limits.explicit_cluster = true,
+            "maxclusterrank" => limits.max_cluster = values.first().copied().unwrap_or(0),
             _ => {}
         }
     }
@@ -383,7 +390,8 @@ impl Builder<'_> {
             | "copysign" | "testp" | "setp" | "set" => {
                 self.arithmetic(lowering, instruction, modifiers)?;
             }
-            "wgmma" | "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
+            "wgmma" => super::wgmma::lower(lowering, instruction, modifiers)?,
+            "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
                 return Err(lowering.error(format!(
                     "the instruction {} is not supported yet",
                     instruction.opcode

@@ -2,6 +2,7 @@
 
 mod bits;
 mod bulk;
+mod cluster;
 mod compare;
 mod context;
 mod control;
@@ -21,8 +22,11 @@ mod pair;
 mod product;
 mod registers;
 mod shared;
+mod store_async;
 mod tensor;
+mod tensor_copy;
 mod warp;
+mod wgmma;
 mod wmma;
 
 pub use function::kernel;

@@ -64,8 +64,8 @@ fn barrier(
         lowering.emit(Class::Sync, inst);
         return Ok(());
     }
-    if modifiers.rest().contains(&"cluster") {
-        return Err(lowering.unsupported(modifiers, "clusters of more than one block are not, yet"));
+    if modifiers.take("cluster") {
+        return super::cluster::barrier(lowering, instruction, modifiers);
     }
     modifiers.take("cta");
     // `bar` is the aligned form of `barrier`.

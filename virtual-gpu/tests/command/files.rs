@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use virtual_gpu::case::{Arg, Case, contents};
+
 use crate::{DOUBLE, Folder, twice};
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -188,4 +190,43 @@ fn coverage_is_written_for_editors_and_for_people() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(text.contains("branch of k, PTX line "), "{text}");
+}
+
+#[test]
+fn tensor_maps_and_clusters_are_those_of_the_case() {
+    let source = include_str!("../bugs/kernels/clean_tensor_move.cu");
+    let case = include_str!("../bugs/kernels/clean_tensor_move.json");
+    let with = |cluster: &str| {
+        case.replace(
+            "\"cooperative\": false,",
+            &format!("\"cluster\": {cluster},"),
+        )
+    };
+    let folder = Folder::new(source, &with("[2, 1, 1]"));
+    let outcome = folder.run(&["--outputs", "out"]);
+    assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+    let read = Case::from_json(case, "k.json").unwrap();
+    let Arg::Buffer(tensor) = &read.args[2] else {
+        panic!("argument 2 is the tensor")
+    };
+    let words = |bytes: &[u8]| {
+        let (words, _) = bytes.as_chunks::<4>();
+        words
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
+            .collect::<Vec<u32>>()
+    };
+    let before = words(&contents(2, tensor).unwrap());
+    let after = words(&fs::read(folder.path("out/arg3.out.bin")).unwrap());
+    assert!(
+        before
+            .iter()
+            .zip(&after)
+            .all(|(x, y)| x.wrapping_add(1) == *y)
+    );
+
+    let folder = Folder::new(source, &with("[3, 1, 1]"));
+    let outcome = folder.run(&[]);
+    assert_eq!(outcome.code, 2, "{}", outcome.out);
+    assert!(outcome.err.contains("divide"), "{}", outcome.err);
 }

@@ -177,10 +177,10 @@ const REFUSED: [&str; 150] = [
 
 const LATER: [&str; 15] = [
     ".reg .b128 q;",
-    "wgmma.fence.sync.aligned;",
+    "wgmma.fence.aligned;",
     "tcgen05.wait::ld.sync.aligned;",
-    "barrier.cluster.arrive;",
-    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [r0], [d0, {r1, r2}], [r3];",
+    "barrier.cluster.arrive.acquire;",
+    "cp.async.bulk.tensor.2d.shared::cta.shared::cta.mbarrier::complete_tx::bytes [r0], [d0, {r1, r2}], [r3];",
     "shfl.idx.b32 r0, r1, r2, r3;",
     "vote.ballot.b32 r0, p0;",
     "shfl.sync.sideways.b32 r0, r1, r2, r3, r4;",

@@ -6,6 +6,7 @@ mod examples;
 mod faults;
 mod graphs;
 mod harness;
+mod hopper;
 mod host;
 mod launches;
 mod memory;

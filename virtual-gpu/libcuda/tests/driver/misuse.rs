@@ -369,7 +369,7 @@ fn launches_are_checked_before_they_are_queued() {
 }
 
 #[test]
-fn extended_launches_take_the_cooperative_attribute_and_refuse_clusters() {
+fn extended_launches_take_attributes_that_mean_something_and_refuse_unknown_ones() {
     let run = isolated(this_test!(), &[], || {
         let driver = with_context();
         let source = text(&ptx(
@@ -409,7 +409,8 @@ fn extended_launches_take_the_cooperative_attribute_and_refuse_clusters() {
         driver.ok("cuMemcpyDtoH_v2", [&raw mut result as usize, x, 4]);
         assert_eq!(result, 5);
         assert_eq!(launch(1_000_000, &[attribute(2, [1, 0, 0])]), 720);
-        assert_eq!(launch(4, &[attribute(4, [2, 1, 1])]), NOT_SUPPORTED);
+        assert_eq!(launch(4, &[attribute(4, [2, 1, 1])]), 0);
+        assert_eq!(launch(3, &[attribute(4, [2, 1, 1])]), INVALID_VALUE);
         assert_eq!(launch(4, &[attribute(99, [2, 1, 1])]), NOT_SUPPORTED);
         driver.ok("cuLibraryUnload", [module]);
         // A kernel that waits for the one before may be launched early.

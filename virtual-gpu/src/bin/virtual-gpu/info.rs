@@ -95,7 +95,7 @@ fn describe(out: &mut String, name: &str, info: &KernelInfo<'_>) {
         line("registers at most", limits.max_registers.to_string());
     }
     if limits.cluster.iter().any(|n| *n > 1) {
-        line("clusters", format!("{:?}, not supported", limits.cluster));
+        line("clusters", format!("{:?}", limits.cluster));
     }
 }
 

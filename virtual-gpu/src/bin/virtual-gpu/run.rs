@@ -139,6 +139,7 @@ impl Run {
             block: case.block,
             dynamic_shared: case.dynamic_shared,
             cooperative: case.cooperative,
+            cluster: case.cluster,
         };
         let launched = device.launch(
             &module,

@@ -31,6 +31,7 @@ pub fn load(state_space: u8, size: u32) -> Option<Handler> {
         space::GENERIC => sizes!(space::GENERIC),
         space::GLOBAL => sizes!(space::GLOBAL),
         space::SHARED => sizes!(space::SHARED),
+        space::CLUSTER => sizes!(space::CLUSTER),
         space::LOCAL => sizes!(space::LOCAL),
         space::PARAM => sizes!(space::PARAM),
         space::CONST => sizes!(space::CONST),
@@ -55,6 +56,7 @@ pub fn store(state_space: u8, size: u32) -> Option<Handler> {
         space::GENERIC => sizes!(space::GENERIC),
         space::GLOBAL => sizes!(space::GLOBAL),
         space::SHARED => sizes!(space::SHARED),
+        space::CLUSTER => sizes!(space::CLUSTER),
         space::LOCAL => sizes!(space::LOCAL),
         space::PARAM => sizes!(space::PARAM),
         space::CONST => sizes!(space::CONST),
@@ -116,7 +118,7 @@ impl Machine<'_> {
         let offset = access.offset as u64;
         for address in &mut addresses {
             *address = address.wrapping_add(offset);
-            if SPACE == space::SHARED || SPACE == space::LOCAL {
+            if SPACE == space::SHARED || SPACE == space::LOCAL || SPACE == space::CLUSTER {
                 *address &= 0xffff_ffff;
             }
         }
@@ -138,7 +140,7 @@ pub unsafe fn access_of<'p>(machine: &Machine<'_>, inst: &Inst) -> &'p Access {
 
 /// Addresses as polls record them, so that they can be looked at again.
 pub fn generic<const SPACE: u8>(addresses: &[u64; LANES]) -> [u64; LANES] {
-    if SPACE == space::SHARED {
+    if SPACE == space::SHARED || SPACE == space::CLUSTER {
         addresses.map(|address| shared_address(address as u32))
     } else {
         *addresses

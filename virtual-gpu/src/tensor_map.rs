@@ -12,6 +12,8 @@ pub const BYTES: usize = 128;
 pub const ALIGN: u64 = 64;
 
 const MARK: [u8; 4] = *b"Vmap";
+/// A bound for boxes: no block has more shared memory.
+const MAX_BOX: u64 = 1 << 20;
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 5;
 
@@ -205,6 +207,13 @@ impl TensorMap {
         if let Some(stride) = self.element_strides.iter().find(|n| !(1..=8).contains(*n)) {
             return extent(format!("an element stride of {stride} is not of 1 to 8"));
         }
+        let counts = (1..rank).map(|d| u64::from(self.count(d)));
+        let bytes = counts.product::<u64>() * u64::from(self.row_bytes());
+        if bytes > MAX_BOX {
+            return extent(format!(
+                "a box of {bytes} bytes is more than the shared memory of any block"
+            ));
+        }
         let row = self.row_bytes();
         if !row.is_multiple_of(16) {
             return extent(format!(
@@ -354,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_not_possible_is_named() {
         type Change = fn(&mut TensorMap);
-        let cases: [(Change, &str); 15] = [
+        let cases: [(Change, &str); 16] = [
             (|m| m.element = ScalarType::TF32, "no elements"),
             (|m| m.sizes.clear(), "1 to 5"),
             (|m| m.strides.push(16), "strides"),
@@ -366,6 +375,10 @@ mod tests {
             (|m| m.box_sizes[1] = 257, "256"),
             (|m| m.box_sizes[2] = 0, "256"),
             (|m| m.element_strides[1] = 9, "1 to 8"),
+            (
+                |m| (m.box_sizes[2], m.element_strides[1]) = (256, 1),
+                "any block",
+            ),
             (|m| m.box_sizes[0] = 12, "multiple of 16"),
             (|m| m.swizzle = Swizzle::Bytes64, "spans 64"),
             (|m| m.box_sizes[0] = 72, "spans 128"),

@@ -37,7 +37,7 @@ pub fn pieces(map: &TensorMap, coordinates: &[i32]) -> Vec<Piece> {
             let is_inside = (0..map.sizes[d] as i64).contains(&index);
             start = start
                 .filter(|_| is_inside)
-                .map(|start| start.wrapping_add(index as u64 * map.strides[d - 1]));
+                .map(|start| start.wrapping_add((index as u64).wrapping_mul(map.strides[d - 1])));
         }
         let parts = match start {
             Some(_) if inside.start < inside.end => [

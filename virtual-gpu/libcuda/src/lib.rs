@@ -77,5 +77,5 @@ mod queue;
 mod record;
 mod refused;
 mod stream;
-mod topology;
 mod tensor_map;
+mod topology;

@@ -75,6 +75,8 @@ pub fn kernel(scope: Scope, given: In<KernelParams>) -> Answer<Operation> {
         block: given.block,
         dynamic_shared: given.dynamic_shared,
         cooperative: false,
+        // Clusters of nodes made by hand are an attribute, which is refused.
+        cluster: None,
     };
     let function = match given.function {
         Handle::NULL => given.kernel,

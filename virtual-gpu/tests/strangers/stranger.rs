@@ -114,6 +114,9 @@ impl Stranger {
                     buffers.push((index, pointer, buffer.bytes()));
                     arguments.push(PackedArg::pointer(pointer.0));
                 }
+                Arg::TensorMap(_) => {
+                    return Outcome::Refused("no case here has a tensor map yet".to_owned());
+                }
             }
         }
         let config = LaunchConfig {
@@ -121,6 +124,7 @@ impl Stranger {
             block: self.case.block,
             dynamic_shared: self.case.dynamic_shared,
             cooperative: self.case.cooperative,
+            cluster: self.case.cluster,
         };
         let launched = device.launch(
             &module,

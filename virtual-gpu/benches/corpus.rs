@@ -31,6 +31,7 @@ fn measure(module: &Module, case: &Case, mode: (&str, Checks, bool), runs: u32) 
         block: case.block,
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
+        cluster: case.cluster,
     };
     let initial: Vec<Option<Vec<u8>>> = case
         .args
@@ -38,25 +39,28 @@ fn measure(module: &Module, case: &Case, mode: (&str, Checks, bool), runs: u32) 
         .enumerate()
         .map(|(index, arg)| match arg {
             Arg::Buffer(buffer) => contents(index, buffer),
-            Arg::Scalar(_) => None,
+            Arg::Scalar(_) | Arg::TensorMap(_) => None,
         })
         .collect();
     let (mut best, mut instructions) = (f64::INFINITY, 0);
     for _ in 0..runs {
         let mut device = Device::new(Profile::h100());
-        let mut packed = Vec::new();
-        for (arg, contents) in case.args.iter().zip(&initial) {
-            packed.push(match arg {
-                Arg::Buffer(buffer) => {
-                    let pointer = device.alloc(buffer.bytes()).unwrap();
-                    if let Some(contents) = contents {
-                        device.write(pointer, contents).unwrap();
-                    }
-                    PackedArg::pointer(pointer.0)
-                }
-                Arg::Scalar(scalar) => scalar.into(),
-            });
+        let mut addresses = vec![0; case.args.len()];
+        for (index, buffer) in case.buffers() {
+            let pointer = device.alloc(buffer.bytes()).unwrap();
+            if let Some(contents) = &initial[index] {
+                device.write(pointer, contents).unwrap();
+            }
+            addresses[index] = pointer.0;
         }
+        let args = case.args.iter().enumerate();
+        let packed: Vec<PackedArg> = args
+            .map(|(index, arg)| match arg {
+                Arg::Buffer(_) => PackedArg::pointer(addresses[index]),
+                Arg::Scalar(scalar) => scalar.into(),
+                Arg::TensorMap(map) => PackedArg::tensor_map(map.bytes(addresses[map.of()])),
+            })
+            .collect();
         let start = Instant::now();
         let report = device
             .launch(module, &case.kernel, &config, &pack(&packed), &options)

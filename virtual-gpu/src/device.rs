@@ -1,10 +1,11 @@
 //! A device: memory, loaded modules, launches.
 
 use crate::check::finding::{Finding, FindingKind, MemorySpace};
-use crate::exec::{FUNCTION_BASE, Grid, Program, Setup};
+use crate::exec::{FUNCTION_BASE, Grid, Program, Setup, Shape};
 use crate::launch::{LaunchConfig, LaunchOptions, LaunchReport};
 use crate::memory::{DevicePointer, Memory, MemoryError};
-use crate::module::{Module, initial_bytes};
+use crate::module::{Module, has_place, initial_bytes};
+use crate::profile::coverage::Coverage;
 use crate::profile::{Profile, counters};
 use crate::ptx::{Initialiser, Space};
 use std::collections::HashMap;
@@ -158,18 +159,20 @@ impl Device {
         }
         let mut places = Vec::new();
         for variable in module.variables() {
-            places.push(match initial_bytes(variable) {
-                Some(bytes) => {
+            places.push(match has_place(variable) {
+                true => {
+                    // In this order: the device tells whether it has room before the host makes the bytes.
                     let pointer = self.memory.alloc(variable.bytes, variable.name.clone())?;
-                    self.memory.write(pointer, &bytes)?;
+                    self.memory.write(pointer, &initial_bytes(variable))?;
                     pointer.0
                 }
-                None if variable.external
-                    && matches!(variable.space, Space::Global | Space::Const) =>
+                false
+                    if variable.external
+                        && matches!(variable.space, Space::Global | Space::Const) =>
                 {
                     return Err(LaunchError::Undefined(variable.name.clone()));
                 }
-                None => 0,
+                false => 0,
             });
         }
         for (variable, place) in module.variables().iter().zip(&places) {
@@ -246,6 +249,7 @@ impl Device {
         };
         self.load(module)?;
         self.check(program, config, parameters)?;
+        let cluster = self.cluster(program, config, options)?;
         let resident_limit = self.resident_limit(program, config, options);
         if config.cooperative && config.blocks() > resident_limit as u64 {
             return Ok(self.not_resident(program, module, config, resident_limit));
@@ -271,9 +275,11 @@ impl Device {
             profile: self.profile.clone(),
             memory: std::mem::replace(&mut self.memory, Memory::new(0)),
             resident_limit: resident_limit.max(1),
+            cluster,
         });
         let completed = grid.run();
         let counters = counters::Counters::of(&grid);
+        let coverage = Coverage::of(&grid);
         self.memory = std::mem::replace(&mut grid.memory, Memory::new(0));
         if let Some(pointer) = workspace {
             self.memory.free(pointer)?;
@@ -287,6 +293,7 @@ impl Device {
                 .collect(),
             warnings: grid.warnings,
             counters,
+            coverage,
             printed: grid.printed,
         })
     }
@@ -330,9 +337,6 @@ impl Device {
                 limits.required, config.block
             ));
         }
-        if limits.cluster.iter().any(|n| *n > 1) {
-            return bad("clusters of more than one block are not supported yet".into());
-        }
         let shared = program
             .shared_declared
             .saturating_add(config.dynamic_shared);
@@ -343,6 +347,58 @@ impl Device {
             ));
         }
         Ok(())
+    }
+
+    /// The clusters of a launch.
+    fn cluster(
+        &self,
+        program: &Program,
+        config: &LaunchConfig,
+        options: &LaunchOptions,
+    ) -> Result<Shape, LaunchError> {
+        let bad = |message: String| Err(LaunchError::BadConfiguration(message));
+        let limits = program.limits;
+        let required = (limits.cluster != [0; 3]).then_some(limits.cluster);
+        if let (Some(asked), Some(required)) = (config.cluster, required)
+            && asked != required
+        {
+            return bad(format!(
+                "the kernel requires clusters of {required:?} blocks, not {asked:?}"
+            ));
+        }
+        let Some(shape) = config.cluster.or(required) else {
+            return match limits.explicit_cluster {
+                true => bad("the kernel must be launched with a size of its clusters".into()),
+                false => Ok(Shape([1; 3])),
+            };
+        };
+        if shape.contains(&0) {
+            return bad(format!("a cluster of {shape:?} blocks has none"));
+        }
+        let most = match (options.non_portable_cluster, limits.max_cluster) {
+            (true, 0) => 16,
+            (false, 0) => 8,
+            (_, declared) => declared.min(16),
+        };
+        let blocks = shape.iter().fold(1u32, |n, m| n.saturating_mul(*m));
+        if blocks > 1 && self.profile.capability < (9, 0) {
+            return bad(format!(
+                "a cluster of {blocks} blocks, where {} has no clusters",
+                self.profile.name
+            ));
+        }
+        if blocks > most {
+            return bad(format!(
+                "a cluster of {blocks} blocks, where the launch allows {most}"
+            ));
+        }
+        if config.grid.iter().zip(shape).any(|(n, m)| n % m != 0) {
+            return bad(format!(
+                "a grid of {:?} blocks does not divide into clusters of {shape:?}",
+                config.grid
+            ));
+        }
+        Ok(Shape(shape))
     }
 
     /// Blocks of a kernel that the whole device holds.
@@ -405,6 +461,7 @@ impl Device {
             findings: vec![finding],
             warnings: Vec::new(),
             counters: counters::Counters::default(),
+            coverage: Coverage::default(),
             printed: String::new(),
         }
     }

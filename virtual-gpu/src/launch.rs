@@ -3,6 +3,7 @@
 use crate::check::finding::{Finding, FindingKind};
 use crate::num::mma::{Arch, MmaMode};
 use crate::profile::counters::Counters;
+use crate::profile::coverage::Coverage;
 use std::time::Duration;
 
 /// Shape of a launch.
@@ -16,6 +17,8 @@ pub struct LaunchConfig {
     pub dynamic_shared: u32,
     /// All blocks are resident together, and a grid that does not fit is refused.
     pub cooperative: bool,
+    /// Blocks of a cluster, by dimension; without them what the kernel requires, which mostly is nothing.
+    pub cluster: Option<[u32; 3]>,
 }
 
 impl LaunchConfig {
@@ -26,6 +29,7 @@ impl LaunchConfig {
             block: [threads, 1, 1],
             dynamic_shared: 0,
             cooperative: false,
+            cluster: None,
         }
     }
 
@@ -72,6 +76,8 @@ pub struct LaunchOptions {
     /// Registers of a thread as ptxas allots them, which decide how many blocks are resident; without them the limit
     /// that the kernel declares is taken, if it declares one.
     pub registers_per_thread: Option<u32>,
+    /// Whether a cluster may have up to 16 blocks, instead of the 8 that every device with clusters takes.
+    pub non_portable_cluster: bool,
 }
 
 impl Default for LaunchOptions {
@@ -84,6 +90,7 @@ impl Default for LaunchOptions {
             fuel: 0,
             host_wait: Duration::from_secs(30),
             registers_per_thread: None,
+            non_portable_cluster: false,
         }
     }
 }
@@ -99,6 +106,8 @@ pub struct LaunchReport {
     pub warnings: Vec<String>,
     /// What was counted.
     pub counters: Counters,
+    /// What of the source has run, if it was counted.
+    pub coverage: Coverage,
     /// What the kernel printed.
     pub printed: String,
 }

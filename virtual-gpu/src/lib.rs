@@ -12,6 +12,8 @@ mod module;
 pub mod num;
 pub mod profile;
 pub mod ptx;
+pub mod report;
+pub mod tensor_map;
 
 pub use device::{Device, LaunchError};
 pub use launch::{Checks, LaunchConfig, LaunchOptions, LaunchReport};
@@ -19,3 +21,4 @@ pub use memory::{DevicePointer, MemoryError};
 pub use module::{KernelInfo, Module};
 pub use num::mma::{Arch, MmaMode};
 pub use profile::Profile;
+pub use tensor_map::TensorMap;

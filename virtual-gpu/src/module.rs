@@ -2,8 +2,8 @@
 
 use crate::exec::{Limits, ParameterLayout, Program};
 use crate::lower;
-use crate::ptx::{self, Initialiser, PtxError, Space, Variable};
-use std::collections::HashMap;
+use crate::ptx::{self, Initialiser, PtxError, Space, Statement, Variable};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,8 @@ pub struct Module {
     files: Arc<Vec<(u32, String)>>,
     variables: Vec<Variable>,
     functions: HashMap<String, u32>,
+    /// Kernels that wait, themselves or in a function of the module, for the launch before theirs.
+    waiting: HashSet<String>,
 }
 
 impl std::fmt::Debug for Module {
@@ -44,7 +46,9 @@ impl Module {
         let functions = names
             .filter_map(|name| Some((name.clone(), module.function(name)? as u32)))
             .collect();
+        let waiting = waiting(&module);
         Ok(Arc::new(Self {
+            waiting,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             target: module.target,
             version: module.version,
@@ -89,14 +93,17 @@ impl Module {
 
     /// What a kernel is.
     pub fn kernel(&self, name: &str) -> Option<KernelInfo<'_>> {
-        self.program(name).map(|program| KernelInfo { program })
+        self.program(name).map(|program| KernelInfo {
+            program,
+            waits_for_launch_before: self.waiting.contains(name),
+        })
     }
 
     /// Names of the variables in global and constant memory that the module defines.
     pub fn globals(&self) -> impl Iterator<Item = &str> {
         self.variables
             .iter()
-            .filter(|variable| initial_bytes(variable).is_some())
+            .filter(|variable| has_place(variable))
             .map(|variable| variable.name.as_str())
     }
 
@@ -122,24 +129,44 @@ impl Module {
     }
 }
 
+/// Names of the kernels that contain `griddepcontrol.wait`; all of them if a function of the module does, which any may call.
+fn waiting(module: &ptx::Module) -> HashSet<String> {
+    let waits = |function: &&ptx::Function| {
+        let mut statements = function.body.iter().flatten();
+        statements.any(|statement| {
+            matches!(statement, Statement::Instruction(inst) if inst.opcode == "griddepcontrol.wait")
+        })
+    };
+    let found: Vec<&ptx::Function> = module.functions.iter().filter(waits).collect();
+    let everywhere = found.iter().any(|function| !function.entry);
+    let kernels = module.functions.iter().filter(|function| function.entry);
+    kernels
+        .filter(|kernel| everywhere || found.iter().any(|function| function.name == kernel.name))
+        .map(|kernel| kernel.name.clone())
+        .collect()
+}
+
+/// Whether a variable has a place in the memory of a device.
+pub(crate) fn has_place(variable: &Variable) -> bool {
+    !variable.external && matches!(variable.space, Space::Global | Space::Const)
+}
+
 /// The bytes of a variable before addresses are filled in.
-pub(crate) fn initial_bytes(variable: &Variable) -> Option<Vec<u8>> {
-    if variable.external || !matches!(variable.space, Space::Global | Space::Const) {
-        return None;
-    }
+pub(crate) fn initial_bytes(variable: &Variable) -> Vec<u8> {
     let mut bytes = vec![0; variable.bytes as usize];
     for part in &variable.initialiser {
         if let Initialiser::Bytes(at, data) = part {
             bytes[*at as usize..][..data.len()].copy_from_slice(data);
         }
     }
-    Some(bytes)
+    bytes
 }
 
 /// What can be known of a kernel without running it.
 #[derive(Clone, Copy)]
 pub struct KernelInfo<'a> {
     program: &'a Program,
+    waits_for_launch_before: bool,
 }
 
 impl KernelInfo<'_> {
@@ -176,6 +203,12 @@ impl KernelInfo<'_> {
     /// Predicate registers that a warp has.
     pub fn predicates(&self) -> u32 {
         self.program.predicates
+    }
+
+    /// Whether it contains `griddepcontrol.wait`, or may call a function that does: a kernel without it must not be launched
+    /// with programmatic stream serialization if it uses what the launch before it writes.
+    pub fn waits_for_launch_before(&self) -> bool {
+        self.waits_for_launch_before
     }
 
     /// PTX instructions, called functions included.

@@ -1,11 +1,17 @@
 //! Counters of launches whose numbers can be worked out by hand.
 
 use stheno_jit::{FindOptions, Nvrtc, Request, Target};
-use virtual_gpu::profile::counters::{CacheHint, Class, Counters};
-use virtual_gpu::{Device, LaunchConfig, LaunchOptions, Module, Profile};
+use virtual_gpu::profile::counters::{CacheHint, Class, Counters, TensorCounters};
+use virtual_gpu::profile::coverage::Coverage;
+use virtual_gpu::profile::roofline::{MEASURED, Roofline};
+use virtual_gpu::{Device, LaunchConfig, LaunchOptions, LaunchReport, Module, Profile};
 
 /// Runs `kernel` of `source` on a buffer of 64 KiB of zeros, which is its parameter.
 fn count(source: &str, config: LaunchConfig, seed: u64) -> Counters {
+    launched(source, config, seed).counters
+}
+
+fn launched(source: &str, config: LaunchConfig, seed: u64) -> LaunchReport {
     let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let mut request = Request::new("k.cu", source, Target::Virtual(80));
     request.line_info = true;
@@ -31,7 +37,7 @@ fn count(source: &str, config: LaunchConfig, seed: u64) -> Counters {
         "{:?}",
         report.findings
     );
-    report.counters
+    report
 }
 
 fn body(body: &str) -> String {
@@ -311,9 +317,172 @@ fn who_sleeps_between_looks_leaves_others_the_turn() {
     }"#;
     let config = LaunchConfig {
         cooperative: true,
+        cluster: None,
         ..LaunchConfig::linear(2, 64)
     };
     let counters = count(source, config, 0);
     let instructions: u64 = counters.warp_instructions;
     assert!(instructions < 20_000, "{instructions}");
+}
+
+/// Launches add up, and a line that one of them alone runs counts as run.
+#[test]
+fn coverage_of_several_launches_is_merged() {
+    let source = "extern \"C\" __global__ void kernel(int* p) {\n    if (blockIdx.x > 0) {\n        p[32 * blockIdx.x + threadIdx.x] = 1;\n    } else {\n        \
+                  asm volatile(\"nanosleep.u32 1;\");\n    }\n}\n";
+    let run = |blocks: u32| launched(source, LaunchConfig::linear(blocks, 32), 0).coverage;
+    let one = run(1);
+    let lines = |coverage: &Coverage| {
+        let (_, lines) = coverage
+            .files
+            .iter()
+            .find(|(file, _)| file.ends_with("k.cu"))
+            .unwrap();
+        [3, 5].map(|line| lines[&line].threads)
+    };
+    assert_eq!(lines(&one), [0, 32]);
+    let mut all = one.clone();
+    all.merge(&run(3));
+    assert_eq!(lines(&all), [64, 64]);
+    assert_eq!(all.kernels["kernel"].threads, 128);
+    let branches = all
+        .files
+        .values()
+        .flat_map(|lines| lines.values())
+        .flat_map(|line| &line.branches);
+    let mut sides: Vec<[u64; 2]> = branches
+        .map(|branch| [branch.taken, branch.passed])
+        .collect();
+    sides.sort_unstable();
+    assert_eq!(sides, [[64, 64]]);
+    let alone = one.annotated(|_| Some(source.into()));
+    assert!(
+        alone.contains("always taken, 32 times") || alone.contains("never taken, 32 times"),
+        "{alone}"
+    );
+    let merged = all.annotated(|_| None);
+    assert!(
+        !merged.contains("never taken") && !merged.contains("#####"),
+        "{merged}"
+    );
+}
+
+#[test]
+fn the_roofline_names_what_bounds_a_launch() {
+    let device = Profile::h100();
+    let counters = Counters {
+        blocks: 132,
+        threads: 128,
+        ..Counters::default()
+    };
+    let idle = Roofline::of(&counters, &device, 0);
+    assert_eq!((idle.bound(), idle.least, idle.most), (None, 0.0, 0.0));
+    // A gigabyte through memory, at 885 thousandths of 3352 GB/s.
+    let mut streaming = counters.clone();
+    streaming.memory.global_unique_read_bytes = 1 << 30;
+    streaming.memory.global_read_bytes = 1 << 30;
+    streaming.memory.global_requests = 1 << 20;
+    let estimate = Roofline::of(&streaming, &device, 4);
+    assert_eq!(estimate.bound(), Some("memory"));
+    assert!(
+        (estimate.least * 1e6 - 361.9).abs() < 0.1,
+        "{}",
+        estimate.least
+    );
+    assert_eq!((estimate.waves, estimate.occupancy), (1, 6));
+    assert_eq!(estimate.warm, estimate.least, "it does not fit into L2");
+    // Instructions of one block are those of one multiprocessor: 4 a clock.
+    let issuing = Counters {
+        blocks: 1,
+        warp_instructions: 4 * 1_980_000,
+        ..counters.clone()
+    };
+    let estimate = Roofline::of(&issuing, &device, 1);
+    assert_eq!(estimate.bound(), Some("issue"));
+    assert!((estimate.least - 1e-3).abs() < 1e-9, "{}", estimate.least);
+    let shape = "m16n8k16 f32.bf16.bf16.f32".to_string();
+    let flops = 132 * 2647 * 1_980_000;
+    let product = TensorCounters {
+        shape,
+        count: 1,
+        flops,
+    };
+    let multiplying = Counters {
+        tensor: vec![product],
+        ..counters.clone()
+    };
+    let estimate = Roofline::of(&multiplying, &device, 1);
+    assert_eq!(estimate.bound(), Some("tensor"));
+    assert!((estimate.least - 1e-3).abs() < 1e-9, "{}", estimate.least);
+    let text = estimate.to_string();
+    assert!(
+        text.contains("tensor") && text.contains("1000.000"),
+        "{text}"
+    );
+}
+
+/// Steps of a decode program, one launch each: counted on the virtual GPU (512 positions before) and measured on an H100 (64 to
+/// 128 before). What is measured over what is estimated is what `roofline::MEASURED` says.
+#[test]
+fn the_roofline_is_as_far_from_an_h100_as_it_says() {
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/results/");
+    let read = |name: &str| std::fs::read_to_string(format!("{results}{name}")).unwrap();
+    let mut found = Vec::new();
+    for name in ["llama-3.1-8b-int4-rounds", "llama-3.1-8b-bf16-fp8-rounds"] {
+        let text = read(&format!("2026-11-26-kernel-bench-{name}-h100-virtual.json"));
+        let bench: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for record in bench["records"].as_array().unwrap() {
+            if record["op"] != "step" || record["rows"] != 1 {
+                continue;
+            }
+            let number = |name: &str| record["counters"][name].as_u64().unwrap();
+            let mut counters = Counters {
+                blocks: 132,
+                threads: 512,
+                warp_instructions: number("warp_instructions"),
+                ..Counters::default()
+            };
+            counters.memory.global_read_bytes = number("global_read_bytes");
+            counters.memory.global_unique_read_bytes = number("unique_read_bytes");
+            counters.memory.global_written_bytes = number("global_written_bytes");
+            counters.memory.shared_wavefronts = number("shared_wavefronts");
+            counters.tensor.push(TensorCounters {
+                shape: "m16n8k16 f32.bf16.bf16.f32".into(),
+                count: number("mma"),
+                flops: number("mma_flops"),
+            });
+            let estimate = Roofline::of(&counters, &Profile::h100(), 1);
+            assert_eq!(estimate.bound(), Some("memory"));
+            let format = record["format"].as_str().unwrap().to_string();
+            // The program's own barriers over the grid are no barriers of a block: 1.6 us each, as the probe measured.
+            let edges = 1.6e-6 * record["edges"].as_f64().unwrap();
+            found.push((format, estimate.least, edges));
+        }
+    }
+    let profile = read("2026-11-26-h100-profile-5-live-rows.txt");
+    let measured = |format: &str| {
+        let mut lines = profile
+            .lines()
+            .skip_while(|line| *line != format!("# llama-3.1-8b-{format}"));
+        let sum = lines
+            .find(|line| line.trim_start().starts_with("sum "))
+            .unwrap();
+        1e-6 * sum
+            .split_whitespace()
+            .nth(2)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    assert_eq!(found.len(), 3);
+    for (format, least, edges) in found {
+        let (alone, with) = (
+            measured(&format) / least,
+            measured(&format) / (least + edges),
+        );
+        println!("{format}: {alone:.2} times the least, {with:.2} with barriers of the grid");
+        let told = format!("{alone:.2} times the least in {format}");
+        assert!(MEASURED.contains(&told), "{told}: {MEASURED}");
+        assert!((1.0..1.6).contains(&with), "{with}");
+    }
 }

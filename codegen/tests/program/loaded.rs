@@ -277,6 +277,7 @@ impl<'a> Loaded<'a> {
         let config = LaunchConfig {
             dynamic_shared: sizes.shared_bytes,
             cooperative: true,
+            cluster: None,
             ..LaunchConfig::linear(sizes.architecture.sm_count, THREADS)
         };
         let options = LaunchOptions {

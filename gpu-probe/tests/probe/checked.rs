@@ -100,6 +100,7 @@ impl Gpu for Checked {
         let config = LaunchConfig {
             dynamic_shared: launch.shared_bytes,
             cooperative: launch.cooperative,
+            cluster: None,
             ..LaunchConfig::linear(launch.blocks, launch.threads)
         };
         let (module, device, options) = (

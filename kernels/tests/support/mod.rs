@@ -221,6 +221,7 @@ impl Gpu {
         let config = LaunchConfig {
             dynamic_shared: shape.shared,
             cooperative: true,
+            cluster: None,
             ..LaunchConfig::linear(shape.blocks, shape.threads)
         };
         let mut options = *options;

@@ -50,7 +50,7 @@ impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
     /// The place at `pointer`.
-    pub fn new(pointer: *mut T) -> Self {
+    pub const fn new(pointer: *mut T) -> Self {
         Self(pointer)
     }
 
@@ -70,6 +70,16 @@ impl<T> Out<T> {
         Ok(())
     }
 
+    /// The value that is there before.
+    pub fn get(self) -> Answer<T>
+    where
+        T: Copy,
+    {
+        self.check()?;
+        // SAFETY: not null and aligned; the driver API demands that it points to a value.
+        Ok(unsafe { self.0.read() })
+    }
+
     /// Gives `value` back if the caller wants it.
     pub fn set_if_wanted(self, value: T) {
         let _ = self.set(value);
@@ -83,6 +93,13 @@ impl<T> Out<T> {
     /// The pointer `index` places on.
     pub fn at(self, index: usize) -> Self {
         Self(self.0.wrapping_add(index))
+    }
+}
+
+impl<T: Copy> Out<T> {
+    /// The same pointer, to be read.
+    pub fn as_in(self) -> In<T> {
+        In(self.0)
     }
 }
 

@@ -5,19 +5,63 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use virtual_gpu::{Arch, Checks, LaunchOptions, MmaMode, Profile};
+use virtual_gpu::{Checks, LaunchOptions, MmaMode, Profile};
 
 /// The settings of a process; the crate's documentation lists the variables.
 #[derive(Debug)]
 pub struct Config {
     /// The device.
     pub profile: Profile,
-    /// How launches run.
-    pub options: LaunchOptions,
+    /// How launches run at the start.
+    pub settings: Settings,
     /// Where counters go.
     pub counters: Option<PathBuf>,
+    /// Where coverage goes at the end of the process.
+    pub coverage: Option<PathBuf>,
+}
+
+/// What can be changed while the process runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How launches run.
+    pub options: LaunchOptions,
     /// Whether every finding fails its launch.
     pub strict: bool,
+}
+
+impl Settings {
+    /// Sets an option by its name; the error says what it may be.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "checks" => self.options.checks = checks(name, value)?,
+            "counters" => self.options.counters = switch(name, value)?,
+            "strict" => self.strict = switch(name, value)?,
+            "seed" => {
+                self.options.seed = value
+                    .parse()
+                    .map_err(|_| wrong(name, value, "a whole number"))?;
+            }
+            _ => return Err(wrong("an option", name, "checks, counters, seed, strict")),
+        }
+        Ok(())
+    }
+}
+
+fn checks(name: &str, value: &str) -> Result<Checks, String> {
+    match value {
+        "none" => Ok(Checks::None),
+        "bounds" => Ok(Checks::Bounds),
+        "all" => Ok(Checks::All),
+        other => Err(wrong(name, other, "none, bounds, all")),
+    }
+}
+
+fn switch(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        other => Err(wrong(name, other, "0, 1")),
+    }
 }
 
 impl Config {
@@ -29,26 +73,24 @@ impl Config {
         if let Some(count) = number("VIRTUAL_GPU_SMS")? {
             profile = profile.with_multiprocessors(count);
         }
-        let checks = match text("VIRTUAL_GPU_CHECKS")?.as_deref() {
-            None | Some("bounds") => Checks::Bounds,
-            Some("none") => Checks::None,
-            Some("all") => Checks::All,
-            Some(other) => return Err(wrong("VIRTUAL_GPU_CHECKS", other, "none, bounds, all")),
+        let checks = match text("VIRTUAL_GPU_CHECKS")? {
+            None => Checks::Bounds,
+            Some(value) => checks("VIRTUAL_GPU_CHECKS", &value)?,
         };
         let mma = match text("VIRTUAL_GPU_MMA")?.as_deref() {
-            None | Some("exact") => MmaMode::Exact(arch(&profile)),
+            None | Some("exact") => MmaMode::Exact(profile.arch()),
             Some("fast") => MmaMode::Fast,
             Some(other) => return Err(wrong("VIRTUAL_GPU_MMA", other, "exact, fast")),
         };
-        let strict = match text("VIRTUAL_GPU_STRICT")?.as_deref() {
-            None | Some("0") => false,
-            Some("1") => true,
-            Some(other) => return Err(wrong("VIRTUAL_GPU_STRICT", other, "0, 1")),
+        let strict = match text("VIRTUAL_GPU_STRICT")? {
+            None => false,
+            Some(value) => switch("VIRTUAL_GPU_STRICT", &value)?,
         };
+        let coverage = text("VIRTUAL_GPU_COVERAGE")?.map(PathBuf::from);
         let counters = text("VIRTUAL_GPU_COUNTERS")?.map(PathBuf::from);
         let mut options = LaunchOptions {
             checks,
-            counters: counters.is_some(),
+            counters: counters.is_some() || coverage.is_some(),
             seed: number("VIRTUAL_GPU_SEED")?.unwrap_or(0),
             mma,
             ..LaunchOptions::default()
@@ -58,19 +100,10 @@ impl Config {
         }
         Ok(Self {
             profile,
-            options,
+            settings: Settings { options, strict },
             counters,
-            strict,
+            coverage,
         })
-    }
-}
-
-fn arch(profile: &Profile) -> Arch {
-    match profile.capability {
-        (8, 9) => Arch::Ada,
-        (8, _) => Arch::Ampere,
-        (9, _) => Arch::Hopper,
-        _ => Arch::Blackwell,
     }
 }
 

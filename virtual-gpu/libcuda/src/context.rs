@@ -280,7 +280,9 @@ exports! {
 
     /// Waits for all work of the context.
     fn cuCtxSynchronize() {
-        enter()?.synchronise()
+        let scope = enter()?;
+        scope.state().guard_context(scope.context)?;
+        scope.synchronise()
     }
 
     /// A limit of the current context.

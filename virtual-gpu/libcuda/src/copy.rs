@@ -4,6 +4,7 @@ use crate::boundary::{Answer, In, Span, exports};
 use crate::driver::{Scope, State, enter};
 use crate::error::{ILLEGAL_ADDRESS, INVALID_VALUE, NOT_SUPPORTED};
 use crate::handle::Handle;
+use crate::operation::Operation;
 use crate::stream::valid;
 use virtual_gpu::{Device, DevicePointer, MemoryError};
 
@@ -25,7 +26,7 @@ struct Rows {
 
 /// A copy that has been checked.
 #[derive(Clone, Copy)]
-struct Copy {
+pub struct Copy {
     to: Rows,
     from: Rows,
     width: usize,
@@ -62,10 +63,30 @@ impl Copy {
         }
     }
 
-    fn run(mut self, device: &mut Device) -> Answer {
+    /// The copy of a node of a graph, in two dimensions.
+    pub fn of_3d(scope: Scope, given: Copy3D) -> Answer<Self> {
+        if given.depth > 1 {
+            eprintln!("virtual-gpu: a copy in three dimensions is not supported");
+            return Err(NOT_SUPPORTED);
+        }
+        let copy = Self {
+            to: given.to.plane()?.rows(scope, given.width)?,
+            from: given.from.plane()?.rows(scope, given.width)?,
+            width: given.width,
+            height: if given.depth == 0 { 0 } else { given.height },
+        };
+        if copy.width > 0 && copy.height > 0 {
+            copy.check(&scope.state(), true)?;
+        }
+        Ok(copy)
+    }
+
+    /// Copies.
+    pub fn run(&self, device: &mut Device) -> Answer {
+        let mut to_side = self.to.side;
         for row in 0..self.height {
             let (to, from) = (row * self.to.pitch, row * self.from.pitch);
-            match (&mut self.to.side, &self.from.side) {
+            match (&mut to_side, &self.from.side) {
                 (Side::Device(target), Side::Device(source)) => device.copy(
                     DevicePointer(*target + to as u64),
                     DevicePointer(*source + from as u64),
@@ -91,6 +112,16 @@ impl Copy {
         Ok(())
     }
 
+    /// The addresses of the device at its sides.
+    pub fn addresses(&self) -> Vec<u64> {
+        let sides = [self.to.side, self.from.side];
+        let address = |side| match side {
+            Side::Device(address) => Some(address),
+            Side::Host(_) => None,
+        };
+        sides.into_iter().filter_map(address).collect()
+    }
+
     /// Bytes from the first of one side to the last.
     fn extent(&self, rows: Rows) -> Answer<usize> {
         if self.width > rows.pitch && self.height > 1 {
@@ -102,10 +133,11 @@ impl Copy {
         before.checked_add(self.width).ok_or(INVALID_VALUE)
     }
 
-    fn check(&self, state: &State) -> Answer {
+    fn check(&self, state: &State, in_graph: bool) -> Answer {
         for rows in [self.to, self.from] {
             if let Side::Device(address) = rows.side {
-                state.directory.hold(address, self.extent(rows)? as u64)?;
+                let bytes = self.extent(rows)? as u64;
+                state.directory.hold_or_plan(address, bytes, in_graph)?;
             }
         }
         Ok(())
@@ -131,7 +163,17 @@ fn submit(scope: Scope, copy: Copy, stream: Handle, wait: Wait) -> Answer {
         return Ok(());
     }
     let mut state = scope.state();
-    copy.check(&state)?;
+    copy.check(&state, state.is_captured(stream))?;
+    if state
+        .divert(scope, stream, Operation::Copy(copy))?
+        .is_none()
+    {
+        return Ok(());
+    }
+    if wait == Wait::Done {
+        state.guard_unsafe()?;
+    }
+    state.order_work(stream, [&Operation::Copy(copy)]);
     let to_pageable = matches!(copy.to.side, Side::Host(_));
     let ticket = match copy.from.side {
         Side::Host(span) if wait == Wait::Queued && !to_pageable => {
@@ -148,15 +190,18 @@ fn submit(scope: Scope, copy: Copy, stream: Handle, wait: Wait) -> Answer {
     drop(state);
     if wait == Wait::Done || to_pageable {
         scope.queue.wait(ticket)?;
+        scope.state().host_saw_stream(stream);
     }
     Ok(())
 }
 
 /// A side at an address of host or device.
 fn unified(scope: Scope, address: u64) -> Answer<Side> {
-    if scope.state().directory.find(address).is_some() {
+    let state = scope.state();
+    if state.directory.find(address).is_some() || state.directory.is_planned(address) {
         return Ok(Side::Device(address));
     }
+    drop(state);
     Ok(Side::Host(Span::new(address as *const u8)?))
 }
 
@@ -213,6 +258,53 @@ pub struct Copy2D {
     to: Side2D,
     width: usize,
     height: usize,
+}
+
+/// `CUDA_MEMCPY3D`: one side.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Side3D {
+    x: usize,
+    y: usize,
+    z: usize,
+    level: usize,
+    memory: u32,
+    host: u64,
+    device: u64,
+    array: usize,
+    reserved: usize,
+    pitch: usize,
+    height: usize,
+}
+
+/// `CUDA_MEMCPY3D`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Copy3D {
+    from: Side3D,
+    to: Side3D,
+    width: usize,
+    height: usize,
+    depth: usize,
+}
+
+impl Side3D {
+    /// The plane that a copy of depth 1 is about.
+    fn plane(&self) -> Answer<Side2D> {
+        if self.level != 0 {
+            return Err(INVALID_VALUE);
+        }
+        let above = self.z.checked_mul(self.height).ok_or(INVALID_VALUE)?;
+        Ok(Side2D {
+            x: self.x,
+            y: self.y.checked_add(above).ok_or(INVALID_VALUE)?,
+            memory: self.memory,
+            host: self.host,
+            device: self.device,
+            array: self.array,
+            pitch: self.pitch,
+        })
+    }
 }
 
 impl Side2D {

@@ -100,10 +100,18 @@ fn attributes(profile: &Profile) -> Vec<(A, u32)> {
             profile.shared_reserved,
         ),
         (A::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, 1),
+        (
+            A::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH,
+            u32::from(profile.capability >= (9, 0)),
+        ),
+        (
+            A::CU_DEVICE_ATTRIBUTE_TENSOR_MAP_ACCESS_SUPPORTED,
+            u32::from(profile.capability >= (9, 0)),
+        ),
         // Single precision is so many times as fast as double.
         (
             A::CU_DEVICE_ATTRIBUTE_SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO,
-            if minor == 0 { 2 } else { 64 },
+            profile.rates.float32 / profile.rates.float64.max(1),
         ),
     ]
 }

@@ -97,6 +97,8 @@ impl Range {
 #[derive(Debug)]
 pub struct Directory {
     ranges: BTreeMap<u64, Range>,
+    /// Sizes of the allocations that graphs make, by first address; whether one is there now, `ranges` knows.
+    planned: BTreeMap<u64, u64>,
     next: u64,
     next_id: u64,
     used: u64,
@@ -108,6 +110,7 @@ impl Directory {
     pub fn new(total: u64) -> Self {
         Self {
             ranges: BTreeMap::new(),
+            planned: BTreeMap::new(),
             next: FIRST,
             next_id: 1,
             used: 0,
@@ -122,6 +125,19 @@ impl Directory {
 
     /// Reserves addresses for device memory.
     pub fn reserve(&mut self, bytes: u64, pool: Option<Handle>, context: Handle) -> Answer<u64> {
+        let base = self.addresses(bytes)?;
+        self.add(base, bytes, Kind::Device(pool), context);
+        Ok(base)
+    }
+
+    /// Sets addresses aside for memory that a graph allocates when it runs.
+    pub fn plan(&mut self, bytes: u64) -> Answer<u64> {
+        let base = self.addresses(bytes)?;
+        self.planned.insert(base, bytes);
+        Ok(base)
+    }
+
+    fn addresses(&mut self, bytes: u64) -> Answer<u64> {
         if bytes == 0 {
             return Err(INVALID_VALUE);
         }
@@ -131,8 +147,29 @@ impl Directory {
         }
         let base = self.next;
         self.next = (end + GAP).next_multiple_of(GAP);
-        self.add(base, bytes, Kind::Device(pool), context);
         Ok(base)
+    }
+
+    /// Whether `address` is in memory that a graph allocates.
+    pub fn is_planned(&self, address: u64) -> bool {
+        self.hold_planned(address, 1)
+    }
+
+    fn hold_planned(&self, address: u64, bytes: u64) -> bool {
+        let before = self.planned.range(..=address).next_back();
+        before.is_some_and(|(base, size)| {
+            let at = address - base;
+            at < *size && bytes <= size - at
+        })
+    }
+
+    /// An error unless `bytes` bytes at `address` are of one range, or of memory that a graph allocates if they are used
+    /// in a graph.
+    pub fn hold_or_plan(&self, address: u64, bytes: u64, in_graph: bool) -> Answer {
+        match in_graph && self.hold_planned(address, bytes) {
+            true => Ok(()),
+            false => self.hold(address, bytes).map(|_| ()),
+        }
     }
 
     /// Enters a range.
@@ -199,14 +236,5 @@ impl Directory {
             .range(..base.saturating_add(bytes))
             .next_back()
             .is_some_and(|(_, range)| range.base + range.bytes > base)
-    }
-
-    /// Bytes of device memory that a pool has given out.
-    pub fn pool_bytes(&self, pool: Handle) -> u64 {
-        self.ranges
-            .values()
-            .filter(|range| matches!(range.kind, Kind::Device(Some(owner)) if owner == pool))
-            .map(|range| range.bytes)
-            .sum()
     }
 }

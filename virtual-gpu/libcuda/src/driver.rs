@@ -1,16 +1,21 @@
 //! The state of the driver, and how calls come to it.
 
 use crate::boundary::Answer;
-use crate::config::Config;
+use crate::capture::Captures;
+use crate::config::{Config, Settings};
 use crate::context::Context;
 use crate::directory::{Directory, Kind};
 use crate::error::{INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_INITIALIZED};
 use crate::event::Event;
+use crate::executable::Executable;
 use crate::function::Function;
+use crate::graph::{Graph, Node};
 use crate::handle::{Handle, Table};
 use crate::module::Loaded;
-use crate::pool::Pool;
+use crate::ordering::Ordering;
+use crate::pool::Pools;
 use crate::queue::{Queue, Ticket, lock};
+use crate::record::{Record, at_exit};
 use crate::stream::Stream;
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -23,6 +28,9 @@ pub struct Driver {
     pub config: Config,
     /// The device behind its queue.
     pub queue: Queue,
+    /// What launches have left behind.
+    pub record: Mutex<Record>,
+    settings: Mutex<Settings>,
     state: Mutex<State>,
 }
 
@@ -44,8 +52,18 @@ pub struct State {
     pub modules: Table<Loaded>,
     /// Functions and kernels.
     pub functions: Table<Function>,
-    /// Memory pools other than the default one.
-    pub pools: Table<Pool>,
+    /// Memory pools.
+    pub pools: Pools,
+    /// Graphs.
+    pub graphs: Table<Graph>,
+    /// Nodes of graphs.
+    pub nodes: Table<Node>,
+    /// Graphs that have been instantiated.
+    pub executables: Table<Executable>,
+    /// What streams know of each other.
+    pub ordering: Ordering,
+    /// Captures of streams that are under way.
+    pub captures: Captures,
 }
 
 static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
@@ -67,9 +85,23 @@ fn start() -> Result<Driver, String> {
         events: Table::new(3),
         modules: Table::new(4),
         functions: Table::new(5),
-        pools: Table::new(6),
+        pools: Pools::new(),
+        graphs: Table::new(8),
+        nodes: Table::new(9),
+        executables: Table::new(10),
+        captures: Captures::default(),
+        ordering: Ordering::default(),
     };
+    if config.coverage.is_some() {
+        unsafe extern "C" {
+            fn atexit(function: extern "C" fn()) -> i32;
+        }
+        // SAFETY: the C library's function, which calls the other once at the end of the process.
+        unsafe { atexit(at_exit) };
+    }
     Ok(Driver {
+        record: Mutex::default(),
+        settings: Mutex::new(config.settings),
         config,
         queue,
         state: Mutex::new(state),
@@ -146,9 +178,28 @@ impl Driver {
         lock(&self.state)
     }
 
+    /// How launches run that begin now.
+    pub fn settings(&self) -> Settings {
+        *lock(&self.settings)
+    }
+
+    /// Changes how launches run from now on.
+    pub fn change_settings<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> T {
+        change(&mut lock(&self.settings))
+    }
+
     /// Waits for all work; an error if the device has a fault.
     pub fn synchronise(&self) -> Answer {
-        self.queue.wait(self.queue.last())
+        self.wait(self.queue.last())?;
+        self.state().host_saw_all();
+        Ok(())
+    }
+
+    /// Waits for a job; an error if the device has a fault. Pools give back what they need not keep.
+    pub fn wait(&self, ticket: Ticket) -> Answer {
+        self.queue.wait(ticket)?;
+        self.state().pools.settle();
+        Ok(())
     }
 
     /// Ends a context: waits for its work and frees all that it owns. With the last one, the device starts anew.
@@ -168,7 +219,21 @@ impl Driver {
             state
                 .functions
                 .retain(|function| function.context != context);
-            state.pools.retain(|pool| pool.context != context);
+            state.pools.end(context);
+            state.end_captures(context);
+            // All of it has ended.
+            state.host_saw_all();
+            state.executables.retain(|made| made.context != context);
+            let graphs: Vec<Handle> = state
+                .graphs
+                .iter()
+                .filter(|(_, graph)| graph.context == context)
+                .map(|(handle, _)| handle)
+                .collect();
+            for graph in graphs {
+                // One that was inside of another may have gone with it.
+                let _ = state.remove_graph(graph);
+            }
             let modules: Vec<_> = state
                 .modules
                 .iter()
@@ -177,6 +242,13 @@ impl Driver {
                 .collect();
             state.modules.retain(|loaded| loaded.context != context);
             let ranges = state.directory.remove_all(context);
+            for range in &ranges {
+                state.order_end(range.base);
+                if let Kind::Device(Some(pool)) = range.kind {
+                    state.pools.got_back(pool, range.bytes);
+                }
+            }
+            state.pools.settle();
             (ranges, modules, state.contexts.is_empty())
         };
         if last {

@@ -44,10 +44,12 @@ codes! {
     INVALID_PTX = CUDA_ERROR_INVALID_PTX: "the PTX text is not accepted",
     FILE_NOT_FOUND = CUDA_ERROR_FILE_NOT_FOUND: "file not found",
     INVALID_HANDLE = CUDA_ERROR_INVALID_HANDLE: "invalid resource handle",
+    ILLEGAL_STATE = CUDA_ERROR_ILLEGAL_STATE: "the object is not in a state that permits the operation",
     NOT_FOUND = CUDA_ERROR_NOT_FOUND: "named symbol not found",
     NOT_READY = CUDA_ERROR_NOT_READY: "device not ready: work is still under way",
     ILLEGAL_ADDRESS = CUDA_ERROR_ILLEGAL_ADDRESS: "an illegal memory access was encountered",
     LAUNCH_OUT_OF_RESOURCES = CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: "too many resources requested for launch",
+    INVALID_CLUSTER_SIZE = CUDA_ERROR_INVALID_CLUSTER_SIZE: "the size of the clusters is not one that the kernel and the device take",
     LAUNCH_TIMEOUT = CUDA_ERROR_LAUNCH_TIMEOUT: "the launch timed out: nobody in the grid could go on",
     CONTEXT_IS_DESTROYED = CUDA_ERROR_CONTEXT_IS_DESTROYED: "context is destroyed",
     ASSERT = CUDA_ERROR_ASSERT: "device-side assert triggered",
@@ -63,6 +65,21 @@ codes! {
     NOT_PERMITTED = CUDA_ERROR_NOT_PERMITTED: "operation not permitted",
     NOT_SUPPORTED = CUDA_ERROR_NOT_SUPPORTED: "operation not supported by the virtual GPU",
     PRIMARY_CONTEXT_ACTIVE = CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE: "the primary context is already active",
+    CAPTURE_UNSUPPORTED = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: "operation not permitted when stream is capturing",
+    CAPTURE_INVALIDATED = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED:
+        "operation failed due to a previous error during capture",
+    CAPTURE_MERGE = CUDA_ERROR_STREAM_CAPTURE_MERGE: "operation would result in a merge of separate capture sequences",
+    CAPTURE_UNMATCHED = CUDA_ERROR_STREAM_CAPTURE_UNMATCHED: "capture was not ended in the same stream as it began",
+    CAPTURE_UNJOINED = CUDA_ERROR_STREAM_CAPTURE_UNJOINED: "capturing stream has unjoined work",
+    CAPTURE_ISOLATION = CUDA_ERROR_STREAM_CAPTURE_ISOLATION:
+        "dependency created on uncaptured work in another stream",
+    CAPTURE_IMPLICIT = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT:
+        "operation would make the legacy stream depend on a capturing blocking stream",
+    CAPTURED_EVENT = CUDA_ERROR_CAPTURED_EVENT: "operation not permitted on an event last recorded in a capturing stream",
+    CAPTURE_WRONG_THREAD = CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD:
+        "attempt to terminate a thread-local capture sequence from another thread",
+    GRAPH_EXEC_UPDATE_FAILURE = CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE:
+        "the graph update was not performed because it included changes which violated constraints",
     UNKNOWN = CUDA_ERROR_UNKNOWN: "unknown error",
 }
 

@@ -1,9 +1,12 @@
 //! Events: when the queue got somewhere.
 
 use crate::boundary::{Answer, Out, exports};
+use crate::capture::Captured;
 use crate::driver::{Scope, enter};
-use crate::error::{INVALID_HANDLE, INVALID_VALUE, NOT_READY, UNKNOWN};
+use crate::error::{CAPTURED_EVENT, INVALID_HANDLE, INVALID_VALUE, NOT_READY, UNKNOWN};
 use crate::handle::Handle;
+use crate::operation::Operation;
+use crate::ordering::Clock;
 use crate::queue::Ticket;
 use crate::stream::valid;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +19,24 @@ pub struct Event {
     /// Context that it belongs to.
     pub context: Handle,
     record: Option<Record>,
+    /// What it comes after.
+    pub clock: Clock,
+    /// What it stands for if it was last recorded in a capture.
+    pub captured: Option<Captured>,
+}
+
+impl Event {
+    /// Whether it has ever been recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Notes that the job `ticket` records it, where the time will be, and what it comes after.
+    pub fn was_recorded(&mut self, ticket: Ticket, time: Arc<OnceLock<Instant>>, clock: Clock) {
+        self.record = Some(Record { ticket, time });
+        self.clock = clock;
+        self.captured = None;
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -32,14 +53,40 @@ fn record(event: Handle, stream: Handle) -> Answer {
     valid(scope, stream)?;
     let mut state = scope.state();
     state.events.get(event)?;
+    if let Some(captured) = state.captured_now(scope, stream)? {
+        let event = state.events.get_mut(event)?;
+        event.captured = Some(captured);
+        return Ok(());
+    }
     let time = Arc::new(OnceLock::new());
     let clock = Arc::clone(&time);
     let ticket = scope.queue.upkeep(move |_| {
         let _ = clock.set(Instant::now());
     });
     state.note(stream, ticket);
-    state.events.get_mut(event)?.record = Some(Record { ticket, time });
+    let after = state.order_record(stream);
+    state
+        .events
+        .get_mut(event)?
+        .was_recorded(ticket, time, after);
     Ok(())
+}
+
+/// Adds a node that records an event at each launch of the graph that `stream` is captured into.
+fn record_outside(event: Handle, stream: Handle) -> Answer {
+    let scope = enter()?;
+    valid(scope, stream)?;
+    let captured = {
+        let mut state = scope.state();
+        state.events.get(event)?;
+        let node = Operation::Record(event, Arc::default());
+        state.divert(scope, stream, node)?.is_none()
+    };
+    if captured {
+        Ok(())
+    } else {
+        record(event, stream)
+    }
 }
 
 /// The last record of an event that measures time.
@@ -48,6 +95,9 @@ fn timed(scope: Scope, event: Handle) -> Answer<Record> {
     let event = state.events.get(event)?;
     if event.flags & NO_TIMING != 0 {
         return Err(INVALID_HANDLE);
+    }
+    if event.captured.is_some() {
+        return Err(CAPTURED_EVENT);
     }
     event.record.clone().ok_or(INVALID_HANDLE)
 }
@@ -77,6 +127,14 @@ fn ticket(scope: Scope, event: Handle) -> Answer<Ticket> {
         .map_or_else(Ticket::default, |record| record.ticket))
 }
 
+/// The host has waited for what was recorded.
+fn saw(scope: Scope, event: Handle) -> Answer {
+    let mut state = scope.state();
+    let clock = state.events.get(event)?.clock.clone();
+    state.host_saw(&clock);
+    Ok(())
+}
+
 exports! {
     /// Makes an event.
     fn cuEventCreate(event: Out<Handle>, flags: u32) {
@@ -86,7 +144,7 @@ exports! {
         if flags & !7 != 0 || (flags & 4 != 0 && flags & NO_TIMING == 0) {
             return Err(INVALID_VALUE);
         }
-        let made = Event { flags, context: scope.context, record: None };
+        let made = Event { flags, context: scope.context, record: None, clock: Clock::default(), captured: None };
         let handle = scope.state().events.insert(made);
         event.set(handle)
     }
@@ -101,27 +159,32 @@ exports! {
         record(event, stream)
     }
 
-    /// The same, with flags, of which there is none outside of graphs.
+    /// The same; with a flag, the capture of a stream gets a node that records at each launch.
     fn cuEventRecordWithFlags(event: Handle, stream: Handle, flags: u32) {
-        if flags != 0 {
-            return Err(INVALID_VALUE);
+        match flags {
+            0 => record(event, stream),
+            1 => record_outside(event, stream),
+            _ => Err(INVALID_VALUE),
         }
-        record(event, stream)
     }
 
     /// Whether what was recorded has happened.
     fn cuEventQuery(event: Handle) {
         let scope = enter()?;
+        scope.state().guard_event(event)?;
         if !scope.queue.is_done(ticket(scope, event)?) {
             return Err(NOT_READY);
         }
-        scope.queue.observe()
+        scope.queue.observe()?;
+        saw(scope, event)
     }
 
     /// Waits for what was recorded.
     fn cuEventSynchronize(event: Handle) {
         let scope = enter()?;
-        scope.queue.wait(ticket(scope, event)?)
+        scope.state().guard_event(event)?;
+        scope.wait(ticket(scope, event)?)?;
+        saw(scope, event)
     }
 
     /// Milliseconds between two events: of the host's clock, which tells nothing of a GPU.

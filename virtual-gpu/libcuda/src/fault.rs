@@ -1,25 +1,31 @@
 //! What became of a launch: findings, counters and output, and the code that a GPU would give.
 
 use crate::boundary::Answer;
-use crate::config::Config;
+use crate::config::Settings;
+use crate::driver::Driver;
 use crate::error::{
     ASSERT, COOPERATIVE_LAUNCH_TOO_LARGE, Code, ILLEGAL_ADDRESS, ILLEGAL_INSTRUCTION,
     INVALID_VALUE, LAUNCH_FAILED, LAUNCH_TIMEOUT, MISALIGNED_ADDRESS, OUT_OF_MEMORY,
 };
+use crate::operation::Launch;
+use crate::queue::lock;
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use virtual_gpu::check::finding::{Finding, FindingKind, Other};
-use virtual_gpu::{LaunchConfig, LaunchError, LaunchReport};
+use virtual_gpu::profile::roofline::Roofline;
+use virtual_gpu::report::Static;
+use virtual_gpu::{LaunchConfig, LaunchError, LaunchReport, Profile};
 
 /// Tells the user of a launch, and gives its answer.
 pub fn answer(
-    config: &Config,
-    kernel: &str,
-    launch: &LaunchConfig,
+    driver: &Driver,
+    settings: Settings,
+    launch: &Launch,
     result: Result<LaunchReport, LaunchError>,
 ) -> Answer {
+    let (kernel, config) = (launch.function.name(), &launch.config);
     let report = result.map_err(|error| {
         eprintln!("virtual-gpu: {kernel} was not launched: {error}");
         match error {
@@ -46,15 +52,22 @@ pub fn answer(
     for warning in &report.warnings {
         eprintln!("virtual-gpu: warning: {kernel}: {warning}");
     }
-    if let Some(path) = &config.counters {
-        append(path, &line(kernel, launch, &report));
+    if let Some(path) = &driver.config.counters {
+        append(path, &line(&driver.config.profile, kernel, config, &report));
     }
-    match report.findings.last() {
+    let answer = match report.findings.last() {
         Some(finding) if !report.completed => Err(code(finding)),
         None if !report.completed => Err(LAUNCH_FAILED),
-        Some(_) if config.strict => Err(LAUNCH_FAILED),
+        Some(_) if settings.strict => Err(LAUNCH_FAILED),
         _ => Ok(()),
-    }
+    };
+    let facts = launch.function.facts()?;
+    let known = Static {
+        registers: facts.register_limit,
+        shared: facts.static_shared,
+    };
+    lock(&driver.record).note(kernel, config, known, report, settings.options.counters);
+    answer
 }
 
 /// The code of what ended a launch.
@@ -72,7 +85,7 @@ fn code(finding: &Finding) -> Code {
     }
 }
 
-fn line(kernel: &str, launch: &LaunchConfig, report: &LaunchReport) -> Value {
+fn line(profile: &Profile, kernel: &str, launch: &LaunchConfig, report: &LaunchReport) -> Value {
     let findings: Vec<&str> = report
         .findings
         .iter()
@@ -87,6 +100,8 @@ fn line(kernel: &str, launch: &LaunchConfig, report: &LaunchReport) -> Value {
         "completed": report.completed,
         "findings": findings,
         "counters": report.counters,
+        // How many blocks a multiprocessor holds depends on registers, which only the real compiler knows.
+        "estimate": Roofline::of(&report.counters, profile, 0),
     })
 }
 

@@ -12,6 +12,8 @@ use virtual_gpu::{Module, Profile};
 /// A kernel that a program has asked for.
 #[derive(Clone, Debug)]
 pub struct Function {
+    /// Its handle, once it has one.
+    pub handle: Handle,
     /// Module that it is of.
     pub module: Handle,
     /// The module's code.
@@ -23,6 +25,10 @@ pub struct Function {
     /// Dynamic shared memory that launches may ask for.
     pub max_dynamic_shared: u32,
     carveout: i32,
+    /// Whether a launch that may begin early has been warned about.
+    warned: bool,
+    /// Whether launches may have clusters of more than 8 blocks.
+    pub non_portable_cluster: bool,
 }
 
 /// What is known of a kernel, in plain numbers.
@@ -43,12 +49,15 @@ impl Function {
     pub fn new(module: Handle, loaded: &Loaded, name: &str, profile: &Profile) -> Answer<Self> {
         let fixed = loaded.module.kernel(name).ok_or(NOT_FOUND)?.static_shared();
         Ok(Self {
+            handle: Handle::NULL,
             module,
             code: Arc::clone(&loaded.module),
             name: Arc::new(CString::new(name).map_err(|_| INVALID_VALUE)?),
             context: loaded.context,
             max_dynamic_shared: profile.shared_per_block.saturating_sub(fixed),
             carveout: -1,
+            warned: false,
+            non_portable_cluster: false,
         })
     }
 
@@ -97,8 +106,13 @@ impl Function {
             7 => 0,
             8 => self.max_dynamic_shared as i32,
             9 => self.carveout,
-            // No cluster is required, and none is allowed.
-            10..=14 => 0,
+            // Who has said in the source how large clusters are need not say it again.
+            10 => {
+                let limits = kernel.limits();
+                i32::from(limits.explicit_cluster && limits.cluster == [0; 3])
+            }
+            11..=13 => kernel.limits().cluster[attribute as usize - 11] as i32,
+            14 => i32::from(self.non_portable_cluster),
             15 => 0,
             _ => return Err(INVALID_VALUE),
         })
@@ -113,13 +127,33 @@ fn architecture(target: &str) -> i32 {
 
 /// The function of a handle.
 pub fn get(scope: Scope, function: Handle) -> Answer<Function> {
-    scope.state().functions.get(function).cloned()
+    let found = scope.state().functions.get(function)?.clone();
+    Ok(Function {
+        handle: function,
+        ..found
+    })
 }
 
 /// An attribute of a function.
 pub fn attribute(value: Out<i32>, attribute: u32, function: Handle) -> Answer {
     value.check()?;
     value.set(get(enter()?, function)?.attribute(attribute)?)
+}
+
+/// Warns once of a kernel that is launched with leave to begin before the one before it has ended, and never waits for that.
+pub fn warn_of_early_begin(scope: Scope, function: Handle) -> Answer {
+    let mut state = scope.state();
+    let function = state.functions.get_mut(function)?;
+    let kernel = function.code.kernel(function.name()).ok_or(NOT_FOUND)?;
+    let waits = kernel.waits_for_launch_before();
+    if !waits && !std::mem::replace(&mut function.warned, true) {
+        eprintln!(
+            "virtual-gpu: warning: {} is launched with programmatic stream serialization but has no griddepcontrol.wait: a \
+             GPU may begin it before the kernel before it has ended, whose results it must not use",
+            function.name()
+        );
+    }
+    Ok(())
 }
 
 /// Sets an attribute of a function.
@@ -137,6 +171,7 @@ pub fn set_attribute(function: Handle, attribute: u32, value: i32) -> Answer {
             function.max_dynamic_shared = bytes;
         }
         9 if (-1..=100).contains(&value) => function.carveout = value,
+        14 if matches!(value, 0 | 1) => function.non_portable_cluster = value == 1,
         _ => return Err(INVALID_VALUE),
     }
     Ok(())

@@ -53,9 +53,19 @@ impl<T> Table<T> {
         self.objects.remove(&handle).ok_or(INVALID_HANDLE)
     }
 
+    /// Puts an object back that has been taken out, under its handle.
+    pub fn put_back(&mut self, handle: Handle, object: T) {
+        self.objects.insert(handle, object);
+    }
+
     /// Keeps the objects for which `keep` says so.
     pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.objects.retain(|_, object| keep(object));
+    }
+
+    /// Changes all of them.
+    pub fn each_mut(&mut self, change: impl FnMut(&mut T)) {
+        self.objects.values_mut().for_each(change);
     }
 
     /// Whether there are none.

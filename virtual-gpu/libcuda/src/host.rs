@@ -6,7 +6,7 @@ use crate::driver::{Scope, enter};
 use crate::error::{
     HOST_MEMORY_ALREADY_REGISTERED, HOST_MEMORY_NOT_REGISTERED, INVALID_VALUE, UNKNOWN,
 };
-use crate::memory::release;
+use crate::memory::{release, undisturbed};
 
 /// `CU_MEMHOSTALLOC_DEVICEMAP`; with unified addresses all pinned memory is mapped.
 const DEVICE_MAP: u32 = 2;
@@ -32,7 +32,7 @@ pub fn map(scope: Scope, base: u64, bytes: usize, kind: Kind) -> Answer {
 
 fn pinned(pointer: Out<u64>, bytes: usize, flags: u32) -> Answer {
     pointer.check()?;
-    let scope = enter()?;
+    let scope = undisturbed()?;
     if flags & !7 != 0 {
         return Err(INVALID_VALUE);
     }
@@ -43,7 +43,7 @@ fn pinned(pointer: Out<u64>, bytes: usize, flags: u32) -> Answer {
 }
 
 fn register(pointer: u64, bytes: usize, flags: u32) -> Answer {
-    let scope = enter()?;
+    let scope = undisturbed()?;
     if pointer == 0 || bytes == 0 || flags & !15 != 0 || pointer.checked_add(bytes as u64).is_none()
     {
         return Err(INVALID_VALUE);
@@ -64,7 +64,7 @@ exports! {
 
     /// Frees pinned host memory; waits for the device to be done with it.
     fn cuMemFreeHost(pointer: u64) {
-        let scope = enter()?;
+        let scope = undisturbed()?;
         if pointer == 0 {
             return Ok(());
         }
@@ -89,7 +89,7 @@ exports! {
 
     /// Ends what `cuMemHostRegister` began; waits for the device to be done with it.
     fn cuMemHostUnregister(pointer: u64) {
-        let scope = enter()?;
+        let scope = undisturbed()?;
         if pointer == 0 {
             return Err(INVALID_VALUE);
         }

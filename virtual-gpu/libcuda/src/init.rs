@@ -4,8 +4,9 @@ use crate::boundary::{Answer, Out, Text, exports};
 use crate::driver::initialise;
 use crate::error::{INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::{
-    context, copy, device, error, event, fill, function, host, launch, library, memory, module,
-    occupancy, pointer, pool, refused, stream,
+    any_node, capture, context, copy, device, error, event, executable, fill, function, host,
+    launch, library, memory, module, node, occupancy, pointer, pool, record, refused, stream,
+    tensor_map, topology,
 };
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -27,11 +28,14 @@ fn table() -> &'static BTreeMap<&'static str, usize> {
     TABLE.get_or_init(|| {
         [
             symbols(),
+            any_node::symbols(),
+            capture::symbols(),
             context::symbols(),
             copy::symbols(),
             device::symbols(),
             error::symbols(),
             event::symbols(),
+            executable::symbols(),
             fill::symbols(),
             function::symbols(),
             host::symbols(),
@@ -39,11 +43,15 @@ fn table() -> &'static BTreeMap<&'static str, usize> {
             library::symbols(),
             memory::symbols(),
             module::symbols(),
+            node::symbols(),
             occupancy::symbols(),
             pointer::symbols(),
             pool::symbols(),
+            record::symbols(),
             refused::symbols(),
+            tensor_map::symbols(),
             stream::symbols(),
+            topology::symbols(),
         ]
         .concat()
         .into_iter()
@@ -51,13 +59,36 @@ fn table() -> &'static BTreeMap<&'static str, usize> {
     })
 }
 
-/// The newest function of a name.
-fn find(name: &str) -> Option<usize> {
+/// Functions that have their number in the name up to this version of CUDA, and take the plain name over with it: before, that
+/// means an older function with other arguments.
+const LATER: [(&str, i32); 13] = [
+    ("cuCtxCreate_v3", i32::MAX),
+    ("cuCtxCreate_v4", 13_000),
+    ("cuEventElapsedTime_v2", 13_000),
+    ("cuGraphAddDependencies_v2", 13_000),
+    ("cuGraphAddNode_v2", 13_000),
+    ("cuGraphGetEdges_v2", 13_000),
+    ("cuGraphNodeGetDependencies_v2", 13_000),
+    ("cuGraphNodeGetDependentNodes_v2", 13_000),
+    ("cuGraphRemoveDependencies_v2", 13_000),
+    ("cuMemAdvise_v2", 13_000),
+    ("cuMemPrefetchAsync_v2", 13_000),
+    ("cuStreamGetCaptureInfo_v3", 13_000),
+    ("cuStreamUpdateCaptureDependencies_v2", 13_000),
+];
+
+/// The newest function of a name that a program for this version of CUDA means by it.
+fn find(name: &str, version: i32) -> Option<usize> {
+    let is_meant = |name: &String| {
+        let mut later = LATER.iter();
+        !later.any(|(other, since)| other == name && version < *since)
+    };
     // A name for streams per thread means the same: all work is in order.
     let name = name.trim_end_matches("_ptsz").trim_end_matches("_ptds");
     (2..=4)
         .rev()
-        .map(|version| format!("{name}_v{version}"))
+        .map(|number| format!("{name}_v{number}"))
+        .filter(is_meant)
         .chain([name.to_string()])
         .find_map(|name| table().get(name.as_str()).copied())
 }
@@ -67,7 +98,7 @@ fn look_up(name: Text, function: Out<usize>, version: i32) -> Answer<bool> {
     if version < 0 {
         return Err(INVALID_VALUE);
     }
-    let found = find(&name.get()?);
+    let found = find(&name.get()?, version);
     function.set(found.unwrap_or(0))?;
     Ok(found.is_some())
 }

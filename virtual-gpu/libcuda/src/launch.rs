@@ -3,12 +3,14 @@
 use crate::boundary::{Answer, In, exports};
 use crate::driver::{Scope, enter};
 use crate::error::{
-    COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_VALUE, LAUNCH_OUT_OF_RESOURCES, NOT_FOUND, NOT_SUPPORTED,
+    COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_CLUSTER_SIZE, INVALID_VALUE, LAUNCH_OUT_OF_RESOURCES,
+    NOT_FOUND, NOT_SUPPORTED,
 };
-use crate::function::{Function, get};
+use crate::function::{Function, get, warn_of_early_begin};
 use crate::handle::Handle;
 use crate::occupancy::blocks;
-use crate::{fault, stream};
+use crate::operation::{Launch, Operation};
+use crate::stream;
 use virtual_gpu::LaunchConfig;
 
 /// `CUlaunchConfig`.
@@ -32,20 +34,20 @@ pub struct Attribute {
     value: [u32; 16],
 }
 
-/// Attributes of `cuLaunchKernelEx`: cooperative launches are made; what only tells a GPU how to be faster is ignored;
-/// what changes the meaning of a program is refused.
-fn cooperative(config: &Config) -> Answer<bool> {
+/// Attributes of `cuLaunchKernelEx` that mean something here: whether the launch is cooperative, and its clusters. What
+/// only tells a GPU how to be faster is ignored; what changes the meaning of a program otherwise is refused.
+fn attributes(config: &Config) -> Answer<(bool, Option<[u32; 3]>)> {
     const COOPERATIVE: u32 = 2;
     const CLUSTER: u32 = 4;
     /// None, access policy window, synchronisation policy, cluster scheduling policy, programmatic stream
     /// serialization (which allows an earlier start and demands none), priority, memory domains, preferred cluster
     /// and carveout.
     const HINTS: [u32; 10] = [0, 1, 3, 5, 6, 8, 9, 10, 11, 14];
-    let mut cooperative = false;
+    let (mut cooperative, mut cluster) = (false, None);
     for attribute in In::new(config.attributes).all(config.count as usize)? {
         match attribute.id {
             COOPERATIVE => cooperative = attribute.value[0] != 0,
-            CLUSTER if attribute.value[..3] == [1, 1, 1] => {}
+            CLUSTER => cluster = attribute.value.first_chunk().copied(),
             id if HINTS.contains(&id) => {}
             id => {
                 eprintln!("virtual-gpu: launch attribute {id} is not supported");
@@ -53,7 +55,15 @@ fn cooperative(config: &Config) -> Answer<bool> {
             }
         }
     }
-    Ok(cooperative)
+    Ok((cooperative, cluster))
+}
+
+/// Whether the launch may begin before the kernel before it in the stream has ended.
+fn may_begin_early(config: &Config) -> Answer<bool> {
+    const PROGRAMMATIC: u32 = 6;
+    let attributes = In::new(config.attributes).all(config.count as usize)?;
+    let mut attributes = attributes.iter();
+    Ok(attributes.any(|attribute| attribute.id == PROGRAMMATIC && attribute.value[0] != 0))
 }
 
 /// `extra` of a launch: pairs of a tag and a value, up to an end.
@@ -117,6 +127,7 @@ fn check(scope: Scope, function: &Function, config: &LaunchConfig) -> Answer {
     if config.dynamic_shared > function.max_dynamic_shared {
         return Err(INVALID_VALUE);
     }
+    check_cluster(scope, function, config)?;
     let each = blocks(profile, &facts, threads, u64::from(config.dynamic_shared));
     if each == 0 {
         return Err(LAUNCH_OUT_OF_RESOURCES);
@@ -128,6 +139,53 @@ fn check(scope: Scope, function: &Function, config: &LaunchConfig) -> Answer {
     Ok(())
 }
 
+/// A launch, checked, with its parameters.
+pub fn prepare(
+    scope: Scope,
+    function: Handle,
+    config: LaunchConfig,
+    each: In<usize>,
+    extra: In<usize>,
+) -> Answer<Launch> {
+    let function = get(scope, function)?;
+    check(scope, &function, &config)?;
+    let parameters = parameters(&function, each, extra)?.into();
+    Ok(Launch {
+        function,
+        config,
+        parameters,
+    })
+}
+
+/// Whether the launch may have the clusters that it asks for, or that the kernel requires.
+fn check_cluster(scope: Scope, function: &Function, config: &LaunchConfig) -> Answer {
+    let kernel = function.code.kernel(function.name()).ok_or(NOT_FOUND)?;
+    let limits = kernel.limits();
+    let required = (limits.cluster != [0; 3]).then_some(limits.cluster);
+    let Some(shape) = config.cluster.or(required) else {
+        return match limits.explicit_cluster {
+            true => Err(INVALID_CLUSTER_SIZE),
+            false => Ok(()),
+        };
+    };
+    let blocks = shape.iter().fold(1u32, |n, m| n.saturating_mul(*m));
+    let most = match function.non_portable_cluster {
+        true => 16,
+        false => 8,
+    };
+    let declared = if limits.max_cluster == 0 {
+        most
+    } else {
+        limits.max_cluster.min(16)
+    };
+    let has_clusters = scope.config.profile.capability >= (9, 0);
+    let divides = !shape.contains(&0) && config.grid.iter().zip(shape).all(|(n, m)| n % m == 0);
+    if blocks > declared || blocks > 1 && !has_clusters || required.is_some_and(|r| r != shape) {
+        return Err(INVALID_CLUSTER_SIZE);
+    }
+    if divides { Ok(()) } else { Err(INVALID_VALUE) }
+}
+
 fn launch(
     function: Handle,
     config: LaunchConfig,
@@ -137,23 +195,8 @@ fn launch(
 ) -> Answer {
     let scope = enter()?;
     stream::valid(scope, stream)?;
-    let function = get(scope, function)?;
-    check(scope, &function, &config)?;
-    let parameters = parameters(&function, each, extra)?;
-    let mut state = scope.state();
-    let ticket = scope.queue.submit(move |device| {
-        let options = &scope.config.options;
-        let report = device.launch(
-            &function.code,
-            function.name(),
-            &config,
-            &parameters,
-            options,
-        );
-        fault::answer(&scope.config, function.name(), &config, report)
-    });
-    state.note(stream, ticket);
-    Ok(())
+    let launch = prepare(scope, function, config, each, extra)?;
+    stream::submit(scope, stream, Operation::Kernel(launch))
 }
 
 exports! {
@@ -176,6 +219,7 @@ exports! {
             block: [block_x, block_y, block_z],
             dynamic_shared,
             cooperative: false,
+            cluster: None,
         };
         launch(function, config, stream, parameters, extra)
     }
@@ -198,6 +242,7 @@ exports! {
             block: [block_x, block_y, block_z],
             dynamic_shared,
             cooperative: true,
+            cluster: None,
         };
         launch(function, config, stream, parameters, In::new(std::ptr::null()))
     }
@@ -205,12 +250,17 @@ exports! {
     /// Launches a kernel with attributes.
     fn cuLaunchKernelEx(config: In<Config>, function: Handle, parameters: In<usize>, extra: In<usize>) {
         let given = config.get()?;
+        let (cooperative, cluster) = attributes(&given)?;
         let config = LaunchConfig {
             grid: given.grid,
             block: given.block,
             dynamic_shared: given.dynamic_shared,
-            cooperative: cooperative(&given)?,
+            cooperative,
+            cluster,
         };
+        if may_begin_early(&given)? {
+            warn_of_early_begin(enter()?, function)?;
+        }
         launch(function, config, given.stream, parameters, extra)
     }
 }

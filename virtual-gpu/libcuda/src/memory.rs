@@ -43,6 +43,10 @@ pub fn free(scope: Scope, pointer: u64, wanted: impl Fn(&Kind) -> bool) -> Answe
         .directory
         .remove(pointer, wanted)
         .ok_or(INVALID_VALUE)?;
+    state.order_end(pointer);
+    if let Kind::Device(Some(pool)) = range.kind {
+        state.pools.got_back(pool, range.bytes);
+    }
     release(scope, range);
     Ok(())
 }
@@ -54,6 +58,13 @@ pub fn release(scope: Scope, range: Range) {
         let _ = device.free(DevicePointer(range.base));
         drop(range);
     });
+}
+
+/// Begins a call that a GPU may have to wait for, which captures can forbid.
+pub fn undisturbed() -> Answer<Scope> {
+    let scope = enter()?;
+    scope.state().guard_unsafe()?;
+    Ok(scope)
 }
 
 fn address_range(base: Out<u64>, size: Out<usize>, pointer: u64) -> Answer {
@@ -72,7 +83,7 @@ exports! {
     /// Allocates device memory.
     fn cuMemAlloc_v2(pointer: Out<u64>, bytes: usize) {
         pointer.check()?;
-        pointer.set(allocate(enter()?, bytes, None)?)
+        pointer.set(allocate(undisturbed()?, bytes, None)?)
     }
 
     /// Allocates rows of `width` bytes, each on a multiple of 512.
@@ -84,19 +95,19 @@ exports! {
         }
         let row = width.checked_next_multiple_of(512).ok_or(OUT_OF_MEMORY)?;
         let bytes = row.checked_mul(height).ok_or(OUT_OF_MEMORY)?;
-        pointer.set(allocate(enter()?, bytes, None)?)?;
+        pointer.set(allocate(undisturbed()?, bytes, None)?)?;
         pitch.set(row)
     }
 
     /// Frees what `cuMemAlloc` and its kin gave.
     fn cuMemFree_v2(pointer: u64) {
-        free(enter()?, pointer, |kind| matches!(kind, Kind::Device(_) | Kind::Managed(_)))
+        free(undisturbed()?, pointer, |kind| matches!(kind, Kind::Device(_) | Kind::Managed(_)))
     }
 
     /// Allocates memory that host and device use at the same address.
     fn cuMemAllocManaged(pointer: Out<u64>, bytes: usize, flags: u32) {
         pointer.check()?;
-        let scope = enter()?;
+        let scope = undisturbed()?;
         if !matches!(flags, 1 | 2 | 4) {
             return Err(INVALID_VALUE);
         }
@@ -109,7 +120,11 @@ exports! {
     /// Free and all memory of the device.
     fn cuMemGetInfo_v2(free: Out<usize>, total: Out<usize>) {
         let scope = enter()?;
-        let (left, all) = scope.state().directory.free_and_total();
+        let (left, all) = {
+            let state = scope.state();
+            let (left, all) = state.directory.free_and_total();
+            (left.saturating_sub(state.pools.held()), all)
+        };
         free.set_if_wanted(left as usize);
         total.set_if_wanted(all as usize);
         Ok(())
@@ -132,25 +147,31 @@ exports! {
 
     /// Prefetches managed memory, which is where it is.
     fn cuMemPrefetchAsync(pointer: u64, bytes: usize, _device: i32, stream: Handle) {
-        crate::stream::valid(enter()?, stream)?;
+        uncaptured(stream)?;
         managed(pointer, bytes)
     }
 
     /// The same, with a location.
     fn cuMemPrefetchAsync_v2(pointer: u64, bytes: usize, _location: u64, _flags: u32, stream: Handle) {
-        crate::stream::valid(enter()?, stream)?;
+        uncaptured(stream)?;
         managed(pointer, bytes)
     }
 
     /// Ties managed memory to a stream, which needs nothing here.
     fn cuStreamAttachMemAsync(stream: Handle, pointer: u64, _bytes: usize, flags: u32) {
-        let scope = enter()?;
-        crate::stream::valid(scope, stream)?;
+        uncaptured(stream)?;
         if !matches!(flags, 1 | 2 | 4) {
             return Err(INVALID_VALUE);
         }
         managed(pointer, 1)
     }
+}
+
+/// An error unless `stream` is a stream that is not captured: graphs have no nodes for what is asked of it.
+fn uncaptured(stream: Handle) -> Answer {
+    let scope = enter()?;
+    crate::stream::valid(scope, stream)?;
+    scope.state().guard_stream(scope.context, stream)
 }
 
 /// An error unless the bytes are all of one managed allocation.

@@ -1,73 +1,55 @@
-//! What the virtual GPU does not do: stream capture, graphs and tensor maps. The functions are there so that programs
-//! are told, instead of failing to load.
+//! What the virtual GPU does not do. The functions are there so that programs are told, instead of failing to load.
 
 use crate::boundary::{Answer, Out, exports};
 use crate::driver::enter;
 use crate::error::NOT_SUPPORTED;
 use crate::handle::Handle;
-use crate::stream::valid;
 
 fn refuse(what: &str) -> Answer {
     eprintln!("virtual-gpu: {what} is not supported");
     Err(NOT_SUPPORTED)
 }
 
-/// Status of a stream that captures nothing.
-const NONE: u32 = 0;
-
 exports! {
-    /// Stream capture is refused.
-    fn cuStreamBeginCapture_v2(stream: Handle, _mode: u32) {
-        valid(enter()?, stream)?;
-        refuse("stream capture")
+    /// Conditional nodes are refused, and with them what they hang on.
+    fn cuGraphConditionalHandleCreate(_handle: Out<u64>, _graph: Handle, _context: Handle, _value: u32, _flags: u32) {
+        enter()?;
+        refuse("a conditional node of a graph")
     }
 
-    /// Stream capture is refused.
-    fn cuStreamEndCapture(stream: Handle, _graph: Out<Handle>) {
-        valid(enter()?, stream)?;
-        refuse("stream capture")
+    /// Nodes that write and wait for words of memory are refused.
+    fn cuGraphAddBatchMemOpNode(_node: Out<Handle>, _graph: Handle, _needs: usize, _count: usize, _params: usize) {
+        enter()?;
+        refuse("a node of memory operations in a graph")
     }
 
-    /// No stream captures.
-    fn cuStreamIsCapturing(stream: Handle, status: Out<u32>) {
-        valid(enter()?, stream)?;
-        status.set(NONE)
+    /// Semaphores of other interfaces are refused.
+    fn cuGraphAddExternalSemaphoresSignalNode(
+        _node: Out<Handle>,
+        _graph: Handle,
+        _needs: usize,
+        _count: usize,
+        _params: usize,
+    ) {
+        enter()?;
+        refuse("an external semaphore in a graph")
     }
 
-    /// No stream captures.
-    fn cuStreamGetCaptureInfo_v2(stream: Handle, status: Out<u32>) {
-        valid(enter()?, stream)?;
-        status.set(NONE)
+    /// Semaphores of other interfaces are refused.
+    fn cuGraphAddExternalSemaphoresWaitNode(
+        _node: Out<Handle>,
+        _graph: Handle,
+        _needs: usize,
+        _count: usize,
+        _params: usize,
+    ) {
+        enter()?;
+        refuse("an external semaphore in a graph")
     }
 
-    /// No stream captures.
-    fn cuStreamGetCaptureInfo_v3(stream: Handle, status: Out<u32>) {
-        valid(enter()?, stream)?;
-        status.set(NONE)
-    }
-
-    /// With no capture, any mode is the mode.
-    fn cuThreadExchangeStreamCaptureMode(mode: Out<u32>) {
-        mode.check()
-    }
-
-    /// Graphs are refused.
-    fn cuGraphCreate(_graph: Out<Handle>, _flags: u32) {
-        refuse("a graph")
-    }
-
-    /// Graphs are refused.
-    fn cuGraphInstantiateWithFlags(_exec: Out<Handle>, _graph: Handle, _flags: u64) {
-        refuse("a graph")
-    }
-
-    /// Graphs are refused.
-    fn cuGraphLaunch(_exec: Handle, _stream: Handle) {
-        refuse("a graph")
-    }
-
-    /// Tensor maps are refused.
-    fn cuTensorMapEncodeTiled(_map: usize) {
-        refuse("a tensor map")
+    /// Attributes of kernel nodes are refused.
+    fn cuGraphKernelNodeSetAttribute(_node: Handle, _attribute: u32, _value: usize) {
+        enter()?;
+        refuse("an attribute of a kernel node")
     }
 }

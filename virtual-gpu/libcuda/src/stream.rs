@@ -4,6 +4,7 @@ use crate::boundary::{Answer, HostCall, Out, exports};
 use crate::driver::{Scope, enter};
 use crate::error::{INVALID_VALUE, NOT_READY};
 use crate::handle::Handle;
+use crate::operation::Operation;
 use crate::queue::Ticket;
 
 /// A stream that a program has made.
@@ -15,6 +16,18 @@ pub struct Stream {
     pub context: Handle,
     /// The last job submitted to it.
     pub last: Ticket,
+}
+
+impl Stream {
+    /// Whether it waits for the legacy stream, and that one for it.
+    pub fn is_blocking(&self) -> bool {
+        self.flags & 1 == 0
+    }
+}
+
+/// Whether `stream` is the default stream that all others wait for.
+pub fn is_legacy(stream: Handle) -> bool {
+    stream.0 <= 1
 }
 
 /// The default streams: null, legacy, per thread.
@@ -52,16 +65,16 @@ fn create(stream: Out<Handle>, flags: u32, priority: i32) -> Answer {
     stream.set(handle)
 }
 
-/// Submits a call of a host function. It is left out after a fault, as all work.
-fn call(stream: Handle, work: impl FnOnce() + Send + 'static) -> Answer {
-    let scope = enter()?;
-    valid(scope, stream)?;
+/// Has a stream do something: queues it, or adds it to the graph that the stream is captured into.
+pub fn submit(scope: Scope, stream: Handle, operation: Operation) -> Answer {
     let mut state = scope.state();
-    let ticket = scope.queue.submit(move |_| {
-        work();
-        Ok(())
-    });
-    state.note(stream, ticket);
+    if let Some(operation) = state.divert(scope, stream, operation)? {
+        state.order_work(stream, [&operation]);
+        let ticket = scope
+            .queue
+            .submit(move |device| operation.run(&scope, device));
+        state.note(stream, ticket);
+    }
     Ok(())
 }
 
@@ -78,32 +91,56 @@ exports! {
 
     /// Ends a stream; its work is still done.
     fn cuStreamDestroy_v2(stream: Handle) {
-        enter()?.state().streams.remove(stream).map(|_| ())
+        let scope = enter()?;
+        let mut state = scope.state();
+        state.streams.get(stream)?;
+        state.leave_captures(stream);
+        state.streams.remove(stream).map(|_| ())
     }
 
     /// Whether a stream has nothing left to do.
     fn cuStreamQuery(stream: Handle) {
         let scope = enter()?;
+        scope.state().guard_stream(scope.context, stream)?;
         if !scope.queue.is_done(last(scope, stream)?) {
             return Err(NOT_READY);
         }
-        scope.queue.observe()
+        scope.queue.observe()?;
+        scope.state().host_saw_stream(stream);
+        Ok(())
     }
 
     /// Waits for the work of a stream.
     fn cuStreamSynchronize(stream: Handle) {
         let scope = enter()?;
-        scope.queue.wait(last(scope, stream)?)
+        scope.state().guard_stream(scope.context, stream)?;
+        scope.wait(last(scope, stream)?)?;
+        scope.state().host_saw_stream(stream);
+        Ok(())
     }
 
     /// Makes a stream wait for an event. What was recorded was submitted before, so that it is already in order.
     fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: u32) {
         let scope = enter()?;
         valid(scope, stream)?;
-        if flags > 1 {
-            return Err(INVALID_VALUE);
+        let mut state = scope.state();
+        state.events.get(event)?;
+        match flags {
+            0 => {
+                state.wait_captured(scope, stream, event)?;
+                let clock = state.events.get(event)?.clock.clone();
+                state.order_wait(stream, &clock);
+                Ok(())
+            }
+            // Of a captured stream, a node that waits at each launch for what was recorded last.
+            1 => {
+                state.divert(scope, stream, Operation::Wait(event))?;
+                let clock = state.events.get(event)?.clock.clone();
+                state.order_wait(stream, &clock);
+                Ok(())
+            }
+            _ => Err(INVALID_VALUE),
         }
-        scope.state().events.get(event).map(|_| ())
     }
 
     /// Flags of a stream.
@@ -144,14 +181,14 @@ exports! {
 
     /// Calls a function of the host when the stream gets there, on the thread of the device and with no lock held.
     fn cuLaunchHostFunc(stream: Handle, function: Option<extern "C" fn(*mut u8)>, argument: *mut u8) {
-        let call_it = HostCall { function: function.ok_or(INVALID_VALUE)?, argument };
-        call(stream, move || {
-            let HostCall { function, argument } = { call_it };
-            function(argument);
-        })
+        let call = HostCall { function: function.ok_or(INVALID_VALUE)?, argument };
+        let scope = enter()?;
+        valid(scope, stream)?;
+        submit(scope, stream, Operation::Host(call))
     }
 
-    /// The older way to call a function of the host, with the stream and a code.
+    /// The older way to call a function of the host, with the stream and a code. It is left out after a fault, as all work,
+    /// and no stream that is captured takes it.
     fn cuStreamAddCallback(
         stream: Handle,
         function: Option<extern "C" fn(Handle, u32, *mut u8)>,
@@ -162,6 +199,15 @@ exports! {
         if flags != 0 {
             return Err(INVALID_VALUE);
         }
-        call(stream, move || function(stream, 0, argument as *mut u8))
+        let scope = enter()?;
+        valid(scope, stream)?;
+        let mut state = scope.state();
+        state.guard_stream(scope.context, stream)?;
+        let ticket = scope.queue.submit(move |_| {
+            function(stream, 0, argument as *mut u8);
+            Ok(())
+        });
+        state.note(stream, ticket);
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod number;
 mod pack;
 mod report;
 mod spec;
+mod tensor;
 
 pub use dtype::Dtype;
 pub use error::CaseError;
@@ -16,3 +17,4 @@ pub use generate::contents;
 pub use pack::{PackedArg, pack};
 pub use report::Report;
 pub use spec::{Arg, BufferArg, Case, Init, Role, ScalarArg};
+pub use tensor::TensorMapArg;

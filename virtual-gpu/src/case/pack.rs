@@ -1,6 +1,7 @@
 //! Arguments as the bytes of the kernel's parameter space.
 
 use super::ScalarArg;
+use crate::tensor_map::{ALIGN, BYTES};
 
 /// The bytes of one argument and their alignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,16 @@ impl PackedArg {
         Self {
             bytes: address.to_le_bytes().to_vec(),
             align: 8,
+        }
+    }
+}
+
+impl PackedArg {
+    /// A tensor map.
+    pub fn tensor_map(bytes: [u8; BYTES]) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+            align: ALIGN as usize,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The result of running a case.
 
+use crate::profile::roofline::Roofline;
 use serde::Serialize;
 
 /// What `--json` prints. `F` is a finding of the checks, `C` the counters.
@@ -12,6 +13,9 @@ pub struct Report<F, C> {
     /// Present when they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counters: Option<C>,
+    /// Present with the counters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Roofline>,
     /// What is no defect but worth knowing, such as a dependence on which lanes run together.
     pub warnings: Vec<String>,
 }
@@ -35,6 +39,7 @@ mod tests {
             completed: true,
             findings: vec![],
             counters: None,
+            estimate: None,
             warnings: vec![],
         };
         let printed = serde_json::to_value(&clean).unwrap();
@@ -48,6 +53,7 @@ mod tests {
             completed: false,
             findings: vec![json!({"kind": "trap"})],
             counters: Some(json!({"barriers": 3})),
+            estimate: None,
             warnings: vec!["slow".to_string()],
         };
         let wanted = r#"{"completed":false,"findings":[{"kind":"trap"}],"counters":{"barriers":3},"warnings":["slow"]}"#;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::number;
-use super::{CaseError, Dtype};
+use super::tensor::RawTensorMap;
+use super::{CaseError, Dtype, TensorMapArg};
 
 /// Largest buffer that a case may ask for: generated contents are made in memory.
 const MAX_BUFFER_BYTES: u64 = 4 << 30;
@@ -26,6 +27,8 @@ pub struct Case {
     pub dynamic_shared: u32,
     /// Whether all blocks must be resident at the same time.
     pub cooperative: bool,
+    /// Blocks of a cluster in x, y, z, if the launch says so.
+    pub cluster: Option<[u32; 3]>,
     /// The arguments in the order of the kernel's parameters.
     pub args: Vec<Arg>,
     path: std::path::PathBuf,
@@ -38,6 +41,8 @@ pub enum Arg {
     Buffer(BufferArg),
     /// A value, or a struct by value.
     Scalar(ScalarArg),
+    /// A tensor map of a buffer.
+    TensorMap(TensorMapArg),
 }
 
 /// A buffer: its own allocation of exactly `elements` elements.
@@ -136,34 +141,36 @@ impl Case {
             path: path.clone(),
             message,
         })?;
-        let args = raw.args.into_iter().enumerate().map(|(index, arg)| {
-            Arg::from_value(arg).map_err(|message| CaseError::Arg {
-                path: path.clone(),
-                index,
-                message,
-            })
-        });
+        let bad = |index, message| CaseError::Arg {
+            path: path.clone(),
+            index,
+            message,
+        };
+        let args = raw.args.into_iter().enumerate();
+        let args: Vec<Arg> = args
+            .map(|(index, arg)| Arg::from_value(arg).map_err(|message| bad(index, message)))
+            .collect::<Result<_, _>>()?;
+        TensorMapArg::check_all(&args).map_err(|(index, message)| bad(index, message))?;
         Ok(Self {
-            args: args.collect::<Result<_, _>>()?,
+            args,
             kernel: raw.kernel,
             arch: raw.arch,
             grid: raw.grid,
             block: raw.block,
             dynamic_shared: raw.dynamic_shared,
             cooperative: raw.cooperative,
+            cluster: raw.cluster,
             path,
         })
     }
 
     /// The buffers with their positions among the arguments.
     pub fn buffers(&self) -> impl Iterator<Item = (usize, &BufferArg)> {
-        self.args
-            .iter()
-            .enumerate()
-            .filter_map(|(index, arg)| match arg {
-                Arg::Buffer(buffer) => Some((index, buffer)),
-                Arg::Scalar(_) => None,
-            })
+        let args = self.args.iter().enumerate();
+        args.filter_map(|(index, arg)| match arg {
+            Arg::Buffer(buffer) => Some((index, buffer)),
+            Arg::Scalar(_) | Arg::TensorMap(_) => None,
+        })
     }
 
     /// Checks that the kernel is one of the module's entry points.
@@ -199,6 +206,8 @@ struct RawCase {
     dynamic_shared: u32,
     #[serde(default)]
     cooperative: bool,
+    #[serde(default)]
+    cluster: Option<[u32; 3]>,
     args: Vec<Value>,
 }
 
@@ -289,8 +298,11 @@ impl Arg {
         } else if value.get("scalar").is_some() {
             let raw: RawScalar = serde_json::from_value(value).map_err(|e| e.to_string())?;
             Ok(Self::Scalar(raw.checked()?))
+        } else if value.get("tensor_map").is_some() {
+            let raw: RawTensorMap = serde_json::from_value(value).map_err(|e| e.to_string())?;
+            Ok(Self::TensorMap(raw.checked()?))
         } else {
-            Err("it has neither `buffer` nor `scalar`; one of them must give its type".into())
+            Err("it has neither `buffer` nor `scalar` nor `tensor_map`; one of them must give its type".into())
         }
     }
 }

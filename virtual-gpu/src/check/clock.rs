@@ -25,6 +25,8 @@ pub(crate) enum PerWarp {
     Bulk = 3,
     /// Bulk groups that have read their sources.
     BulkRead = 4,
+    /// Groups of products of the warpgroup that are complete, under its first warp.
+    Products = 5,
 }
 
 impl Layout {
@@ -34,7 +36,7 @@ impl Layout {
 
     /// Component of the mbarrier with this number.
     pub fn mbarrier(self, number: u32) -> u16 {
-        (5 * self.warps + number) as u16
+        (6 * self.warps + number) as u16
     }
 }
 
@@ -203,7 +205,7 @@ pub(crate) struct WarpClock {
     /// An access carries the time stamp `now`.
     pub dirty: bool,
     /// Groups waited for by lanes of this warp, not yet known to the other lanes: copies, bulk, bulk reads.
-    pub waited: [u32; 3],
+    pub waited: [u32; 4],
     /// Knowledge as of the last fences, by level.
     pub fenced: [World; LEVELS],
     /// What relaxed loads have seen, waiting for a fence.
@@ -226,7 +228,7 @@ impl WarpClock {
             world: World::default(),
             now: 1,
             dirty: false,
-            waited: [0; 3],
+            waited: [0; 4],
             fenced: Default::default(),
             heard: Default::default(),
             partial: None,
@@ -325,6 +327,13 @@ impl WarpClock {
         self.published.clone()
     }
 
+    /// The warp, as a whole, has waited for products of the group whose first warp is `leader`.
+    pub fn note_products(&mut self, leader: u32, groups: u32) {
+        let component = self.layout.of(PerWarp::Products, leader);
+        raise(&mut self.local, component, groups);
+        self.changed = true;
+    }
+
     /// Learns what somebody else published.
     pub fn learn(&mut self, world: &World) {
         if self.acquired.same(world) {
@@ -404,6 +413,11 @@ impl Parcel {
             self.world.join_block(clock.block, &clock.local);
         }
         self.world.join(&clock.world);
+    }
+
+    /// Adds what somebody published, for a parcel that belongs to no block.
+    pub fn deposit_world(&mut self, world: &World) {
+        self.world.join(world);
     }
 
     /// Adds progress of something that is not a warp.

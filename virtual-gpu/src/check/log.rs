@@ -200,6 +200,16 @@ impl Log {
             }
             let (ordered, everywhere) = context.ordered(earlier, record, bytes.clone());
             uniform &= everywhere;
+            if !ordered
+                && context.unchanged
+                && earlier.access.stores()
+                && earlier.agent == Agent::Warp
+            {
+                // Another store of the same value: whichever comes last, the memory holds it. The next store of this
+                // record may have another, so nothing is to be concluded for it.
+                uniform = false;
+                return false;
+            }
             !ordered
         };
         if from.writer != 0 {

@@ -14,6 +14,8 @@ pub struct LaneAccess<'a> {
     /// What the lanes write, or a digest of it where a value has more than 64 bits. Only looked at when lanes of one
     /// instruction write to one address, which is a race unless the values are equal. `None`: they are equal.
     pub values: Option<&'a [u64; 32]>,
+    /// What the lanes write is in memory already. Stores that write one value may come in any order.
+    pub unchanged: bool,
 }
 
 impl LaneAccess<'_> {
@@ -151,6 +153,7 @@ mod tests {
             bytes,
             collective: false,
             values: None,
+            unchanged: false,
         })
     }
 

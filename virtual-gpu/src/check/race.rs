@@ -12,6 +12,9 @@
 //! relaxed store after it); whoever starts a copy hands what it knows on to those who wait for the copy at an mbarrier;
 //! after two ordered atomics of device scope the older one is forgotten, even for a later one of block scope. Strong
 //! accesses of different sizes to one location count as morally strong.
+//!
+//! Stores of equal values do not race with each other: compilers let threads that hold copies of a value all store it,
+//! and whichever store comes last, memory holds it.
 
 use std::collections::HashMap;
 
@@ -34,6 +37,17 @@ pub struct Actor {
     pub block: u32,
     /// Number of the warp within its block.
     pub warp: u32,
+}
+
+/// A use of the shared memory of another block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Who makes it.
+    pub who: Actor,
+    /// The lane that does.
+    pub lane: u32,
+    /// Its instruction.
+    pub pc: u32,
 }
 
 /// A memory with offsets from zero.
@@ -70,6 +84,8 @@ pub enum Completion {
     Bulk,
     /// The current phase of an mbarrier, by complete-tx.
     Mbarrier(Bar),
+    /// The same for a store, which goes through the generic proxy (`st.async`).
+    Store(Bar),
 }
 
 /// Two accesses that do not go together.
@@ -99,10 +115,13 @@ pub struct Conflict {
     pub other_async: bool,
 }
 
+/// Uses of a block's shared memory: home and component, value and place.
+pub(super) type Visits = HashMap<(u32, u16), (u32, Visit)>;
+
 #[derive(Default)]
 pub(super) struct BlockState {
     pub warps: Vec<Option<Box<WarpClock>>>,
-    pub groups: Vec<[Groups; 2]>,
+    pub groups: Vec<[Groups; 3]>,
     pub mbarriers: HashMap<u32, Mbarrier>,
     pub barriers: HashMap<u32, Parcel>,
 }
@@ -114,6 +133,8 @@ pub struct Races {
     pub(super) clusters: Vec<u32>,
     pub(super) rendezvous: HashMap<u32, Rendezvous>,
     pub(super) locations: HashMap<u64, Location>,
+    /// By block: the last uses of its shared memory by others, by the component and value that tell that each is over.
+    pub(super) visits: HashMap<u32, Visits>,
     shared: Vec<Shadow>,
     global: Vec<Shadow>,
     log: Log,
@@ -135,6 +156,7 @@ impl Races {
             clusters: Vec::new(),
             rendezvous: HashMap::new(),
             locations: HashMap::new(),
+            visits: HashMap::new(),
             shared: Vec::new(),
             global: Vec::new(),
             log: Log::new(),
@@ -225,6 +247,39 @@ impl Races {
         self.make(who, space, record, footprint)
     }
 
+    /// A product of the warpgroup whose first warp is `leader` will read `bytes` bytes at `start`, as of now.
+    pub fn product_read(
+        &mut self,
+        who: Actor,
+        leader: u32,
+        space: Space,
+        pc: u32,
+        (start, bytes): (u64, u64),
+    ) -> Option<Conflict> {
+        let value = self.products(who).open;
+        let component = self.layout.of(PerWarp::Products, leader);
+        let clock = self.clock(who);
+        clock.dirty = true;
+        let record = Record {
+            block: who.block,
+            warp: who.warp as u16,
+            component,
+            home: who.block,
+            value,
+            time: clock.now,
+            pc,
+            lanes: Lanes::Mask(0),
+            access: Access::Read,
+            agent: Agent::Group(PerWarp::Products),
+        };
+        let footprint = Footprint::Bytes {
+            lane: 0,
+            start,
+            bytes,
+        };
+        self.make(who, space, record, &footprint)
+    }
+
     fn copy_record(
         &mut self,
         who: Actor,
@@ -236,12 +291,16 @@ impl Races {
             Completion::CpAsync => Some(PerWarp::Copies),
             Completion::Bulk if access.writes() => Some(PerWarp::Bulk),
             Completion::Bulk => Some(PerWarp::BulkRead),
-            Completion::Mbarrier(_) => None,
+            Completion::Mbarrier(_) | Completion::Store(_) => None,
         };
         let (home, component, value, agent) = match (completion, kind) {
             (Completion::Mbarrier(bar), _) => {
                 let (component, phase) = self.mbarrier_epoch(who, bar);
                 (bar.block, component, phase, Agent::Mbarrier)
+            }
+            (Completion::Store(bar), _) => {
+                let (component, phase) = self.mbarrier_epoch(who, bar);
+                (bar.block, component, phase, Agent::Store)
             }
             (_, kind) => {
                 let kind = kind.unwrap_or(PerWarp::Copies);
@@ -319,7 +378,12 @@ impl Races {
         if shadows.len() <= at {
             shadows.resize_with(at + 1, Shadow::default);
         }
+        let unchanged = match footprint {
+            Footprint::Lanes(access) => access.unchanged && record.access.stores(),
+            Footprint::Bytes { .. } => false,
+        };
         let context = Context {
+            unchanged,
             clock,
             layout: self.layout,
             clusters: &self.clusters,

@@ -48,6 +48,11 @@ impl Access {
         !matches!(self, Self::Read | Self::StrongRead(_))
     }
 
+    /// True for stores, which leave what they were given, unlike atomics.
+    pub(crate) fn stores(self) -> bool {
+        matches!(self, Self::Write | Self::StrongWrite(_))
+    }
+
     /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -76,12 +81,17 @@ pub(crate) enum Agent {
     Group(PerWarp),
     /// A copy that an mbarrier waits for.
     Mbarrier,
+    /// A store that an mbarrier waits for.
+    Store,
 }
 
 impl Agent {
-    /// Bulk copies go through the async proxy, everything else through the generic one.
+    /// Bulk copies and products go through the async proxy, everything else through the generic one.
     pub fn is_async_proxy(self) -> bool {
-        !matches!(self, Self::Warp | Self::Group(PerWarp::Copies))
+        !matches!(
+            self,
+            Self::Warp | Self::Group(PerWarp::Copies) | Self::Store
+        )
     }
 }
 
@@ -107,6 +117,8 @@ pub(crate) struct Context<'a> {
     pub clock: &'a WarpClock,
     pub layout: Layout,
     pub tables: &'a Tables,
+    /// The access is a store of what is in memory already.
+    pub unchanged: bool,
     /// Cluster of each block; empty if the grid has none.
     pub clusters: &'a [u32],
 }
@@ -140,7 +152,7 @@ impl Context<'_> {
             Agent::Group(kind) => {
                 earlier.value <= self.clock.waited[kind as usize - PerWarp::Copies as usize]
             }
-            Agent::Mbarrier => false,
+            Agent::Mbarrier | Agent::Store => false,
         };
         if !own || !done {
             return (false, true);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::clock::{LEVELS, Parcel, PerWarp, WarpClock, World};
-use super::race::{Actor, BlockState, Races};
+use super::race::{Actor, BlockState, Races, Visit};
 use super::record::Scope;
 
 /// An mbarrier, by its place in the shared memory of a block.
@@ -125,6 +125,14 @@ impl Races {
         self.rendezvous.insert(cluster, meeting);
     }
 
+    /// The same with relaxed semantics: only what a fence of this scope or a wider one has published goes along.
+    pub fn cluster_arrive_relaxed(&mut self, who: Actor, cluster: u32, scope: Scope) {
+        let mut meeting = self.rendezvous.remove(&cluster).unwrap_or_default();
+        let clock = self.clock(who);
+        meeting.pending.deposit_world(&clock.fenced[scope.level()]);
+        self.rendezvous.insert(cluster, meeting);
+    }
+
     /// All warps of the cluster have arrived.
     pub fn cluster_complete(&mut self, cluster: u32) {
         let meeting = self.rendezvous.entry(cluster).or_default();
@@ -139,6 +147,39 @@ impl Races {
             .map(|meeting| meeting.done.clone())
             .unwrap_or_default();
         done.collect(self.clock(who), NOWHERE);
+    }
+
+    /// A warp uses the shared memory of block `target`, which is not its own.
+    pub fn visit(&mut self, target: u32, visit: Visit) {
+        let who = visit.who;
+        let component = self.layout.of(PerWarp::Time, who.warp);
+        let clock = self.clock(who);
+        clock.dirty = true;
+        let value = clock.now;
+        let visits = self.visits.entry(target).or_default();
+        visits.insert((who.block, component), (value, visit));
+    }
+
+    /// A copy that is started here writes to the shared memory of the mbarrier's block, which is not its own.
+    pub fn visit_by_copy(&mut self, bar: Bar, visit: Visit) {
+        let (component, phase) = self.mbarrier_epoch(visit.who, bar);
+        let visits = self.visits.entry(bar.block).or_default();
+        visits.insert((bar.block, component), (phase, visit));
+    }
+
+    /// Where others use the shared memory of a block of which no warp knows, now that it has ended, that this is over.
+    pub fn open_visits(&mut self, block: u32) -> Vec<Visit> {
+        let mut visits: Vec<_> = self.visits.remove(&block).into_iter().flatten().collect();
+        visits.sort_by_key(|(_, (_, visit))| (visit.pc, visit.who.block, visit.who.warp));
+        let state = self.block(block);
+        let warps: Vec<&WarpClock> = state.warps.iter().flatten().map(|clock| &**clock).collect();
+        let is_open = |((home, component), (value, _)): &((u32, u16), (u32, Visit))| {
+            warps
+                .iter()
+                .all(|clock| clock.knows(*home, *component) < *value)
+        };
+        let open = visits.iter().filter(|visit| is_open(visit));
+        open.map(|(_, (_, visit))| *visit).collect()
     }
 
     fn cluster_of(&self, block: u32) -> Option<u32> {
@@ -333,6 +374,25 @@ impl Races {
             block.groups.resize_with(at + 1, Default::default);
         }
         &mut block.groups[at][bulk as usize]
+    }
+
+    /// Groups of products of the warpgroup.
+    pub(super) fn products(&mut self, who: Actor) -> &mut Groups {
+        self.groups(who, false);
+        &mut self.block(who.block).groups[who.warp as usize][2]
+    }
+
+    /// `wgmma.commit_group`.
+    pub fn product_commit(&mut self, who: Actor) {
+        self.products(who).commit();
+    }
+
+    /// The warp has waited until the first `upto` groups of products that it committed are complete; `leader` is the
+    /// first warp of its warpgroup, all of whose warps have the same groups.
+    pub fn product_wait(&mut self, who: Actor, leader: u32, upto: u32) {
+        if let Some(end) = self.products(who).end(upto) {
+            self.clock(who).note_products(leader, end);
+        }
     }
 
     /// `cp.async.commit_group`.

@@ -227,7 +227,7 @@ impl<'a> Walk<'a> {
             other_warp: earlier.warp as u32,
             other_lane,
             other_access: earlier.access,
-            other_async: matches!(earlier.agent, Agent::Group(_) | Agent::Mbarrier),
+            other_async: earlier.agent != Agent::Warp,
         });
     }
 }

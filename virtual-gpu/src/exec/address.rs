@@ -1,5 +1,6 @@
 //! From the addresses of a warp's lanes to bytes of the host.
 
+use super::cluster::rank_of;
 use super::inst::Flow;
 use super::machine::{Lanes, Machine};
 use super::row::{FULL, LANES};
@@ -15,6 +16,8 @@ pub mod space {
     pub const LOCAL: u8 = 3;
     pub const PARAM: u8 = 4;
     pub const CONST: u8 = 5;
+    /// Shared memory of the block or of others of its cluster.
+    pub const CLUSTER: u8 = 6;
 }
 
 /// Where the bytes of a request are.
@@ -251,11 +254,12 @@ impl Machine<'_> {
         match SPACE {
             space::GLOBAL | space::CONST => self.global_bytes(address, len, access),
             space::SHARED => self.shared_bytes(address, len),
+            space::CLUSTER => self.reachable_bytes(address as u32, len),
             space::PARAM => self.parameter_bytes(address.wrapping_sub(PARAMETER_BASE), len, access),
             space::LOCAL => None,
             _ => match Window::of(address) {
                 Window::Global => self.global_bytes(address, len, access),
-                Window::Shared(offset) => self.shared_bytes(u64::from(offset), len),
+                Window::Shared(offset) => self.reachable_bytes(offset, len),
                 Window::Parameter(offset) => self.parameter_bytes(u64::from(offset), len, access),
                 Window::Local(_) => None,
             },
@@ -286,6 +290,15 @@ impl Machine<'_> {
         None
     }
 
+    /// Bytes of shared memory of the block or, with a rank in the address, of another block of its cluster.
+    #[inline(always)]
+    fn reachable_bytes(&mut self, address: u32, len: usize) -> Option<*mut u8> {
+        match rank_of(address) {
+            None => self.shared_bytes(u64::from(address), len),
+            Some(_) => self.cluster_bytes(address, len),
+        }
+    }
+
     #[inline(always)]
     fn shared_bytes(&mut self, offset: u64, len: usize) -> Option<*mut u8> {
         let size = self.block.shared.len() as u64;
@@ -297,7 +310,7 @@ impl Machine<'_> {
 
     /// Whether bytes of static shared memory are, in part, between two variables.
     #[inline(always)]
-    fn in_guard_gap(&self, offset: u64, len: usize) -> bool {
+    pub fn in_guard_gap(&self, offset: u64, len: usize) -> bool {
         if offset >= u64::from(self.grid.program.shared_bytes)
             || self.grid.options.checks == Checks::None
         {
@@ -333,7 +346,7 @@ impl Machine<'_> {
 
     fn space_of<const SPACE: u8>(&self, address: u64) -> MemorySpace {
         match SPACE {
-            space::SHARED => MemorySpace::Shared,
+            space::SHARED | space::CLUSTER => MemorySpace::Shared,
             space::LOCAL => MemorySpace::Local,
             space::GLOBAL | space::CONST => MemorySpace::Global,
             space::PARAM => MemorySpace::None,
@@ -371,6 +384,17 @@ impl Machine<'_> {
                 }
                 format!("address {address:#x}: {}", memory.describe(address))
             }
+            MemorySpace::Shared if rank_of(address as u32).is_some() => {
+                let (why, detail) = self.describe_cluster(address as u32, bytes as u32);
+                kind = why;
+                match SPACE {
+                    space::SHARED => format!(
+                        "the address {:#x} is one of shared::cluster, where shared::cta is accessed",
+                        address as u32
+                    ),
+                    _ => detail,
+                }
+            }
             MemorySpace::Shared => self.describe_shared(address as u32, bytes as u32),
             MemorySpace::Local => format!(
                 "offset {} of the {} bytes of local memory that a thread has",
@@ -395,7 +419,7 @@ impl Machine<'_> {
         }
     }
 
-    fn describe_shared(&self, offset: u32, bytes: u32) -> String {
+    pub fn describe_shared(&self, offset: u32, bytes: u32) -> String {
         let program = &self.grid.program;
         let before = program
             .shared

@@ -6,12 +6,14 @@
 //! it writes stay pending until somebody has waited for them.
 
 use super::block::Block;
+use super::boxes::BoxCopy;
 use super::grid::Grid;
 use super::machine::{Lanes, Site};
 use super::mbarrier::{Changed, Mbarrier, Misuse};
 use super::ops::atomic::{Operation, apply};
 use super::row::LANES;
 use crate::check::finding::{FindingKind, MemorySpace};
+use crate::check::race::Bar;
 use crate::launch::Checks;
 use crate::memory::DevicePointer;
 use crate::num::ScalarType;
@@ -19,8 +21,13 @@ use crate::num::ScalarType;
 /// Bytes that a bulk copy reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Offset in shared memory.
-    Shared(u32),
+    /// Shared memory of a block of the cluster.
+    Shared {
+        /// Linear index of the block.
+        block: u32,
+        /// Offset in its shared memory.
+        offset: u32,
+    },
     /// Address of global memory.
     Global(u64),
 }
@@ -28,8 +35,8 @@ pub enum Place {
 /// What tells that a copy is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// The bytes that an mbarrier counts.
-    Mbarrier(u32),
+    /// The bytes that an mbarrier counts: one of the block whose shared memory is written.
+    Mbarrier(Bar),
     /// The group of this number of the lane that started the copy.
     Group(u32),
 }
@@ -53,6 +60,25 @@ pub struct Bulk {
     pub completion: Completion,
 }
 
+/// A store that an mbarrier counts; its place has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Number of the store, as of a copy.
+    pub id: u64,
+    /// Who made it.
+    pub site: Site,
+    /// Destination.
+    pub to: Place,
+    /// What is stored.
+    pub data: [u8; 16],
+    /// How much of it.
+    pub bytes: u32,
+    /// How it is combined with what is there.
+    pub reduce: Option<(Operation, ScalarType)>,
+    /// The mbarrier.
+    pub completion: Completion,
+}
+
 /// An arrival for lanes whose `cp.async` up to some request are done.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -67,10 +93,14 @@ pub struct Arrival {
 }
 
 /// Something to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Job {
     /// A bulk copy.
     Bulk(Bulk),
+    /// A copy of a box of a tensor.
+    Box(BoxCopy),
+    /// A store.
+    Store(Stored),
     /// An arrival.
     Arrive(Arrival),
 }
@@ -143,14 +173,14 @@ pub fn step(grid: &mut Grid, block: &mut Block) -> bool {
 /// The job that comes before job `index`. Arrivals of a lane come in their order: each waits for all copies before it, and
 /// one that came before its predecessor would take the predecessor's copies for its own.
 fn first_due(jobs: &[Job], index: usize) -> usize {
-    let Job::Arrive(chosen) = jobs[index] else {
+    let Job::Arrive(chosen) = &jobs[index] else {
         return index;
     };
     let before = |job: &Job| match job {
         Job::Arrive(other) => {
             other.site.warp == chosen.site.warp && other.lanes & chosen.lanes != 0
         }
-        Job::Bulk(_) => false,
+        Job::Bulk(_) | Job::Box(_) | Job::Store(_) => false,
     };
     match jobs[..index].iter().position(before) {
         Some(earlier) => first_due(jobs, earlier),
@@ -167,12 +197,14 @@ pub fn finish_groups(
     limit: u32,
     read: bool,
 ) -> bool {
-    let due = |job: &Job| match job {
-        Job::Bulk(bulk) => {
-            let own = (bulk.site.warp, bulk.site.lane) == (warp, lane);
-            own && matches!(bulk.completion, Completion::Group(group) if group < limit)
-        }
-        Job::Arrive(_) => false,
+    let due = |job: &Job| {
+        let (site, completion) = match job {
+            Job::Bulk(bulk) => (bulk.site, bulk.completion),
+            Job::Box(copy) => (copy.site, copy.completion),
+            Job::Arrive(_) | Job::Store(_) => return false,
+        };
+        let own = (site.warp, site.lane) == (warp, lane);
+        own && matches!(completion, Completion::Group(group) if group < limit)
     };
     while let Some(index) = block.agent.jobs.iter().position(due) {
         let job = block.agent.jobs.remove(index);
@@ -219,7 +251,8 @@ fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
         let over = is_over(written.until);
         if over {
             match written.to {
-                Place::Shared(offset) => {
+                // What is written is told to the agent of the block that holds it.
+                Place::Shared { offset, .. } => {
                     let (start, end) = (offset as usize, (offset + written.bytes) as usize);
                     block.shared_state.clear_pending(start..end, written.id);
                 }
@@ -233,14 +266,19 @@ fn free(grid: &mut Grid, block: &mut Block, is_over: impl Fn(Until) -> bool) {
     block.agent.written = written;
 }
 
-/// Marks the destination of a copy as pending.
-pub fn mark(grid: &mut Grid, block: &mut Block, bulk: &Bulk) {
-    match bulk.to {
-        Place::Shared(offset) => {
-            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
-            block.shared_state.set_pending(start..end, bulk.id);
+/// Marks what copy `id` will write as pending.
+pub fn mark(grid: &mut Grid, block: &mut Block, to: Place, bytes: u32, id: u64) {
+    match to {
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let range = offset as usize..(offset + bytes) as usize;
+            grid.with_block(block, index, |_, holder| {
+                holder.shared_state.set_pending(range, id);
+            });
         }
-        Place::Global(address) => set_global(grid, address, bulk.bytes, bulk.id, true),
+        Place::Global(address) => set_global(grid, address, bytes, id, true),
     }
 }
 
@@ -262,6 +300,8 @@ fn set_global(grid: &mut Grid, address: u64, bytes: u32, id: u64, pending: bool)
 fn perform(grid: &mut Grid, block: &mut Block, job: Job) -> bool {
     match job {
         Job::Bulk(bulk) => copy(grid, block, &bulk),
+        Job::Box(copy) => copy.perform(grid, block),
+        Job::Store(stored) => store(grid, block, &stored),
         Job::Arrive(arrival) => arrive(grid, block, &arrival),
     }
 }
@@ -271,51 +311,113 @@ fn copy(grid: &mut Grid, block: &mut Block, bulk: &Bulk) -> bool {
     buffer.clear();
     buffer.resize(bulk.bytes as usize, 0);
     read(grid, block, bulk.from, &mut buffer);
-    if let Some((operation, ty)) = bulk.reduce {
-        let mut old = vec![0; buffer.len()];
-        read(grid, block, bulk.to, &mut old);
-        combine(operation, ty, &old, &mut buffer);
-    }
-    match bulk.to {
-        Place::Shared(offset) => {
-            let (start, end) = (offset as usize, (offset + bulk.bytes) as usize);
-            block.shared.as_mut_slice()[start..end].copy_from_slice(&buffer);
-            block.shared_state.mark_initialised(start..end);
-        }
-        // The range was checked when the copy was started, and nothing is freed during a launch.
-        Place::Global(address) => _ = grid.memory.write(DevicePointer(address), &buffer),
-    }
+    put(grid, block, bulk.to, &mut buffer, bulk.reduce);
     block.agent.buffer = buffer;
-    let until = match bulk.completion {
-        Completion::Group(group) => Until::Group {
-            warp: bulk.site.warp,
-            lane: bulk.site.lane,
-            group,
-        },
-        Completion::Mbarrier(address) => {
-            let bytes = bulk.bytes;
-            let done = change(grid, block, bulk.site, address, |b| b.complete_tx(bytes));
-            let Some(changed) = done else {
-                return false;
-            };
-            Until::Phase(address, changed.phases)
-        }
-    };
-    if grid.options.checks == Checks::All {
-        block.agent.written.push(Written {
-            id: bulk.id,
-            to: bulk.to,
-            bytes: bulk.bytes,
-            until,
-        });
-    }
-    true
+    let written = [(bulk.to, bulk.bytes)];
+    let (id, site, bytes) = (bulk.id, bulk.site, bulk.bytes);
+    complete(grid, block, (id, site), bytes, &written, bulk.completion)
 }
 
-fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
+/// Writes bytes, or combines them with what is there.
+fn put(
+    grid: &mut Grid,
+    block: &mut Block,
+    to: Place,
+    data: &mut [u8],
+    reduce: Option<(Operation, ScalarType)>,
+) {
+    if let Some((operation, ty)) = reduce {
+        let mut old = vec![0; data.len()];
+        read(grid, block, to, &mut old);
+        combine(operation, ty, &old, data);
+    }
+    match to {
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let range = offset as usize..offset as usize + data.len();
+            grid.with_block(block, index, |_, holder| {
+                holder.shared.as_mut_slice()[range.clone()].copy_from_slice(data);
+                holder.shared_state.mark_initialised(range);
+            });
+        }
+        // The range was checked when the copy was started, and nothing is freed during a launch.
+        Place::Global(address) => _ = grid.memory.write(DevicePointer(address), data),
+    }
+}
+
+fn store(grid: &mut Grid, block: &mut Block, stored: &Stored) -> bool {
+    let mut data = stored.data;
+    let data = &mut data[..stored.bytes as usize];
+    put(grid, block, stored.to, data, stored.reduce);
+    let (id, site, written) = (stored.id, stored.site, [(stored.to, stored.bytes)]);
+    complete(
+        grid,
+        block,
+        (id, site),
+        stored.bytes,
+        &written,
+        stored.completion,
+    )
+}
+
+/// A copy has been performed: says so to who waits for it, and keeps what it wrote pending until somebody has waited.
+/// False if the launch has failed.
+pub fn complete(
+    grid: &mut Grid,
+    block: &mut Block,
+    (id, site): (u64, Site),
+    bytes: u32,
+    places: &[(Place, u32)],
+    completion: Completion,
+) -> bool {
+    let checked = grid.options.checks == Checks::All;
+    let written = |until| {
+        let each = move |(to, bytes): &(Place, u32)| Written {
+            id,
+            to: *to,
+            bytes: *bytes,
+            until,
+        };
+        places.iter().filter(|_| checked).map(each)
+    };
+    match completion {
+        Completion::Group(group) => {
+            let until = Until::Group {
+                warp: site.warp,
+                lane: site.lane,
+                group,
+            };
+            block.agent.written.extend(written(until));
+            true
+        }
+        Completion::Mbarrier(bar) => {
+            let tell = |grid: &mut Grid, holder: &mut Block| {
+                let done = change(grid, holder, site, bar.address, |b| b.complete_tx(bytes));
+                let Some(changed) = done else {
+                    return false;
+                };
+                let until = Until::Phase(bar.address, changed.phases);
+                holder.agent.written.extend(written(until));
+                true
+            };
+            grid.with_block(block, bar.block, tell).unwrap_or(false)
+        }
+    }
+}
+
+/// Reads bytes that are in bounds.
+pub fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
     match from {
-        Place::Shared(offset) => {
-            to.copy_from_slice(&block.shared.as_slice()[offset as usize..][..to.len()])
+        Place::Shared {
+            block: index,
+            offset,
+        } => {
+            let mut blocks = grid.peers.iter().chain([block]);
+            if let Some(holder) = blocks.find(|holder| holder.index == index) {
+                to.copy_from_slice(&holder.shared.as_slice()[offset as usize..][..to.len()]);
+            }
         }
         // As for writes, the range was checked.
         Place::Global(address) => _ = grid.memory.read(DevicePointer(address), to),
@@ -323,7 +425,7 @@ fn read(grid: &Grid, block: &Block, from: Place, to: &mut [u8]) {
 }
 
 /// `new = old op new`, element by element.
-fn combine(operation: Operation, ty: ScalarType, old: &[u8], new: &mut [u8]) {
+pub fn combine(operation: Operation, ty: ScalarType, old: &[u8], new: &mut [u8]) {
     let bytes = ty.bytes() as usize;
     let value = |bytes: &[u8]| {
         let mut word = [0; 8];
@@ -364,10 +466,13 @@ fn arrive(grid: &mut Grid, block: &mut Block, arrival: &Arrival) -> bool {
         return false;
     };
     if grid.options.checks == Checks::All {
-        let (warp, phases) = (arrival.site.warp, changed.phases);
+        let (warp, phases, holder) = (arrival.site.warp, changed.phases, block.index);
         let written = freed.into_iter().map(|(id, range, lanes, group)| Written {
             id,
-            to: Place::Shared(range.start as u32),
+            to: Place::Shared {
+                block: holder,
+                offset: range.start as u32,
+            },
             bytes: range.len() as u32,
             until: Until::PhaseOrGroup {
                 address,

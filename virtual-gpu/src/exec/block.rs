@@ -2,6 +2,7 @@
 
 use super::agent::Agent;
 use super::mbarrier::Mbarriers;
+use super::products::Warpgroup;
 use super::warp::{State, Warp};
 use crate::check::shadow::ByteState;
 use crate::memory::Bytes;
@@ -23,7 +24,7 @@ pub struct Barrier {
 }
 
 /// A resident block.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Block {
     /// Linear index in the grid.
     pub index: u32,
@@ -41,6 +42,8 @@ pub struct Block {
     pub mbarriers: Mbarriers,
     /// Bulk copies under way.
     pub agent: Agent,
+    /// Products of its warpgroups.
+    pub products: Vec<Warpgroup>,
     /// Its barriers.
     pub barriers: [Barrier; BARRIERS],
     /// Threads of the block.
@@ -56,6 +59,11 @@ impl Block {
     pub fn next_copy(&mut self) -> u64 {
         self.copies += 1;
         u64::from(self.index) << 32 | self.copies
+    }
+
+    /// Whether all of its threads have ended.
+    pub fn has_ended(&self) -> bool {
+        self.finished == self.warps.len()
     }
 
     /// Threads that a barrier without a count waits for: whole warps, as the hardware counts.

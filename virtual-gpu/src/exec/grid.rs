@@ -2,6 +2,7 @@
 
 use super::agent::{self, Agent};
 use super::block::{Barrier, Block};
+use super::cluster::{Meeting, Shape};
 use super::machine::{Machine, Site};
 use super::mbarrier::Mbarriers;
 use super::program::{Constant, LaunchValue, Program};
@@ -25,6 +26,8 @@ pub struct PcCount {
     pub warps: u64,
     /// By lanes.
     pub lanes: u64,
+    /// Lanes that came to it, those that its guard keeps from it included: where there is a guard.
+    pub reached: u64,
     /// Branches at which lanes parted.
     pub splits: u64,
     /// Arrivals at a barrier of the block.
@@ -90,6 +93,14 @@ pub struct Grid {
     pub last_allocation: usize,
     /// Whether the host program may write to some of the memory.
     pub host_memory: bool,
+    /// Whether registers of products of warpgroups are looked after.
+    pub watches_registers: bool,
+    /// Blocks of a cluster.
+    pub cluster: Shape,
+    /// The other blocks of the cluster whose block runs.
+    pub peers: Vec<Block>,
+    /// Barriers of clusters that have not ended.
+    pub meetings: HashMap<u32, Meeting>,
     /// Blocks of a full device.
     resident_limit: usize,
     random: Random,
@@ -139,6 +150,8 @@ pub struct Setup {
     pub profile: Profile,
     pub memory: Memory,
     pub resident_limit: usize,
+    /// Blocks of a cluster; each block is one of its own if the launch has none.
+    pub cluster: Shape,
 }
 
 impl Grid {
@@ -155,6 +168,7 @@ impl Grid {
             profile,
             memory,
             resident_limit,
+            cluster,
         } = setup;
         let counts = vec![
             PcCount::default();
@@ -178,7 +192,11 @@ impl Grid {
             printed: String::new(),
             last_allocation: 0,
             host_memory: memory.has_host(),
-            resident_limit,
+            watches_registers: options.checks == Checks::All && program.watch.is_some(),
+            cluster,
+            peers: Vec::new(),
+            meetings: HashMap::new(),
+            resident_limit: resident_limit.max(cluster.blocks() as usize),
             random: Random::new(options.seed),
             races: None,
             spare: Vec::new(),
@@ -193,7 +211,13 @@ impl Grid {
         grid.constants = grid.fill_constants(&symbols, workspace);
         if grid.options.checks == Checks::All {
             let warps = grid.config.threads().div_ceil(32);
-            grid.races = Some(Races::new(grid.config.blocks() as u32, warps));
+            let blocks = grid.config.blocks() as u32;
+            let mut races = Races::new(blocks, warps);
+            if cluster.blocks() > 1 {
+                let number = |index| cluster.number(grid.coordinates(index), grid.config.grid);
+                races.set_clusters((0..blocks).map(number).collect());
+            }
+            grid.races = Some(races);
         }
         if grid.options.counters {
             (0..grid.memory.count())
@@ -228,6 +252,17 @@ impl Grid {
                         LaunchValue::Warps => self.config.threads().div_ceil(32),
                         LaunchValue::WorkspaceLow => workspace as u32,
                         LaunchValue::WorkspaceHigh => (workspace >> 32) as u32,
+                        LaunchValue::ClusterX => self.cluster.0[0],
+                        LaunchValue::ClusterY => self.cluster.0[1],
+                        LaunchValue::ClusterZ => self.cluster.0[2],
+                        LaunchValue::ClusterBlocks => self.cluster.blocks(),
+                        LaunchValue::ClustersX => gx / self.cluster.0[0],
+                        LaunchValue::ClustersY => gy / self.cluster.0[1],
+                        LaunchValue::ClustersZ => gz / self.cluster.0[2],
+                        LaunchValue::ExplicitCluster => {
+                            let required = self.program.limits.cluster != [0; 3];
+                            u32::from(required || self.config.cluster.is_some())
+                        }
                     };
                     rows[index] = Row([value; LANES]);
                     continue;
@@ -277,8 +312,17 @@ impl Grid {
                     .random
                     .below(4.min(self.resident_limit - resident.len()));
             }
-            for index in waiting.by_ref().take(add) {
-                resident.push(self.start_block(index as u32));
+            // Blocks of a cluster become resident together.
+            let together = self.cluster.blocks() as usize;
+            let room = self.resident_limit - resident.len().min(self.resident_limit);
+            let add = add
+                .next_multiple_of(together)
+                .min(room / together * together);
+            for place in waiting.by_ref().take(add) {
+                let index = self.cluster.nth(place, self.config.grid);
+                let block = self.start_block(index);
+                self.join_cluster(&block);
+                resident.push(block);
             }
             if resident.is_empty() {
                 return true;
@@ -289,25 +333,22 @@ impl Grid {
                 self.random.shuffle(&mut order);
             }
             for index in order {
-                if !self.run_block(&mut resident[index]) {
+                if !self.run_resident(&mut resident, index) {
                     return false;
                 }
             }
             if self.options.fuel != 0 && self.instructions >= self.options.fuel {
-                let left = resident
-                    .iter()
-                    .any(|block| block.finished < block.warps.len());
+                let left = resident.iter().any(|block| !block.has_ended());
                 if left || !waiting.is_empty() {
                     standstill::out_of_fuel(self, &resident);
                     return false;
                 }
             }
             let count = resident.len();
-            let (done, rest): (Vec<Block>, Vec<Block>) = resident
-                .into_iter()
-                .partition(|block| block.finished == block.warps.len());
+            let (done, rest) = self.take_ended(resident);
             resident = rest;
             for block in done {
+                self.meetings.remove(&self.cluster_of(&block));
                 if let Some(races) = &mut self.races {
                     races.finish_block(block.index);
                 }
@@ -321,6 +362,40 @@ impl Grid {
                 return false;
             }
         }
+    }
+
+    /// Runs one of the resident blocks, which reaches the others of its cluster. False if the launch has failed.
+    fn run_resident(&mut self, resident: &mut [Block], index: usize) -> bool {
+        let ended = resident[index].has_ended();
+        if self.cluster.blocks() == 1 {
+            return self.run_block(&mut resident[index]);
+        }
+        let number = self.cluster_of(&resident[index]);
+        let is_peer = |block: &Block| self.cluster_of(block) == number;
+        let others = (0..resident.len()).filter(|at| *at != index && is_peer(&resident[*at]));
+        let others: Vec<usize> = others.collect();
+        let take = |at: &usize| std::mem::take(&mut resident[*at]);
+        self.peers = others.iter().map(take).collect();
+        let going = self.run_block(&mut resident[index]);
+        if going && !ended && resident[index].has_ended() {
+            self.check_visits(&resident[index]);
+        }
+        for (at, peer) in others.into_iter().zip(std::mem::take(&mut self.peers)) {
+            resident[at] = peer;
+        }
+        going
+    }
+
+    /// Parts the blocks whose cluster has ended from the others: until then they may be reached.
+    fn take_ended(&self, resident: Vec<Block>) -> (Vec<Block>, Vec<Block>) {
+        let mut busy: Vec<u32> = Vec::new();
+        if self.cluster.blocks() > 1 {
+            let running = resident.iter().filter(|block| !block.has_ended());
+            busy.extend(running.map(|block| self.cluster_of(block)));
+        }
+        resident
+            .into_iter()
+            .partition(|block| block.has_ended() && !busy.contains(&self.cluster_of(block)))
     }
 
     fn start_block(&mut self, index: u32) -> Block {
@@ -355,6 +430,7 @@ impl Grid {
             copies: 0,
             mbarriers: Mbarriers::default(),
             agent: Agent::default(),
+            products: Vec::new(),
             barriers: std::array::from_fn(|_| Barrier::default()),
             threads,
             exited: 0,

@@ -9,6 +9,8 @@
 mod address;
 mod agent;
 mod block;
+mod boxes;
+mod cluster;
 mod copies;
 mod grid;
 mod inst;
@@ -18,7 +20,9 @@ mod machine;
 mod masks;
 pub mod mbarrier;
 mod observe;
+mod operand;
 pub mod ops;
+mod products;
 mod program;
 mod registers;
 mod row;
@@ -26,15 +30,18 @@ mod run;
 mod standstill;
 mod sync;
 mod warp;
+mod watch;
 
 pub use address::space;
+pub use cluster::{Shape, map, map_generic};
 pub use grid::{FUNCTION_BASE, Grid, Setup};
 pub use inst::{Handler, Inst, Predicate};
 pub use isa::handler;
 pub use lanes::{binary, ternary, ternary_or, unary};
 pub use program::{
-    Access, AsyncCopy, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra, LaunchValue,
-    Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout, Pointer, Program,
-    Scope, SharedVariable,
+    Access, AsyncCopy, AsyncStore, BulkCopy, CacheHint, Call, Class, Constant, CopySource, Extra,
+    LaunchValue, Limits, MbarrierAccess, MbarrierOperation, Order, Origin, ParameterLayout,
+    Pointer, Product, Program, Scope, SharedVariable, TensorCopy,
 };
 pub use row::Slot;
+pub use watch::Watch;

@@ -1,6 +1,7 @@
 //! What checks and counters see of memory accesses.
 
 use super::address::{Use, space};
+use super::cluster::{Holder, offset};
 use super::machine::{Lanes, Machine};
 use super::program::Access;
 use super::row::LANES;
@@ -10,6 +11,14 @@ use crate::check::shadow::ByteState;
 use crate::launch::Checks;
 use crate::memory::Window;
 use std::ops::Range;
+
+/// What the lanes of a store write.
+pub struct Written {
+    /// Each lane's bytes in 64 bits: enough to tell whether lanes that write to one place write the same.
+    pub digests: [u64; LANES],
+    /// All of it is in memory already.
+    pub unchanged: bool,
+}
 
 impl Machine<'_> {
     /// Whether accesses have to be shown to [`Machine::observe`].
@@ -26,11 +35,14 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         match SPACE {
-            space::GLOBAL => self.observe_global(addresses, access, bytes, kind, values),
-            space::SHARED => self.observe_shared(addresses, access, bytes, kind, values),
+            space::GLOBAL => self.observe_global(addresses, access, bytes, kind, written),
+            space::SHARED => {
+                self.observe_shared(Holder::Own, addresses, access, bytes, kind, written)
+            }
+            space::CLUSTER => self.observe_cluster(addresses, access, bytes, kind, written),
             space::LOCAL => self.observe_local(addresses, access, bytes, kind),
             space::GENERIC => {
                 let mask = self.mask;
@@ -48,8 +60,8 @@ impl Machine<'_> {
                     self.mask = lanes;
                     match part {
                         _ if lanes == 0 => {}
-                        0 => self.observe_global(addresses, access, bytes, kind, values),
-                        1 => self.observe_shared(&low, access, bytes, kind, values),
+                        0 => self.observe_global(addresses, access, bytes, kind, written),
+                        1 => self.observe_cluster(&low, access, bytes, kind, written),
                         _ => self.observe_local(&low, access, bytes, kind),
                     }
                 }
@@ -65,7 +77,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         if self.grid.options.counters {
             self.count_global(addresses, bytes, kind);
@@ -124,7 +136,7 @@ impl Machine<'_> {
                 access,
                 bytes,
                 kind,
-                values,
+                written,
             );
         }
         self.mask = mask;
@@ -188,13 +200,43 @@ impl Machine<'_> {
         }
     }
 
-    fn observe_shared(
+    /// Shared memory of the block and of others of its cluster, block by block.
+    fn observe_cluster(
         &mut self,
         addresses: &[u64; LANES],
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
+    ) {
+        let mask = self.mask;
+        let offsets = addresses.map(|address| u64::from(offset(address as u32)));
+        let mut left = mask;
+        while left != 0 {
+            let first = left.trailing_zeros() as usize;
+            let Some(holder) = self.holder(addresses[first] as u32) else {
+                break;
+            };
+            let here = |lane: &usize| self.holder(addresses[*lane] as u32) == Some(holder);
+            let here = Lanes(left)
+                .filter(here)
+                .fold(0, |lanes, lane| lanes | 1 << lane);
+            left &= !here;
+            self.mask = here;
+            self.note_visit(holder, first);
+            self.observe_shared(holder, &offsets, access, bytes, kind, written);
+        }
+        self.mask = mask;
+    }
+
+    fn observe_shared(
+        &mut self,
+        holder: Holder,
+        addresses: &[u64; LANES],
+        access: &Access,
+        bytes: usize,
+        kind: Use,
+        written: Option<&Written>,
     ) {
         if self.grid.options.counters {
             let waves = wavefronts(addresses, self.mask, bytes);
@@ -205,18 +247,20 @@ impl Machine<'_> {
             traffic.shared_ideal_wavefronts += ideal_wavefronts(self.mask, bytes);
             traffic.shared_bytes += moved;
             if kind == Use::Atomic {
-                self.count_atomics(addresses, 1 << 63 | u64::from(self.block.index) << 32);
+                self.count_atomics(addresses, 1 << 63 | u64::from(self.index_of(holder)) << 32);
             }
         }
         if self.grid.options.checks != Checks::All {
             return;
         }
-        let state = &mut self.block.shared_state;
-        let pending = pending_byte(state, addresses, self.mask, bytes);
-        let fresh = use_bytes(state, addresses, self.mask, access, bytes, kind);
-        if kind != Use::Read && !self.block.mbarriers.is_empty() {
-            for lane in Lanes(self.mask) {
-                self.check_mbarriers(addresses[lane], addresses[lane] + bytes as u64, lane);
+        let mask = self.mask;
+        let state = &mut self.block_of(holder).shared_state;
+        let pending = pending_byte(state, addresses, mask, bytes);
+        let fresh = use_bytes(state, addresses, mask, access, bytes, kind);
+        if kind != Use::Read && !self.block_of(holder).mbarriers.is_empty() {
+            for lane in Lanes(mask) {
+                let end = addresses[lane] + bytes as u64;
+                self.check_mbarriers(holder, addresses[lane], end, lane);
             }
         }
         if let Some((lane, at)) = pending {
@@ -240,12 +284,12 @@ impl Machine<'_> {
             );
         }
         self.note_access(
-            Space::Shared(self.block.index),
+            Space::Shared(self.index_of(holder)),
             addresses,
             access,
             bytes,
             kind,
-            values,
+            written,
         );
     }
 

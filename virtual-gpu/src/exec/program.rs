@@ -36,6 +36,8 @@ pub struct Program {
     pub parameter_bytes: u32,
     /// Limits that the kernel declares.
     pub limits: Limits,
+    /// Who touches registers of products of warpgroups, if there are any.
+    pub watch: Option<super::watch::Watch>,
 }
 
 impl Program {
@@ -179,6 +181,14 @@ pub enum LaunchValue {
     Warps,
     WorkspaceLow,
     WorkspaceHigh,
+    ClusterX,
+    ClusterY,
+    ClusterZ,
+    ClusterBlocks,
+    ClustersX,
+    ClustersY,
+    ClustersZ,
+    ExplicitCluster,
 }
 
 /// A shared variable.
@@ -214,6 +224,10 @@ pub struct Limits {
     pub max_registers: u32,
     /// Blocks of a cluster, by dimension.
     pub cluster: [u32; 3],
+    /// Whether a launch must say the size of its clusters (`.explicitcluster`).
+    pub explicit_cluster: bool,
+    /// Most blocks of a cluster.
+    pub max_cluster: u32,
 }
 
 /// Data of an instruction that does not fit into it.
@@ -234,8 +248,14 @@ pub enum Extra {
     Mbarrier(MbarrierAccess),
     /// A bulk copy.
     Bulk(BulkCopy),
+    /// A copy of a box of a tensor.
+    Tensor(TensorCopy),
+    /// A store that an mbarrier counts.
+    Store(AsyncStore),
     /// A tensor-core product.
     Mma(crate::num::mma::Mma, Vec<Slot>),
+    /// A product of a warpgroup.
+    Product(Product),
 }
 
 /// Order of a memory access.
@@ -354,6 +374,84 @@ pub struct BulkCopy {
     pub mbarrier: Option<Pointer>,
     /// How the destination and the source are combined.
     pub reduce: Option<(Operation, ScalarType)>,
+    /// Ranks of the blocks of the cluster that get the bytes, one bit each.
+    pub multicast: Option<Slot>,
+}
+
+/// `st.async` or `red.async`.
+#[derive(Clone, Debug)]
+pub struct AsyncStore {
+    /// Destination.
+    pub to: Pointer,
+    /// The mbarrier that counts the bytes.
+    pub mbarrier: Pointer,
+    /// What is stored, and whether each is 64 bits wide.
+    pub registers: Vec<(Slot, bool)>,
+    /// Type of each.
+    pub ty: ScalarType,
+    /// How it is combined with what is there.
+    pub reduce: Option<Operation>,
+}
+
+/// A copy of a box of a tensor.
+#[derive(Clone, Debug)]
+pub struct TensorCopy {
+    /// The tensor map.
+    pub map: Pointer,
+    /// Registers of the coordinates of the box, the innermost first.
+    pub coordinates: Vec<Slot>,
+    /// The box in shared memory.
+    pub shared: Pointer,
+    /// The mbarrier that counts the bytes; without one the copy belongs to a group.
+    pub mbarrier: Option<Pointer>,
+    /// Ranks of the blocks of the cluster that get the bytes, one bit each.
+    pub multicast: Option<Slot>,
+    /// Whether the copy goes to shared memory.
+    pub loads: bool,
+    /// How the tensor and the box are combined.
+    pub reduce: Option<Operation>,
+}
+
+/// A product of a warpgroup: `wgmma`.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// The part of one warp in 8 of the columns.
+    pub mma: crate::num::mma::Mma,
+    /// Columns.
+    pub n: u32,
+    /// Registers of the sums, those of 8 columns after the other.
+    pub d: Vec<Slot>,
+    /// Registers of A, if it is not in shared memory.
+    pub a: Option<Vec<Slot>>,
+    /// Whether A is negated.
+    pub a_negated: bool,
+    /// Whether B is negated.
+    pub b_negated: bool,
+    /// Whether neighbours in a column of A follow each other in shared memory, and not those in a row.
+    pub a_transposed: bool,
+    /// Whether neighbours in a row of B follow each other, and not those in a column.
+    pub b_transposed: bool,
+}
+
+impl Product {
+    /// Bits of a register of A that negate its elements, if they are to be negated.
+    pub fn a_sign(&self) -> u32 {
+        if self.a_negated { signs(self.mma.a) } else { 0 }
+    }
+
+    /// Bits of a register of B that negate its elements, if they are to be negated.
+    pub fn b_sign(&self) -> u32 {
+        if self.b_negated { signs(self.mma.b) } else { 0 }
+    }
+}
+
+/// Sign bits of the elements in 32 bits.
+fn signs(ty: ScalarType) -> u32 {
+    match ty.bytes() {
+        1 => 0x8080_8080,
+        2 => 0x8000_8000,
+        _ => 0x8000_0000,
+    }
 }
 
 /// Both sides of a `cp.async`.

@@ -64,7 +64,10 @@ impl Machine<'_> {
                 };
             };
             let before = left;
-            let flow = self.run_fragment::<COUNT>(limit, &mut left);
+            let flow = match self.grid.watches_registers {
+                true => self.run_watched::<COUNT>(limit, &mut left),
+                false => self.run_fragment::<COUNT>(limit, &mut left),
+            };
             self.grid.instructions += (before - left) as u64;
             if flow == Flow::Fault {
                 return Stop::Fault;
@@ -76,7 +79,7 @@ impl Machine<'_> {
     }
 
     /// Runs the chosen fragment until it comes to `limit`, waits, splits or ends.
-    fn run_fragment<const COUNT: bool>(&mut self, limit: u32, left: &mut i64) -> Flow {
+    pub fn run_fragment<const COUNT: bool>(&mut self, limit: u32, left: &mut i64) -> Flow {
         let current = self.warp.current;
         let (mut pc, fragment) = (
             self.warp.fragments[current].pc,
@@ -115,7 +118,11 @@ impl Machine<'_> {
                 self.mask &= guard ^ if inst.negate { u32::MAX } else { 0 };
             }
             if COUNT {
-                self.grid.counts[pc as usize].add(self.mask);
+                let count = &mut self.grid.counts[pc as usize];
+                count.add(self.mask);
+                if inst.guarded {
+                    count.reached += u64::from(fragment.count_ones());
+                }
             }
             *left -= 1;
             pc += 1;

@@ -31,7 +31,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
     if block.warps[warp]
         .fragments
         .iter()
-        .all(|f| !matches!(f.state, State::Poll(_) | State::Mbarrier { .. }))
+        .all(|f| !can_wake(&f.state))
     {
         return;
     }
@@ -42,6 +42,8 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
             State::Mbarrier { address, parity } => {
                 super::mbarrier::phase_is_over(block, *address, *parity)
             }
+            State::Cluster { phase } => grid.cluster_has_met(block, *phase),
+            State::Products { count } => grid.products_are_issued(block, warp, *count),
             _ => false,
         };
         if changed {
@@ -50,6 +52,14 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
         }
     }
     block.warps[warp] = warp_state;
+}
+
+/// Whether somebody else's doing wakes a fragment.
+fn can_wake(state: &State) -> bool {
+    matches!(
+        state,
+        State::Poll(_) | State::Mbarrier { .. } | State::Cluster { .. } | State::Products { .. }
+    )
 }
 
 fn has_changed(grid: &Grid, block: &Block, poll: &Poll) -> bool {
@@ -64,8 +74,7 @@ fn peek(grid: &Grid, block: &Block, address: u64, bytes: u32) -> Option<u64> {
     let value_bytes = value.get_mut(..bytes as usize)?;
     match Window::of(address) {
         Window::Shared(offset) => {
-            let at = offset as usize;
-            value_bytes.copy_from_slice(block.shared.as_slice().get(at..at + bytes as usize)?);
+            value_bytes.copy_from_slice(grid.peek_shared(block, offset, bytes as usize)?);
         }
         Window::Global => grid
             .memory
@@ -182,7 +191,7 @@ fn list_waiters(grid: &mut Grid, blocks: &[Block], kind: FindingKind, why: &str)
                     warp: warp.index,
                     lane,
                 };
-                let waits_for = describe(grid, block, &fragment.state, warp.exited);
+                let waits_for = describe(grid, block, warp, &fragment.state);
                 let (source, _) = grid.source(fragment.pc);
                 let line = source
                     .as_ref()
@@ -228,11 +237,14 @@ fn exited_from_barrier(block: &Block, warp: &super::warp::Warp) -> bool {
     })
 }
 
-fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
+fn describe(grid: &Grid, block: &Block, warp: &super::warp::Warp, state: &State) -> String {
     match state {
         State::Ready => "can run".into(),
         State::Sync { members, .. } => {
-            format!("waits for lanes {members:#010x} of its warp (ended: {exited:#010x})")
+            format!(
+                "waits for lanes {members:#010x} of its warp (ended: {:#010x})",
+                warp.exited
+            )
         }
         State::Barrier { id } => {
             let barrier = &block.barriers[*id as usize];
@@ -254,6 +266,8 @@ fn describe(grid: &Grid, block: &Block, state: &State, exited: u32) -> String {
         },
         State::Spin => "runs round a loop that changes nothing".into(),
         State::Mbarrier { address, parity } => super::mbarrier::describe(block, *address, *parity),
+        State::Cluster { .. } => grid.describe_meeting(block),
+        State::Products { count } => super::products::describe(block, warp.index, *count),
     }
 }
 

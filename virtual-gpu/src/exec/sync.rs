@@ -1,9 +1,12 @@
 //! What the race detector sees: accesses, barriers, fences and ordered accesses.
 
 use super::address::Use;
-use super::agent::{self, Bulk, Place};
+use super::agent::{self, Place};
+use super::cluster::Holder;
 use super::grid::Grid;
 use super::machine::{Lanes, Machine, Site};
+use super::observe::Written;
+use super::products::WARPS;
 use super::program::{Access, Order, Scope};
 use super::row::LANES;
 use super::warp::State;
@@ -41,7 +44,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The active lanes make an access at `offsets` of `space`; `values` are what they write.
+    /// The active lanes make an access at `offsets` of `space`; `written` is what they write.
     pub fn note_access(
         &mut self,
         space: Space,
@@ -49,7 +52,7 @@ impl Machine<'_> {
         access: &Access,
         bytes: usize,
         kind: Use,
-        values: Option<&[u64; LANES]>,
+        written: Option<&Written>,
     ) {
         let (who, pc, mask) = (self.actor(), self.pc, self.mask);
         let strong = match access.order {
@@ -72,7 +75,8 @@ impl Machine<'_> {
             mask,
             bytes: bytes as u32,
             collective: access.collective,
-            values,
+            values: written.map(|written| &written.digests),
+            unchanged: written.is_some_and(|written| written.unchanged),
         };
         let conflict = match (access.asynchronous, kind) {
             (false, _) => races.access(who, space, pc, act, &lanes),
@@ -304,37 +308,85 @@ impl Machine<'_> {
         }
     }
 
-    /// A lane starts a bulk copy: it will read its source, then write its destination or combine with it.
-    pub fn note_bulk(&mut self, bulk: &Bulk) {
-        let (who, pc, lane) = (self.actor(), self.pc, bulk.site.lane);
-        let completion = match bulk.completion {
-            agent::Completion::Mbarrier(address) => Completion::Mbarrier(self.bar(address)),
+    /// A lane starts a copy that reads, writes or combines with these places, each with its bytes.
+    pub fn note_async(
+        &mut self,
+        places: &[(Place, u32, Use)],
+        completion: agent::Completion,
+        lane: u32,
+    ) {
+        let who = self.actor();
+        let completion = match completion {
+            agent::Completion::Mbarrier(bar) => Completion::Mbarrier(bar),
             agent::Completion::Group(_) => Completion::Bulk,
         };
-        let place = |machine: &Self, place: Place| match place {
-            Place::Shared(offset) => Some((Space::Shared(who.block), u64::from(offset))),
-            Place::Global(address) => machine
-                .allocation_offset(address)
-                .map(|(index, at)| (Space::Global(index as u32), at as u64)),
+        if let Completion::Mbarrier(bar) = completion
+            && bar.block != who.block
+        {
+            let visit = self.visit(lane as usize);
+            if let Some(races) = &mut self.grid.races {
+                races.visit_by_copy(bar, visit);
+            }
+        }
+        self.note_places(places, completion, lane);
+    }
+
+    /// A lane starts a store that an mbarrier counts.
+    pub fn note_store(
+        &mut self,
+        place: Place,
+        bytes: u32,
+        kind: Use,
+        completion: agent::Completion,
+        lane: u32,
+    ) {
+        let agent::Completion::Mbarrier(bar) = completion else {
+            return;
         };
-        let bytes = u64::from(bulk.bytes);
-        let sides = [
-            (place(self, bulk.from), Use::Read),
-            (place(self, bulk.to), Use::Write),
-        ];
-        for (place, kind) in sides {
+        if bar.block != self.block.index {
+            let visit = self.visit(lane as usize);
+            if let Some(races) = &mut self.grid.races {
+                races.visit_by_copy(bar, visit);
+            }
+        }
+        self.note_places(&[(place, bytes, kind)], Completion::Store(bar), lane);
+    }
+
+    fn note_places(&mut self, places: &[(Place, u32, Use)], completion: Completion, lane: u32) {
+        let (who, pc) = (self.actor(), self.pc);
+        for (place, bytes, kind) in places {
+            let place = match *place {
+                Place::Shared { block, offset } => Some((Space::Shared(block), u64::from(offset))),
+                Place::Global(address) => self
+                    .allocation_offset(address)
+                    .map(|(index, at)| (Space::Global(index as u32), at as u64)),
+            };
             let (Some((space, start)), Some(races)) = (place, &mut self.grid.races) else {
                 continue;
             };
+            let bytes = u64::from(*bytes);
             let footprint = Footprint::Bytes { lane, start, bytes };
-            let conflict = match (kind, bulk.reduce) {
-                (Use::Read, _) => races.async_read(who, space, pc, &footprint, completion),
-                (_, None) => races.async_write(who, space, pc, &footprint, completion),
-                (_, Some(_)) => races.async_reduce(who, space, pc, &footprint, completion),
+            let conflict = match kind {
+                Use::Read => races.async_read(who, space, pc, &footprint, completion),
+                Use::Write => races.async_write(who, space, pc, &footprint, completion),
+                Use::Atomic => races.async_reduce(who, space, pc, &footprint, completion),
             };
             if let Some(conflict) = conflict {
-                self.report_conflict(space, kind, conflict);
+                self.report_conflict(space, *kind, conflict);
             }
+        }
+    }
+
+    /// A product of the warp's group will read shared memory of the block.
+    pub fn note_product_read(&mut self, start: u32, bytes: u32) {
+        let (who, pc) = (self.actor(), self.pc);
+        let space = Space::Shared(who.block);
+        let range = (u64::from(start), u64::from(bytes));
+        if let Some(races) = &mut self.grid.races
+            && let Some(conflict) =
+                races.product_read(who, who.warp / WARPS * WARPS, space, pc, range)
+        {
+            self.report_conflict(space, Use::Read, conflict);
         }
     }
 
@@ -355,6 +407,7 @@ impl Machine<'_> {
         }
     }
 
+    /// An mbarrier of the block.
     fn bar(&self, address: u32) -> Bar {
         Bar {
             block: self.block.index,
@@ -370,9 +423,20 @@ impl Machine<'_> {
         }
     }
 
-    /// The warp arrives at an mbarrier: before the arrival is counted.
-    pub fn note_mbarrier_arrive(&mut self, address: u32, release: bool) {
-        let (who, bar) = (self.actor(), self.bar(address));
+    /// The warp arrives at an mbarrier, by `lane`: before the arrival is counted.
+    pub fn note_mbarrier_arrive(
+        &mut self,
+        holder: Holder,
+        address: u32,
+        lane: usize,
+        release: bool,
+    ) {
+        self.note_visit(holder, lane);
+        let bar = Bar {
+            block: self.index_of(holder),
+            address,
+        };
+        let who = self.actor();
         if let Some(races) = &mut self.grid.races {
             races.mbarrier_arrive(who, bar, release);
         }

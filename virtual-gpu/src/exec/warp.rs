@@ -1,8 +1,10 @@
 //! A warp: registers, and fragments of lanes that run together.
 
+use super::cluster::Arrivals;
 use super::copies::{Copies, Groups};
 use super::program::Scope;
 use super::row::{LANES, Row};
+use super::watch::Touched;
 use crate::check::shadow::ByteState;
 
 /// Why a fragment does not run.
@@ -32,6 +34,16 @@ pub enum State {
         address: u32,
         /// The phase parity that it waits for to complete.
         parity: u32,
+    },
+    /// It waits for the other warps of its group to issue products.
+    Products {
+        /// How many.
+        count: u64,
+    },
+    /// It waits for a phase of the barrier of its cluster.
+    Cluster {
+        /// The phase.
+        phase: u32,
     },
 }
 
@@ -126,6 +138,10 @@ pub struct Warp {
     pub copies: Copies,
     /// Groups of its bulk copies: complete, and done with their sources.
     pub bulk: [Groups; 2],
+    /// Its arrivals at the barrier of its cluster.
+    pub arrivals: Arrivals,
+    /// What it did with registers of products.
+    pub touched: Touched,
 }
 
 impl Warp {
@@ -155,6 +171,8 @@ impl Warp {
         (self.stores_seen, self.quiet) = (0, 0);
         self.copies.clear();
         self.bulk.iter_mut().for_each(Groups::clear);
+        self.arrivals = Arrivals::default();
+        self.touched = Touched::default();
         self.fragments.clear();
         self.fragments.push(Fragment::new(entry, launched));
         (

@@ -21,16 +21,7 @@ pub fn lower(
     reduces: bool,
 ) -> Result<()> {
     if modifiers.take("tensor") {
-        return Err(lowering.error(format!(
-            "{} needs tensor maps, which are not supported yet",
-            modifiers.opcode
-        )));
-    }
-    if modifiers.take("multicast::cluster") {
-        return Err(lowering.error(format!(
-            "{} needs clusters of more than one block, which are not supported yet",
-            modifiers.opcode
-        )));
+        return super::tensor_copy::lower(lowering, instruction, modifiers, reduces);
     }
     if !reduces && modifiers.take("commit_group") {
         lowering.expect_operands(instruction, 0)?;
@@ -56,11 +47,12 @@ pub fn lower(
 }
 
 /// The next state space.
-fn side(modifiers: &mut Modifiers<'_>) -> Option<u8> {
+pub fn side(modifiers: &mut Modifiers<'_>) -> Option<u8> {
     modifiers.pick(|part| {
         Some(match part {
             "global" => space::GLOBAL,
-            "shared::cta" | "shared::cluster" => space::SHARED,
+            "shared::cta" => space::SHARED,
+            "shared::cluster" => space::CLUSTER,
             _ => return None,
         })
     })
@@ -78,13 +70,20 @@ fn copy(
     let counted = modifiers.take("mbarrier::complete_tx::bytes");
     let grouped = modifiers.take("bulk_group");
     let known = match (to, from) {
-        (space::SHARED, space::GLOBAL) => counted && !reduces,
-        (space::SHARED, space::SHARED) => counted,
+        (space::SHARED | space::CLUSTER, space::GLOBAL) => counted && !reduces,
+        (space::CLUSTER, space::SHARED) => counted,
         (space::GLOBAL, space::SHARED) => grouped,
         _ => false,
     };
     if !known || counted == grouped {
         return Err(lowering.unsupported(modifiers, "not between these state spaces"));
+    }
+    let multicast = usize::from(modifiers.take("multicast::cluster"));
+    if multicast == 1 && (to, from) != (space::CLUSTER, space::GLOBAL) {
+        return Err(lowering.unsupported(
+            modifiers,
+            "only copies from global memory go to many blocks",
+        ));
     }
     let policy = usize::from(modifiers.rest().contains(&"L2::cache_hint"));
     modifiers.cache_hints();
@@ -92,16 +91,20 @@ fn copy(
         true => Some(reduction(lowering, modifiers)?),
         false => None,
     };
-    lowering.expect_operands(instruction, 3 + usize::from(counted) + policy)?;
+    lowering.expect_operands(instruction, 3 + usize::from(counted) + multicast + policy)?;
     let operands = &instruction.operands;
     let copy = BulkCopy {
         to: pointer(lowering, &operands[0], to)?,
         from: pointer(lowering, &operands[1], from)?,
         mbarrier: match counted {
-            true => Some(pointer(lowering, &operands[3], space::SHARED)?),
+            true => Some(pointer(lowering, &operands[3], to)?),
             false => None,
         },
         reduce,
+        multicast: match multicast {
+            1 => Some(lowering.source32(&operands[4])?),
+            _ => None,
+        },
     };
     let mut inst = lowering.inst(handler::<StartBulk>());
     inst.c = lowering.source32(&operands[2])?;

@@ -73,6 +73,11 @@ pub struct Lowering<'a> {
     pub carry: Option<Slot>,
     /// Bytes of a vector load that are used, from a pragma.
     pub used_bytes: u32,
+    /// Of each instruction the rows that it names, and whether it writes them: where there may be products of warpgroups,
+    /// which others must keep away from.
+    pub named: Option<Vec<Vec<(Slot, bool)>>>,
+    /// Those of the current instruction.
+    naming: Vec<(Slot, bool)>,
 }
 
 impl<'a> Lowering<'a> {
@@ -103,6 +108,8 @@ impl<'a> Lowering<'a> {
             hint: CacheHint::None,
             carry: None,
             used_bytes: u32::MAX,
+            named: source.contains("wgmma.mma_async").then(Vec::new),
+            naming: Vec::new(),
         }
     }
 
@@ -129,6 +136,7 @@ impl<'a> Lowering<'a> {
     pub fn begin(&mut self, instruction: &Instruction) -> Result<()> {
         self.line = instruction.line;
         self.hint = CacheHint::None;
+        self.naming.clear();
         self.guard = match &instruction.guard {
             None => (Predicate::TRUE, false),
             Some(Guard { register, negated }) => {
@@ -183,6 +191,9 @@ impl<'a> Lowering<'a> {
     pub fn emit(&mut self, class: Class, mut inst: Inst) {
         inst.specialise();
         self.code.push(inst);
+        if let Some(named) = &mut self.named {
+            named.push(self.naming.clone());
+        }
         self.origins.push(Origin {
             ptx_line: self.line,
             location: self.location,
@@ -237,7 +248,19 @@ impl<'a> Lowering<'a> {
 
     /// The place of the register called `name`.
     pub fn register(&mut self, name: &str) -> Option<Place> {
-        self.registers.place(name, &mut self.rows)
+        let place = self.registers.place(name, &mut self.rows);
+        if let (Some(Place::Narrow(slot) | Place::Wide(slot)), true) = (place, self.named.is_some())
+        {
+            self.naming.push((slot, false));
+        }
+        place
+    }
+
+    /// Says that the current instruction writes a register.
+    pub fn writes(&mut self, slot: Slot) {
+        if self.named.is_some() {
+            self.naming.push((slot, true));
+        }
     }
 
     /// Operand `index` of an instruction.
@@ -309,7 +332,10 @@ impl<'a> Lowering<'a> {
         match operand {
             Operand::Sink => Ok(self.rows.narrow(1)),
             Operand::Name(name) => match self.register(name) {
-                Some(Place::Narrow(slot)) => Ok(slot),
+                Some(Place::Narrow(slot)) => {
+                    self.writes(slot);
+                    Ok(slot)
+                }
                 _ => Err(self.error(format!("{name} is not a register of 32 bits or less"))),
             },
             _ => Err(self.error("expected a register to write to")),
@@ -321,7 +347,10 @@ impl<'a> Lowering<'a> {
         match operand {
             Operand::Sink => Ok(self.rows.narrow(2)),
             Operand::Name(name) => match self.register(name) {
-                Some(Place::Wide(slot)) => Ok(slot),
+                Some(Place::Wide(slot)) => {
+                    self.writes(slot);
+                    Ok(slot)
+                }
                 _ => Err(self.error(format!("{name} is not a 64-bit register"))),
             },
             _ => Err(self.error("expected a 64-bit register to write to")),
@@ -404,19 +433,22 @@ impl<'a> Lowering<'a> {
             "ntid.x" => LaunchValue::BlockX,
             "ntid.y" => LaunchValue::BlockY,
             "ntid.z" => LaunchValue::BlockZ,
-            "nctaid.x" | "nclusterid.x" => LaunchValue::GridX,
-            "nctaid.y" | "nclusterid.y" => LaunchValue::GridY,
-            "nctaid.z" | "nclusterid.z" => LaunchValue::GridZ,
+            "nctaid.x" => LaunchValue::GridX,
+            "nctaid.y" => LaunchValue::GridY,
+            "nctaid.z" => LaunchValue::GridZ,
+            "nclusterid.x" => LaunchValue::ClustersX,
+            "nclusterid.y" => LaunchValue::ClustersY,
+            "nclusterid.z" => LaunchValue::ClustersZ,
+            "cluster_nctaid.x" => LaunchValue::ClusterX,
+            "cluster_nctaid.y" => LaunchValue::ClusterY,
+            "cluster_nctaid.z" => LaunchValue::ClusterZ,
+            "cluster_nctarank" => LaunchValue::ClusterBlocks,
             "dynamic_smem_size" => LaunchValue::DynamicShared,
             "total_smem_size" | "aggr_smem_size" => LaunchValue::TotalShared,
             "nsmid" => LaunchValue::MultiProcessors,
             "nwarpid" => LaunchValue::Warps,
             "WARP_SZ" => return Some(Constant::Narrow(32)),
-            // Clusters are of one block.
-            "cluster_ctaid.x" | "cluster_ctaid.y" | "cluster_ctaid.z" | "cluster_ctarank"
-            | "gridid" => {
-                return Some(Constant::Narrow(0));
-            }
+            "gridid" => return Some(Constant::Narrow(0)),
             // Where cooperative groups find the words of the grid's barrier.
             "envreg1" => LaunchValue::WorkspaceHigh,
             "envreg2" => LaunchValue::WorkspaceLow,
@@ -428,9 +460,6 @@ impl<'a> Lowering<'a> {
             {
                 return Some(Constant::Narrow(0));
             }
-            "cluster_nctaid.x" | "cluster_nctaid.y" | "cluster_nctaid.z" | "cluster_nctarank" => {
-                return Some(Constant::Narrow(1));
-            }
             _ => return None,
         };
         Some(Constant::Launch(value))
@@ -439,7 +468,7 @@ impl<'a> Lowering<'a> {
     /// The base of an address and what is added to it. The base is 64 bits wide where the flag says so.
     pub fn address(&mut self, address: &Address) -> Result<(Slot, i64, bool)> {
         if !address.coordinates.is_empty() {
-            return Err(self.error("tensor addresses are not supported yet"));
+            return Err(self.error("only copies of tensors have coordinates"));
         }
         let Some(base) = &address.base else {
             return Ok((self.wide(address.offset as u64), 0, true));

@@ -154,7 +154,10 @@ pub fn lower(
     if let Some(rule) = broken_rule(modifiers, mode, rounding.is_some()) {
         return Err(lowering.unsupported(modifiers, rule));
     }
-    let found = if ty == F32 {
+    let extreme = matches!(modifiers.base, "min" | "max");
+    let found = if ty == F32 && extreme && instruction.operands.len() == 4 {
+        extreme_of_three(modifiers, mode).map(|run| (run, 3))
+    } else if ty == F32 {
         single(modifiers, mode)
     } else {
         double(modifiers, mode)
@@ -280,6 +283,28 @@ fn single(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<(Handler, usize)>
         "abs" => (f32_plain!(mode, |a| a.abs()), 1),
         "neg" => (f32_plain!(mode, |a| -a), 1),
         "copysign" => (f32_plain!(mode, |a, b| float32::copysign(a, b)), 2),
+        _ => return None,
+    })
+}
+
+/// `min` and `max` of three operands (from sm_100 on), of their magnitudes with `.abs`.
+fn extreme_of_three(modifiers: &mut Modifiers<'_>, mode: Mode) -> Option<Handler> {
+    use float32::{max, max_nan, min, min_nan};
+    let nan = modifiers.take("NaN");
+    let magnitudes = modifiers.take("abs");
+    macro_rules! of_three {
+        ($f:ident) => {
+            match magnitudes {
+                false => f32_plain!(mode, |a, b, c| $f($f(a, b), c)),
+                true => f32_plain!(mode, |a, b, c| $f($f(a.abs(), b.abs()), c.abs())),
+            }
+        };
+    }
+    Some(match (modifiers.base, nan) {
+        ("min", false) => of_three!(min),
+        ("min", true) => of_three!(min_nan),
+        ("max", false) => of_three!(max),
+        ("max", true) => of_three!(max_nan),
         _ => return None,
     })
 }

@@ -5,8 +5,9 @@ use super::registers::Registers;
 use super::shared::Layout;
 use super::{
     Result, control, convert, copy, float, half, integer, mbarrier, memory, moves, tensor, warp,
+    wmma,
 };
-use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, handler, ops};
+use crate::exec::{Class, Extra, Inst, Limits, ParameterLayout, Program, Watch, handler, ops};
 use crate::lower::modifiers::Modifiers;
 use crate::ptx::{Function, Instruction, Module, Parameter, PtxError, Space, Statement, Variable};
 use std::collections::{HashMap, HashSet};
@@ -25,6 +26,9 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
             "{parameter_bytes} bytes of parameters are more than a kernel may have"
         )));
     }
+    let expanded = wmma::expand(body);
+    let expanded = expanded.map_err(|(line, what)| PtxError::new(source, line, what))?;
+    let body = &expanded[..];
     let mut lowering = Lowering::new(source, Registers::new(body).map_err(at_kernel)?);
     let layout = Layout::new(module, function).map_err(|(line, name)| {
         PtxError::new(
@@ -49,7 +53,8 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
     Inst::mark_straight(&mut lowering.code);
     let limits = limits(function);
     let shared_bytes = builder.layout.end();
-    Ok(Program {
+    let named = lowering.named.unwrap_or_default();
+    let mut program = Program {
         name: function.name.clone(),
         code: lowering.code,
         origins: lowering.origins,
@@ -64,7 +69,10 @@ pub fn kernel(module: &Module, index: usize, source: &str) -> Result<Program> {
         parameters,
         parameter_bytes,
         limits,
-    })
+        watch: None,
+    };
+    program.watch = Watch::new(&program, &named);
+    Ok(program)
 }
 
 /// Offsets of parameters, each aligned as it asks.
@@ -100,7 +108,10 @@ fn limits(function: &Function) -> Limits {
             }
             "reqntid" => limits.required = three(values),
             "maxnreg" => limits.max_registers = values.first().copied().unwrap_or(0),
-            "reqnctapercluster" => limits.cluster = three(values),
+            // Without numbers it only says that there will be clusters.
+            "reqnctapercluster" if !values.is_empty() => limits.cluster = three(values),
+            "explicitcluster" => limits.explicit_cluster = true,
+            "maxclusterrank" => limits.max_cluster = values.first().copied().unwrap_or(0),
             _ => {}
         }
     }
@@ -288,6 +299,9 @@ impl Builder<'_> {
                 function.name
             )));
         }
+        let expanded = wmma::expand(body)
+            .map_err(|(line, what)| PtxError::new(lowering.source, line, what))?;
+        let body = &expanded[..];
         let registers = Registers::new(body).map_err(|message| lowering.error(message))?;
         lowering.registers = registers;
         lowering.in_kernel = false;
@@ -376,7 +390,8 @@ impl Builder<'_> {
             | "copysign" | "testp" | "setp" | "set" => {
                 self.arithmetic(lowering, instruction, modifiers)?;
             }
-            "wgmma" | "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
+            "wgmma" => super::wgmma::lower(lowering, instruction, modifiers)?,
+            "tcgen05" | "tensormap" | "multimem" | "clusterlaunchcontrol" | "wmma" => {
                 return Err(lowering.error(format!(
                     "the instruction {} is not supported yet",
                     instruction.opcode
@@ -402,6 +417,13 @@ impl Builder<'_> {
         use crate::num::ScalarType::*;
         if matches!(modifiers.rest().last(), Some(&("u16x2" | "s16x2"))) {
             return super::packed::lower(lowering, instruction, modifiers);
+        }
+        match modifiers.rest() {
+            [.., "f32x2"] => return super::pair::lower(lowering, instruction, modifiers),
+            [.., "f32", "f16" | "bf16"] => {
+                return super::mixed::lower(lowering, instruction, modifiers);
+            }
+            _ => {}
         }
         let Some(ty) = modifiers
             .rest()

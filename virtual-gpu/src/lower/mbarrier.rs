@@ -55,13 +55,16 @@ pub fn lower(
     }
 }
 
-/// The state space of an mbarrier: shared memory of the block, or a generic address in it.
+/// The state space of an mbarrier: shared memory of the block or of its cluster, or a generic address in it.
 pub fn shared_or_generic(modifiers: &mut Modifiers<'_>) -> u8 {
-    let shared = |part: &str| matches!(part, "shared" | "shared::cta" | "shared::cluster");
-    match modifiers.pick(|part| shared(part).then_some(())) {
-        Some(()) => space::SHARED,
-        None => space::GENERIC,
-    }
+    let shared = |part: &str| {
+        Some(match part {
+            "shared" | "shared::cta" => space::SHARED,
+            "shared::cluster" => space::CLUSTER,
+            _ => return None,
+        })
+    };
+    modifiers.pick(shared).unwrap_or(space::GENERIC)
 }
 
 /// An operand `[address]` in a state space.
@@ -135,6 +138,9 @@ fn arrive(
         None => lowering.narrow(1),
     };
     if place == 1 && operands[0] != Operand::Sink {
+        if space == space::CLUSTER {
+            return Err(lowering.unsupported(modifiers, "arrivals in other blocks return no state"));
+        }
         inst.d = lowering.destination64(&operands[0])?;
         inst.flags = RETURNS;
     }

@@ -20,6 +20,9 @@ pub fn lower(
     instruction: &Instruction,
     modifiers: &mut Modifiers<'_>,
 ) -> Result<()> {
+    if matches!(modifiers.base, "st" | "red") && modifiers.take("async") {
+        return super::store_async::lower(lowering, instruction, modifiers);
+    }
     match modifiers.base {
         "ld" | "ldu" | "st" => load_store(lowering, instruction, modifiers),
         "atom" | "red" => atomics(lowering, instruction, modifiers),
@@ -45,13 +48,13 @@ fn hint(
     state_space(modifiers);
     let (levels, operands): (&[&str], _) = match modifiers.base {
         "prefetch" => {
-            let levels = &["L1", "L2", "L2::evict_last", "L2::evict_normal"];
-            if modifiers.rest().contains(&"tensormap") {
-                return Err(lowering.error(format!(
-                    "{} needs tensor maps, which are not supported yet",
-                    modifiers.opcode
-                )));
-            }
+            let levels = &[
+                "L1",
+                "L2",
+                "L2::evict_last",
+                "L2::evict_normal",
+                "tensormap",
+            ];
             (levels, 1)
         }
         "prefetchu" => (&["L1"], 1),
@@ -79,7 +82,8 @@ fn state_space(modifiers: &mut Modifiers<'_>) -> u8 {
         .pick(|part| {
             Some(match part {
                 "global" => space::GLOBAL,
-                "shared" | "shared::cta" | "shared::cluster" => space::SHARED,
+                "shared" | "shared::cta" => space::SHARED,
+                "shared::cluster" => space::CLUSTER,
                 "local" => space::LOCAL,
                 "param" | "param::entry" | "param::func" => space::PARAM,
                 "const" => space::CONST,
@@ -212,7 +216,12 @@ fn register(
     match operand {
         Operand::Sink => Ok(None),
         Operand::Name(name) => match lowering.register(name) {
-            Some(Place::Narrow(slot)) if ty.bytes() < 8 => Ok(Some((slot, false))),
+            Some(Place::Narrow(slot)) if ty.bytes() < 8 => {
+                if !writes {
+                    lowering.writes(slot);
+                }
+                Ok(Some((slot, false)))
+            }
             Some(Place::Wide(slot)) => Ok(Some((slot, true))),
             Some(_) => Err(lowering.error(format!("{name} does not hold a value of this type"))),
             None if writes => {

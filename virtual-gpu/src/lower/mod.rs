@@ -2,6 +2,7 @@
 
 mod bits;
 mod bulk;
+mod cluster;
 mod compare;
 mod context;
 mod control;
@@ -13,14 +14,20 @@ mod half;
 mod integer;
 mod mbarrier;
 mod memory;
+mod mixed;
 mod modifiers;
 mod moves;
 mod packed;
+mod pair;
 mod product;
 mod registers;
 mod shared;
+mod store_async;
 mod tensor;
+mod tensor_copy;
 mod warp;
+mod wgmma;
+mod wmma;
 
 pub use function::kernel;
 

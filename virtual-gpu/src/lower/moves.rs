@@ -4,7 +4,7 @@ use super::Result;
 use super::context::{Lowering, Symbol};
 use super::modifiers::Modifiers;
 use super::registers::Place;
-use crate::exec::{Class, Inst, Slot, binary, handler, ops, ternary, unary};
+use crate::exec::{Class, Constant, Inst, LaunchValue, Slot, binary, handler, ops, ternary, unary};
 use crate::memory::{LOCAL_BASE, PARAMETER_BASE, SHARED_BASE, WINDOW};
 use crate::num::{ScalarType, float32};
 use crate::ptx::{Instruction, Operand};
@@ -22,10 +22,7 @@ pub fn lower(
         "selp" => selp(lowering, instruction, modifiers),
         "slct" => slct(lowering, instruction, modifiers),
         "prmt" => prmt(lowering, instruction, modifiers),
-        _ => Err(lowering.unsupported(
-            modifiers,
-            "clusters with distributed shared memory are not, yet",
-        )),
+        _ => super::cluster::address(lowering, instruction, modifiers),
     }
 }
 
@@ -61,6 +58,12 @@ fn mov(
         (ScalarType::Pred, _, _) => {
             let mut inst = lowering.inst(unary::<bool, bool, _>(|a| a));
             inst.p = lowering.destination_predicate(to)?;
+            if matches!(from, Operand::Name(name) if name == "%is_explicit_cluster") {
+                inst.handler = unary::<bool, u32, _>(|a| a != 0);
+                inst.a = lowering.constant(Constant::Launch(LaunchValue::ExplicitCluster));
+                lowering.emit(Class::Move, inst);
+                return Ok(());
+            }
             let (source, negated) = lowering.source_predicate(from)?;
             inst.q = source;
             if negated {
@@ -216,15 +219,24 @@ fn isspacep(
         "global" => {
             unary::<bool, u64, _>(|a| crate::memory::Window::of(a) == crate::memory::Window::Global)
         }
-        "shared" | "shared::cta" | "shared::cluster" => {
-            unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == SHARED_BASE)
-        }
+        "shared::cluster" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == SHARED_BASE),
+        "shared" | "shared::cta" => return is_own_shared(lowering, instruction),
         "local" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == LOCAL_BASE),
         "param" | "param::entry" => unary::<bool, u64, _>(|a| a & !(WINDOW - 1) == PARAMETER_BASE),
         _ => return Err(lowering.unsupported(modifiers, "unknown state space")),
     };
     lowering.expect_operands(instruction, 2)?;
     let mut inst = lowering.inst(run);
+    inst.p = lowering.destination_predicate(&instruction.operands[0])?;
+    inst.a = lowering.source64(&instruction.operands[1])?;
+    lowering.emit(Class::Integer, inst);
+    Ok(())
+}
+
+/// Whether a generic address is in the shared memory of the block itself.
+fn is_own_shared(lowering: &mut Lowering<'_>, instruction: &Instruction) -> Result<()> {
+    lowering.expect_operands(instruction, 2)?;
+    let mut inst = lowering.inst(handler::<ops::cluster::IsOwnShared>());
     inst.p = lowering.destination_predicate(&instruction.operands[0])?;
     inst.a = lowering.source64(&instruction.operands[1])?;
     lowering.emit(Class::Integer, inst);

@@ -267,7 +267,8 @@ fn lives(statements: &[Statement]) -> Result<HashMap<Id, Life>, String> {
                 last: 0,
                 shares: write,
             });
-            life.shares &= life.block == block;
+            // Products of warpgroups use their registers after the instruction too.
+            life.shares &= life.block == block && base != "wgmma";
             life.last = index as u32;
         }
         if matches!(base, "bra" | "brx" | "ret" | "exit" | "call") {

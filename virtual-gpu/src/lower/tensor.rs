@@ -87,7 +87,7 @@ fn mma(
 }
 
 /// `m16n8k16` and the like.
-fn shape(part: &str) -> Option<MmaShape> {
+pub fn shape(part: &str) -> Option<MmaShape> {
     let (m, rest) = part.strip_prefix('m')?.split_once('n')?;
     let (n, k) = rest.split_once('k')?;
     Some(MmaShape {
@@ -98,7 +98,7 @@ fn shape(part: &str) -> Option<MmaShape> {
 }
 
 /// The registers of a fragment, which need no braces if there is one.
-fn vector(operand: &Operand) -> &[Operand] {
+pub fn vector(operand: &Operand) -> &[Operand] {
     match operand {
         Operand::Vector(items) => items,
         single => std::slice::from_ref(single),

@@ -64,8 +64,8 @@ fn barrier(
         lowering.emit(Class::Sync, inst);
         return Ok(());
     }
-    if modifiers.rest().contains(&"cluster") {
-        return Err(lowering.unsupported(modifiers, "clusters of more than one block are not, yet"));
+    if modifiers.take("cluster") {
+        return super::cluster::barrier(lowering, instruction, modifiers);
     }
     modifiers.take("cta");
     // `bar` is the aligned form of `barrier`.
@@ -222,7 +222,22 @@ fn redux(
     need_sync(lowering, modifiers)?;
     let ty = modifiers.last_type();
     let kind = modifiers.first().unwrap_or_default();
+    let float = |modifiers: &mut Modifiers<'_>, kind: u8| {
+        let magnitudes = if modifiers.take("abs") {
+            reduce::FLOAT_ABS
+        } else {
+            0
+        };
+        let nan = if modifiers.take("NaN") {
+            reduce::FLOAT_NAN
+        } else {
+            0
+        };
+        reduce::FLOAT | kind | magnitudes | nan
+    };
     let flags = match (kind, ty) {
+        ("min", Some(F32)) => float(modifiers, 0),
+        ("max", Some(F32)) => float(modifiers, reduce::FLOAT_MAX),
         ("add", Some(U32 | S32)) => reduce::ADD,
         ("min", Some(S32)) => reduce::MIN_SIGNED,
         ("max", Some(S32)) => reduce::MAX_SIGNED,

@@ -65,6 +65,12 @@ impl Bytes {
     }
 }
 
+impl Default for Bytes {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl Drop for Bytes {
     fn drop(&mut self) {
         // SAFETY: the block was allocated with this layout, and nobody else frees it.

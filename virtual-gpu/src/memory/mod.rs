@@ -93,6 +93,9 @@ impl Memory {
         label: impl Into<String>,
     ) -> Result<(), MemoryError> {
         self.check_vacant(pointer.0, len)?;
+        // The caller may give an address again whose memory has been freed.
+        self.allocations
+            .retain(|a| a.is_live() || a.base() != pointer.0);
         self.place(pointer.0, len, label.into())
     }
 

@@ -166,6 +166,28 @@ pub fn xor_sign(x: f32, a: f32, b: f32) -> f32 {
     ))
 }
 
+/// A function of both halves of 64 bits (`.f32x2`).
+#[inline(always)]
+pub fn pair2(a: u64, b: u64, f: impl Fn(f32, f32) -> f32) -> u64 {
+    let half = |shift: u32| f(half_of(a, shift), half_of(b, shift)).to_bits();
+    u64::from(half(0)) | u64::from(half(32)) << 32
+}
+
+/// The same of three.
+#[inline(always)]
+pub fn pair3(a: u64, b: u64, c: u64, f: impl Fn(f32, f32, f32) -> f32) -> u64 {
+    let half = |shift: u32| {
+        let (a, b, c) = (half_of(a, shift), half_of(b, shift), half_of(c, shift));
+        f(a, b, c).to_bits()
+    };
+    u64::from(half(0)) | u64::from(half(32)) << 32
+}
+
+#[inline(always)]
+fn half_of(x: u64, shift: u32) -> f32 {
+    f32::from_bits((x >> shift) as u32)
+}
+
 /// A double rounded to single precision (`cvt.f32.f64`).
 #[inline(always)]
 pub fn from_f64(x: f64, rounding: Rounding) -> f32 {

@@ -1,5 +1,6 @@
 //! Devices that are imitated.
 
+use super::rates::Rates;
 use crate::num::mma::Arch;
 
 /// What a kernel can see of a device, and what limits a launch.
@@ -35,90 +36,40 @@ pub struct Profile {
     pub memory_clock: u32,
     /// Width of the memory bus in bits.
     pub bus_width: u32,
+    /// How fast its parts are, for estimates.
+    pub rates: Rates,
+}
+
+/// Blocks that a multiprocessor could hold if one thing alone limited them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLimits {
+    /// Blocks that it holds at all.
+    pub blocks: u32,
+    /// By the room for warps.
+    pub warps: u32,
+    /// By shared memory.
+    pub shared: u32,
+    /// By registers; none if they are not known.
+    pub registers: Option<u32>,
+}
+
+impl BlockLimits {
+    /// Blocks under all limits.
+    pub fn least(&self) -> u32 {
+        let known = self.blocks.min(self.warps).min(self.shared);
+        self.registers
+            .map_or(known, |registers| known.min(registers))
+    }
 }
 
 impl Profile {
-    /// NVIDIA H100 SXM5 80 GB.
-    pub fn h100() -> Self {
-        Self {
-            name: "H100 (virtual)".into(),
-            capability: (9, 0),
-            multiprocessors: 132,
-            memory: 80 << 30,
-            l2: 50 << 20,
-            shared_per_multiprocessor: 233_472,
-            shared_per_block: 49_152,
-            shared_per_block_optin: 232_448,
-            shared_reserved: 1024,
-            registers: 65_536,
-            threads: 2048,
-            blocks: 32,
-            clock: 1_980_000,
-            memory_clock: 2_619_000,
-            bus_width: 5120,
-        }
-    }
-
-    /// NVIDIA A100 SXM4 80 GB.
-    pub fn a100() -> Self {
-        Self {
-            name: "A100 (virtual)".into(),
-            capability: (8, 0),
-            multiprocessors: 108,
-            memory: 80 << 30,
-            l2: 40 << 20,
-            shared_per_multiprocessor: 167_936,
-            shared_per_block: 49_152,
-            shared_per_block_optin: 166_912,
-            shared_reserved: 1024,
-            registers: 65_536,
-            threads: 2048,
-            blocks: 32,
-            clock: 1_410_000,
-            memory_clock: 1_593_000,
-            bus_width: 5120,
-        }
-    }
-
-    /// NVIDIA GeForce RTX 4090.
-    pub fn rtx4090() -> Self {
-        Self {
-            name: "RTX 4090 (virtual)".into(),
-            capability: (8, 9),
-            multiprocessors: 128,
-            memory: 24 << 30,
-            l2: 72 << 20,
-            shared_per_multiprocessor: 102_400,
-            shared_per_block: 49_152,
-            shared_per_block_optin: 101_376,
-            shared_reserved: 1024,
-            registers: 65_536,
-            threads: 1536,
-            blocks: 24,
-            clock: 2_520_000,
-            memory_clock: 10_501_000,
-            bus_width: 384,
-        }
-    }
-
-    /// The profile called `name`: `h100`, `a100`, `rtx4090`.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "h100" => Self::h100(),
-            "a100" => Self::a100(),
-            "rtx4090" => Self::rtx4090(),
-            _ => return None,
-        })
-    }
-
-    /// Names that [`Profile::by_name`] knows.
-    pub const NAMES: &'static [&'static str] = &["h100", "a100", "rtx4090"];
-
     /// The architecture to compile for: `sm_80`, `sm_90a`, ...
     pub fn target(&self) -> &'static str {
         match self.capability {
             (8, 9) => "sm_89",
             (9, _) => "sm_90a",
+            (10, _) => "sm_100a",
+            (12, _) => "sm_120",
             _ => "sm_80",
         }
     }
@@ -133,6 +84,11 @@ impl Profile {
         }
     }
 
+    /// Bytes a second between memory and chip that the data sheet gives: two transfers a cycle of the memory clock.
+    pub fn bandwidth(&self) -> f64 {
+        f64::from(self.memory_clock) * 1e3 * 2.0 * f64::from(self.bus_width) / 8.0
+    }
+
     /// The same device with another number of multiprocessors.
     pub fn with_multiprocessors(mut self, count: u32) -> Self {
         self.multiprocessors = count.max(1);
@@ -143,15 +99,20 @@ impl Profile {
     /// not even one fits. `shared` is the static and dynamic shared memory of a block in bytes, `registers` are those of
     /// a thread, 0 if unknown.
     pub fn blocks_per_multiprocessor(&self, threads: u32, shared: u32, registers: u32) -> u32 {
+        self.block_limits(threads, shared, registers).least()
+    }
+
+    /// What limits the blocks of a kernel that a multiprocessor holds at a time, each by itself.
+    pub fn block_limits(&self, threads: u32, shared: u32, registers: u32) -> BlockLimits {
         let warps = threads.div_ceil(32).max(1);
-        let by_threads = self.threads / 32 / warps;
         let reserved = shared.saturating_add(self.shared_reserved);
-        let by_shared =
-            self.shared_per_multiprocessor / reserved.div_ceil(128).saturating_mul(128).max(1);
-        by_threads
-            .min(by_shared)
-            .min(self.blocks)
-            .min(self.blocks_by_registers(warps, registers))
+        let unit = reserved.div_ceil(128).saturating_mul(128).max(1);
+        BlockLimits {
+            blocks: self.blocks,
+            warps: self.threads / 32 / warps,
+            shared: self.shared_per_multiprocessor / unit,
+            registers: (registers != 0).then(|| self.blocks_by_registers(warps, registers)),
+        }
     }
 
     /// Each of the four parts of a multiprocessor has a quarter of the registers and hands them to warps in units of
@@ -159,9 +120,6 @@ impl Profile {
     fn blocks_by_registers(&self, warps: u32, registers: u32) -> u32 {
         const PARTS: u32 = 4;
         const UNIT: u32 = 256;
-        if registers == 0 {
-            return u32::MAX;
-        }
         let each = registers
             .saturating_mul(32)
             .div_ceil(UNIT)
@@ -199,10 +157,35 @@ mod tests {
             (Profile::h100(), 3352),
             (Profile::a100(), 2039),
             (Profile::rtx4090(), 1008),
+            (Profile::l4(), 300),
+            (Profile::h200(), 4800),
+            (Profile::rtx5090(), 1792),
+            (Profile::b200(), 8000),
         ] {
-            let bytes =
-                u64::from(profile.memory_clock) * 1000 * 2 * u64::from(profile.bus_width) / 8;
-            assert_eq!(bytes / 1_000_000_000, gigabytes, "{}", profile.name);
+            let found = (profile.bandwidth() / 1e9) as u32;
+            assert_eq!(found, gigabytes, "{}", profile.name);
+        }
+    }
+
+    /// Dense bf16 products with sums in f32, TFLOP/s, as data sheets give them at the clocks that they state, MHz.
+    #[test]
+    fn tensor_cores_are_as_fast_as_the_data_sheets_say() {
+        for (profile, megahertz, teraflops) in [
+            (Profile::a100(), 1410.0, 312.0),
+            (Profile::l4(), 2040.0, 121.0),
+            (Profile::rtx4090(), 2520.0, 165.2),
+            (Profile::h100(), 1830.0, 989.4),
+            (Profile::h200(), 1830.0, 989.4),
+            (Profile::rtx5090(), 2407.0, 209.5),
+            (Profile::b200(), 1850.0, 2250.0),
+        ] {
+            let each = f64::from(profile.multiprocessors) * f64::from(profile.rates.tensor);
+            let found = each * megahertz * 1e6 / 1e12;
+            assert!(
+                (found / teraflops - 1.0).abs() < 0.005,
+                "{}: {found}",
+                profile.name
+            );
         }
     }
 

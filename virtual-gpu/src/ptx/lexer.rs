@@ -10,7 +10,7 @@ pub struct Spanned<'a> {
 /// A token of PTX.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
-    /// A name with all its dotted parts: `ld.global.f32`, `%tid.x`, `$L__BB0_1`, `.reg`.
+    /// A name with all its dotted parts: `ld.global.f32`, `%tid.x`, `$L__BB0_1`; or a word that begins with a dot: `.reg`.
     Name(&'a str),
     /// An integer literal, its 64 bits.
     Integer(u64),
@@ -115,11 +115,13 @@ impl<'a> Lexer<'a> {
 
     fn name(&mut self) -> Token<'a> {
         let start = self.at;
+        // An opcode goes on over its dots; of `.reg.b16` each is a word of its own.
+        let dotted = self.peek(0) != b'.';
         self.at += 1;
         loop {
             let byte = self.peek(0);
             let next = self.peek(1);
-            if continues_name(byte) || (byte == b'.' && continues_name(next)) {
+            if continues_name(byte) || (dotted && byte == b'.' && continues_name(next)) {
                 self.at += 1;
             } else if byte == b':' && next == b':' && continues_name(self.peek(2)) {
                 self.at += 2;

@@ -157,15 +157,18 @@ fn a_phase_that_nobody_completes_is_a_deadlock() {
 fn other_instructions_are_refused_by_name() {
     let forms = [
         (
-            "wgmma.fence.sync.aligned;",
-            "wgmma.fence.sync.aligned is not supported yet",
+            "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %x0, %x1, %r0, 0, 1, 1, 1, 0, 0;",
+            "sparse",
         ),
         ("tcgen05.wait::ld.sync.aligned;", "not supported yet"),
         (
-            "cp.async.bulk.tensor.1d.shared::cta.global.mbarrier::complete_tx::bytes [%s], [%x0, {%r0}], [%s];",
-            "tensor maps",
+            "cp.async.bulk.tensor.3d.im2col.shared::cta.global.mbarrier::complete_tx::bytes [%s], [%x0, {%r0, %r1, %r2}], [%s], {%r3};",
+            "im2col",
         ),
-        ("prefetch.tensormap [%x0];", "tensor maps"),
+        (
+            "cp.async.bulk.tensor.2d.shared::cta.global.mbarrier::complete_tx::bytes [%s], [%x0, {%r0}], [%s];",
+            "2 coordinates",
+        ),
         (
             "tensormap.replace.tile.rank.global.b1024.b32 [%x0], 1;",
             "not supported yet",
@@ -175,8 +178,8 @@ fn other_instructions_are_refused_by_name() {
             "not supported yet",
         ),
         (
-            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%s], [%x0], 16, [%s], %r0;",
-            "clusters",
+            "cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes.multicast::cluster [%s], [%x0], 16, [%s], %r0;",
+            "many blocks",
         ),
         ("mbarrier.whatever.b64 [%s];", "unknown operation"),
     ];

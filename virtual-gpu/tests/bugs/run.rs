@@ -38,18 +38,32 @@ fn checks_find_what_is_planted_and_nothing_else() {
     );
 }
 
+#[test]
+#[ignore = "fifty launches of each kernel"]
+fn clean_kernels_are_clean_in_any_order() {
+    let nvrtc = Nvrtc::find(&FindOptions::for_project(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let clean = |kernel: &Kernel| matches!(kernel.expected, Expected::Clean);
+    let mut failures = Vec::new();
+    for kernel in corpus().into_iter().filter(clean) {
+        let module = Module::from_ptx(&compile(&nvrtc, &kernel)).unwrap();
+        for seed in 0..50 {
+            if let Err(what) = judge(&kernel, &launch(&module, &kernel.case, seed)) {
+                failures.push(format!("{} (seed {seed}): {what}", kernel.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 fn compile(nvrtc: &Nvrtc, kernel: &Kernel) -> String {
-    let number = kernel
-        .case
-        .arch
-        .trim_start_matches("compute_")
-        .parse()
-        .unwrap();
-    let mut request = Request::new(
-        format!("{}.cu", kernel.name),
-        kernel.source.clone(),
-        Target::Virtual(number),
-    );
+    // With a letter NVRTC knows the architecture by its real name.
+    let number = kernel.case.arch.trim_start_matches("compute_");
+    let target = match number.parse() {
+        Ok(number) => Target::Virtual(number),
+        Err(_) => Target::Real(format!("sm_{number}")),
+    };
+    let name = format!("{}.cu", kernel.name);
+    let mut request = Request::new(name, kernel.source.clone(), target);
     request.line_info = true;
     let compiled = nvrtc
         .compile(&request)
@@ -59,24 +73,29 @@ fn compile(nvrtc: &Nvrtc, kernel: &Kernel) -> String {
 
 fn launch(module: &Module, case: &Case, seed: u64) -> LaunchReport {
     let mut device = Device::new(Profile::h100());
-    let mut params = Vec::new();
-    for (index, arg) in case.args.iter().enumerate() {
-        params.push(match arg {
-            Arg::Scalar(scalar) => PackedArg::from(scalar),
-            Arg::Buffer(buffer) => {
-                let pointer = device.alloc(buffer.bytes()).unwrap();
-                if let Some(bytes) = contents(index, buffer) {
-                    device.write(pointer, &bytes).unwrap();
-                }
-                PackedArg::pointer(pointer.0)
-            }
-        });
+    // Tensor maps may come before the buffers that they are of.
+    let mut addresses = vec![0; case.args.len()];
+    for (index, buffer) in case.buffers() {
+        let pointer = device.alloc(buffer.bytes()).unwrap();
+        if let Some(bytes) = contents(index, buffer) {
+            device.write(pointer, &bytes).unwrap();
+        }
+        addresses[index] = pointer.0;
     }
+    let args = case.args.iter().enumerate();
+    let params: Vec<PackedArg> = args
+        .map(|(index, arg)| match arg {
+            Arg::Scalar(scalar) => PackedArg::from(scalar),
+            Arg::Buffer(_) => PackedArg::pointer(addresses[index]),
+            Arg::TensorMap(map) => PackedArg::tensor_map(map.bytes(addresses[map.of()])),
+        })
+        .collect();
     let config = LaunchConfig {
         grid: case.grid,
         block: case.block,
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
+        cluster: case.cluster,
     };
     let options = LaunchOptions {
         checks: Checks::All,

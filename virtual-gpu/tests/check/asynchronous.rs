@@ -26,6 +26,7 @@ fn cp_async(races: &mut Races, w: u32, start: u64) -> Option<Conflict> {
         bytes: 16,
         collective: false,
         values: None,
+        unchanged: false,
     };
     races.async_write(
         warp(0, w),

@@ -62,6 +62,7 @@ impl Accesses for Races {
             bytes,
             collective: false,
             values: None,
+            unchanged: false,
         };
         self.access(who, space, 100 * who.block + who.warp, access, &lanes)
     }

@@ -286,6 +286,7 @@ fn run(events: &[Event]) -> Result<bool, TestCaseError> {
                     bytes: bytes32,
                     collective: false,
                     values: None,
+                    unchanged: false,
                 };
                 let found = races.access(who, GLOBAL, pc as u32, access, &lanes);
                 prop_assert_eq!(found.is_some(), racy, "event {}: {:?}", pc, found);

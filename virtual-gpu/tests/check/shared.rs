@@ -318,6 +318,7 @@ fn lanes_that_store_different_values_to_one_address_race() {
             bytes: 4,
             collective: false,
             values,
+            unchanged: false,
         };
         let found = races.access(warp(0, 0), SHARED, 9, Access::Write, &lanes);
         assert_eq!(found.is_none(), clean);
@@ -345,12 +346,49 @@ fn a_collective_access_belongs_to_all_lanes() {
         bytes: 16,
         collective: true,
         values: None,
+        unchanged: false,
     };
     assert_eq!(
         races.access(warp(0, 0), SHARED, 1, Access::Read, &lanes),
         None
     );
     assert!(races.one(warp(0, 0), 5, SHARED, Access::Write, 0).is_some());
+}
+
+#[test]
+fn stores_of_what_is_there_do_not_race_with_stores() {
+    let addresses = std::array::from_fn(|lane| 4 * lane as u64);
+    let write = |unchanged| LaneAccess {
+        addresses: &addresses,
+        mask: u32::MAX,
+        bytes: 4,
+        collective: false,
+        values: None,
+        unchanged,
+    };
+    for strength in [Access::Write, Access::StrongWrite(Scope::Cta)] {
+        let mut races = Races::new(1, 3);
+        let mut store = |who, unchanged| {
+            let found = races.access(warp(0, who), SHARED, 7, strength, &write(unchanged));
+            found.is_some()
+        };
+        assert!(!store(0, false));
+        assert!(!store(1, true), "the same values");
+        // The same store in a loop: what held for the last one does not hold for this.
+        assert_eq!(store(0, false), strength == Access::Write, "other values");
+        assert!(!store(0, true));
+    }
+    let mut races = Races::new(1, 2);
+    assert_eq!(races.row(warp(0, 0), SHARED, Access::Read, 0), None);
+    let found = races.access(warp(0, 1), SHARED, 7, Access::Write, &write(true));
+    assert!(found.is_some(), "a store that changes nothing and a read");
+    let mut races = Races::new(1, 2);
+    races.row(warp(0, 0), SHARED, ATOMIC, 0);
+    let found = races.access(warp(0, 1), SHARED, 7, Access::Write, &write(true));
+    assert!(
+        found.is_some(),
+        "a store that changes nothing and an atomic"
+    );
 }
 
 #[test]

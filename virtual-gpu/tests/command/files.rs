@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use virtual_gpu::case::{Arg, Case, contents};
+
 use crate::{DOUBLE, Folder, twice};
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
@@ -128,4 +130,103 @@ extern "C" __global__ void twice(const float* x, float* y, int n) {
         let wanted: Vec<f32> = (0..100).rev().map(|i| i as f32).collect();
         assert_eq!(floats(&result), wanted);
     }
+}
+
+/// Lines 3 and 4 of the kernel: a branch that the last block's lanes take differently, and what is behind it.
+#[test]
+fn coverage_is_written_for_editors_and_for_people() {
+    let source = "extern \"C\" __global__ void k(const int* x, int* y, int n) {\n    int i = blockIdx.x * 32 + threadIdx.x;\n    \
+                  if (i >= n) return;\n    int v = x[i];\n    if (v < 0) {\n        asm volatile(\"nanosleep.u32 1;\");\n        return;\n    }\n    \
+                  y[i] = v;\n}\n";
+    let case = twice(100)
+        .replace("\"twice\"", "\"k\"")
+        .replace("f32", "i32");
+    let folder = Folder::new(source, &case);
+    let outcome = folder.run(&["--coverage", "k.info", "--annotate", "k.txt"]);
+    assert_eq!((outcome.code, outcome.err.as_str()), (0, ""));
+    let read = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
+    let (info, text) = (read("k.info"), read("k.txt"));
+    let place = folder.path("k.cu").canonicalize().unwrap();
+    let lines: Vec<&str> = info.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["TN:".to_string(), format!("SF:{}", place.display())]
+    );
+    for line in [
+        "FNDA:128,k",
+        "FNF:1",
+        "FNH:1",
+        "DA:3,128",
+        "DA:4,100",
+        "DA:6,0",
+        "DA:9,100",
+    ] {
+        assert!(lines.contains(&line), "{line}\n{info}");
+    }
+    assert_eq!(lines.last(), Some(&"end_of_record"));
+    // 28 threads went one way and 100 the other at line 3; none was below zero at line 5.
+    let mut sides: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("BRDA:3,0,"))
+        .collect();
+    sides.sort_unstable();
+    assert!(
+        sides == ["0,28", "1,100"] || sides == ["0,100", "1,28"],
+        "{info}"
+    );
+    let mut sides: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("BRDA:5,0,"))
+        .collect();
+    sides.sort_unstable();
+    assert!(
+        sides == ["0,0", "1,100"] || sides == ["0,100", "1,0"],
+        "{info}"
+    );
+    for line in [
+        "         #####     6 |         asm volatile(\"nanosleep.u32 1;\");",
+        "           100     9 |     y[i] = v;",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(text.contains("branch of k, PTX line "), "{text}");
+}
+
+#[test]
+fn tensor_maps_and_clusters_are_those_of_the_case() {
+    let source = include_str!("../bugs/kernels/clean_tensor_move.cu");
+    let case = include_str!("../bugs/kernels/clean_tensor_move.json");
+    let with = |cluster: &str| {
+        case.replace(
+            "\"cooperative\": false,",
+            &format!("\"cluster\": {cluster},"),
+        )
+    };
+    let folder = Folder::new(source, &with("[2, 1, 1]"));
+    let outcome = folder.run(&["--outputs", "out"]);
+    assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+    let read = Case::from_json(case, "k.json").unwrap();
+    let Arg::Buffer(tensor) = &read.args[2] else {
+        panic!("argument 2 is the tensor")
+    };
+    let words = |bytes: &[u8]| {
+        let (words, _) = bytes.as_chunks::<4>();
+        words
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
+            .collect::<Vec<u32>>()
+    };
+    let before = words(&contents(2, tensor).unwrap());
+    let after = words(&fs::read(folder.path("out/arg3.out.bin")).unwrap());
+    assert!(
+        before
+            .iter()
+            .zip(&after)
+            .all(|(x, y)| x.wrapping_add(1) == *y)
+    );
+
+    let folder = Folder::new(source, &with("[3, 1, 1]"));
+    let outcome = folder.run(&[]);
+    assert_eq!(outcome.code, 2, "{}", outcome.out);
+    assert!(outcome.err.contains("divide"), "{}", outcome.err);
 }

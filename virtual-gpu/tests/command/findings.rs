@@ -184,3 +184,67 @@ fn a_kernel_for_a_newer_device_is_warned_of() {
     let warning = outcome.json()["warnings"][0].as_str().unwrap().to_string();
     assert!(warning.contains("the kernel is for sm_90"), "{warning}");
 }
+
+#[test]
+fn reports_look_like_those_of_known_tools() {
+    let folder = Folder::new(DOUBLE, &twice(101));
+    let outcome = folder.run(&["--report", "sanitizer"]);
+    assert_eq!(outcome.code, 3, "{}", outcome.err);
+    let lines: Vec<&str> = outcome.out.lines().collect();
+    assert_eq!(
+        lines[1],
+        "========= Invalid __global__ read of size 4 bytes"
+    );
+    assert!(
+        lines[2].starts_with("=========     at twice+PTX:"),
+        "{}",
+        lines[2]
+    );
+    assert!(lines[2].ends_with(" in k.cu:4"), "{}", lines[2]);
+    assert_eq!(lines[3], "=========     by thread (4,0,0) in block (3,0,0)");
+    assert!(
+        lines[4].starts_with("=========     Address 0x"),
+        "{}",
+        lines[4]
+    );
+    assert!(lines[4].ends_with(" is out of bounds"), "{}", lines[4]);
+    let end = "=========     and is 0 bytes past the end of the allocation arg0 of 400 bytes";
+    assert_eq!(
+        lines[5..],
+        [end, "=========", "========= ERROR SUMMARY: 1 error"]
+    );
+
+    let folder = Folder::new(DOUBLE, &twice(100));
+    let outcome = folder.run(&["--report", "ncu"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let value = |name: &str| {
+        let line = outcome
+            .out
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is missing\n{}", outcome.out));
+        line.split_whitespace().last().unwrap().to_string()
+    };
+    for (name, wanted) in [
+        ("Grid Size", "4"),
+        ("Block Size", "32"),
+        ("Global Bytes Read", "400"),
+        ("Global Bytes Written", "400"),
+        ("Sectors/Request", "3.25"),
+        ("Shared Wavefronts", "0"),
+        ("Block Limit Warps", "64"),
+        ("Block Limit SM", "32"),
+        ("Theoretical Occupancy", "50.0"),
+        ("Divergent Branches", "1"),
+    ] {
+        assert_eq!(value(name), wanted, "{name}\n{}", outcome.out);
+    }
+    assert!(value("Registers Per Thread").parse::<u32>().unwrap() > 0);
+    assert_eq!(folder.run(&["--report", "ncu", "--json"]).code, 2);
+    let report = folder.run(&["--include-counters", "--json"]).json();
+    assert_eq!(report["estimate"]["profile"], "H100 (virtual)");
+    let bounds = report["estimate"]["bounds"].as_array().unwrap();
+    assert_eq!(bounds[0]["seconds"], report["estimate"]["least"]);
+    let plain = folder.run(&["--include-counters"]);
+    assert!(plain.out.contains("estimate (no clock)"), "{}", plain.out);
+}

@@ -16,6 +16,8 @@ mod random;
 mod reduce;
 mod rings;
 mod run;
+#[path = "../strangers/mod.rs"]
+mod strangers;
 
 use std::collections::BTreeSet;
 

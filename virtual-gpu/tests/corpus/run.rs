@@ -73,6 +73,7 @@ fn run(module: &Module, case: &Case, options: &LaunchOptions) -> (Vec<Vec<u8>>, 
         block: case.block,
         dynamic_shared: case.dynamic_shared,
         cooperative: case.cooperative,
+        cluster: None,
     };
     let params = case.params(&addresses);
     let report = device

@@ -169,6 +169,7 @@ fn cases() -> Vec<Case> {
                 block: [5, 5, 2],
                 dynamic_shared: 96,
                 cooperative: false,
+                cluster: None,
             },
             reference: |i| [i | 2 << 32, 96],
         },

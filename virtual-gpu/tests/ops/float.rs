@@ -1,7 +1,7 @@
 //! f32 and f64, rounded from exact numbers.
 
-use crate::harness::{Class, Form, Kind, form, run_all};
-use crate::soft::{F32, F64, Format, MODES, Mode};
+use crate::harness::{Class, Form, Kind, body, form, run_all};
+use crate::soft::{BF16, F16, F32, F64, Format, MODES, Mode};
 
 /// A type and whether it flushes subnormal numbers.
 #[derive(Clone, Copy)]
@@ -151,6 +151,103 @@ pub fn forms() -> Vec<Form> {
         forms.push(ty.of("neg", 1, move |_, x| x[0] ^ sign));
         if !ty.ftz {
             forms.push(ty.of("copysign", 2, move |_, x| x[0] & sign | x[1] & !sign));
+        }
+    }
+    forms.extend(pairs());
+    forms.extend(mixed());
+    for (name, largest) in [("min", false), ("max", true)] {
+        for (suffix, nan, magnitudes) in [
+            ("", false, false),
+            (".NaN", true, false),
+            (".abs", false, true),
+            (".NaN.abs", true, true),
+        ] {
+            let reference = move |x: &[u64]| {
+                let number = |x: u64| if magnitudes { x & !F32.sign() } else { x };
+                let first = F32.extreme(number(x[0]), number(x[1]), largest, nan);
+                F32.extreme(first, number(x[2]), largest, nan)
+            };
+            let opcode = format!("{name}{suffix}.f32");
+            forms.push(form(opcode, Kind::W, &[Class::F32; 3], reference));
+        }
+    }
+    forms
+}
+
+/// Two f32 in 64 bits.
+fn pairs() -> Vec<Form> {
+    let mut forms = Vec::new();
+    let modes = MODES.map(|(name, mode)| (format!(".{name}"), mode));
+    for (name, mode) in [(String::new(), Mode::Nearest)].into_iter().chain(modes) {
+        for ftz in [false, true] {
+            let flush = move |x: u64| if ftz { F32.flush(x) } else { x };
+            let suffix = format!("{name}{}", if ftz { ".ftz" } else { "" });
+            for op in ["add", "sub", "mul"] {
+                forms.push(body(
+                    format!(
+                        "mov.b64 u0, {{S0, S1}}\nmov.b64 u1, {{S2, S3}}\n{op}{suffix}.f32x2 u2, u0, u1\nmov.b64 {{D0, D1}}, u2"
+                    ),
+                    &[Kind::W; 2],
+                    &[Class::F32; 4],
+                    move |x| {
+                        let half = |a: u64, b: u64| {
+                            let (a, b) = (flush(a), flush(b));
+                            flush(match op {
+                                "add" => F32.add(a, b, mode),
+                                "sub" => F32.add(a, b ^ F32.sign(), mode),
+                                _ => F32.mul(a, b, mode),
+                            })
+                        };
+                        vec![half(x[0], x[2]), half(x[1], x[3])]
+                    },
+                ));
+            }
+            if name.is_empty() {
+                continue;
+            }
+            // The second half's factors are those of the first, the other way round.
+            forms.push(body(
+                format!(
+                    "mov.b64 u0, {{S0, S1}}\nmov.b64 u1, {{S1, S0}}\nmov.b64 u2, {{S2, S3}}\nfma{suffix}.f32x2 u2, u0, u1, u2\n\
+                     mov.b64 {{D0, D1}}, u2"
+                ),
+                &[Kind::W; 2],
+                &[Class::F32; 4],
+                move |x| {
+                    let half = |c: u64| flush(F32.fma(flush(x[0]), flush(x[1]), flush(c), mode));
+                    vec![half(x[2]), half(x[3])]
+                },
+            ));
+        }
+    }
+    forms
+}
+
+/// Sums of f32 and of 16 bits.
+fn mixed() -> Vec<Form> {
+    let mut forms = Vec::new();
+    let modes = MODES.map(|(name, mode)| (format!(".{name}"), mode));
+    for (suffix, mode) in [(String::new(), Mode::Nearest)].into_iter().chain(modes) {
+        for (class, format, name) in [(Class::F16, F16, "f16"), (Class::Bf16, BF16, "bf16")] {
+            for sat in [false, true] {
+                let wide = move |x: u64| match format.is_nan(x) {
+                    true => F32.nan(),
+                    false => F32.round_number(&format.decode(x), Mode::Nearest),
+                };
+                let end = move |x: u64| if sat { F32.saturate(x) } else { x };
+                let suffix = format!("{suffix}{}.f32.{name}", if sat { ".sat" } else { "" });
+                for (op, sign) in [("add", 0), ("sub", F32.sign())] {
+                    let sum = move |x: &[u64]| end(F32.add(wide(x[0]), x[1] ^ sign, mode));
+                    let opcode = format!("{op}{suffix}");
+                    forms.push(form(opcode, Kind::W, &[class, Class::F32], sum));
+                }
+                if suffix.starts_with(".r") {
+                    let sources = [class, class, Class::F32];
+                    forms.push(form(format!("fma{suffix}"), Kind::W, &sources, move |x| {
+                        end(F32.fma(wide(x[0]), wide(x[1]), x[2], mode))
+                    }));
+                }
+            }
         }
     }
     forms

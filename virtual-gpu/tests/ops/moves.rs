@@ -137,3 +137,12 @@ fn addresses() {
         assert_eq!(row[..13], want, "thread {thread}");
     }
 }
+
+#[test]
+fn directives_need_no_space_before_their_types() {
+    let text = format!(
+        "{HEAD}.visible.entry k(.param.u64 p) {{ .reg.b32 %r<2>; .reg.pred %p;\n\
+         mov.b32 %r0, 7; {{.reg.b16 low,high; mov.b32 {{low,high}}, %r0; mov.b32 %r1, {{high,low}};}} ret; }}"
+    );
+    Module::from_ptx(&text).unwrap();
+}

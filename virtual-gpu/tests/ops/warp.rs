@@ -1,6 +1,7 @@
 //! Instructions that lanes execute together: shuffles, votes, matches, reductions, barriers.
 
 use crate::harness::{HEAD, Rng, run};
+use crate::soft::F32;
 use virtual_gpu::{LaunchConfig, Module};
 
 /// A lane's inputs.
@@ -202,6 +203,34 @@ fn reductions(cases: &mut Vec<Case>) {
                             .sum(),
                     };
                     Some((value & 0xffff_ffff, false))
+                }),
+            });
+        }
+    }
+    for (op, largest, nan, magnitudes) in [
+        ("min", false, false, false),
+        ("max", true, false, false),
+        ("min.NaN", false, true, false),
+        ("max.abs", true, false, true),
+        ("max.abs.NaN", true, true, true),
+    ] {
+        for diverges in [false, true] {
+            cases.push(Case {
+                line: format!("redux.sync.{op}.f32 d, a, m"),
+                diverges,
+                reference: Box::new(move |lanes, lane| {
+                    let numbers = members(lanes, lane);
+                    let numbers = numbers.iter().map(|other| {
+                        let number = u64::from(lanes[*other].a);
+                        if magnitudes {
+                            number & !F32.sign()
+                        } else {
+                            number
+                        }
+                    });
+                    let first = numbers.clone().next().unwrap();
+                    let value = numbers.fold(first, |x, y| F32.extreme(x, y, largest, nan));
+                    Some((value, false))
                 }),
             });
         }

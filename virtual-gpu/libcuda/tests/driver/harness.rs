@@ -111,7 +111,12 @@ pub(crate) use this_test;
 
 /// PTX of CUDA source, by the project's NVRTC.
 pub fn ptx(source: &str) -> String {
-    let mut request = Request::new("test.cu", source, Target::Virtual(80));
+    ptx_for(source, 80)
+}
+
+/// The same for another architecture.
+pub fn ptx_for(source: &str, arch: u32) -> String {
+    let mut request = Request::new("test.cu", source, Target::Virtual(arch));
     request.line_info = true;
     nvrtc()
         .compile(&request)

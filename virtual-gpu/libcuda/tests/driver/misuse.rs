@@ -64,7 +64,8 @@ fn wrong_settings_fail_the_start_and_say_so() {
     let run = isolated(this_test!(), &settings, || {
         assert_eq!(Driver::load().call("cuInit", [0]), INVALID_VALUE);
     });
-    let told = "VIRTUAL_GPU_PROFILE is `voodoo2`; it can be: h100, a100, rtx4090";
+    let told =
+        "VIRTUAL_GPU_PROFILE is `voodoo2`; it can be: a100, l4, rtx4090, h100, h200, rtx5090, b200";
     assert!(run.stderr.contains(told), "{}", run.stderr);
 }
 
@@ -231,8 +232,8 @@ fn handles_that_are_none_or_of_another_kind_are_refused() {
             INVALID_HANDLE
         );
         assert_eq!(
-            driver.call("cuStreamBeginCapture_v2", [0, 0]),
-            NOT_SUPPORTED
+            driver.call("cuStreamBeginCapture_v2", [stream, 0]),
+            INVALID_HANDLE
         );
         assert_eq!(driver.call("cuStreamCreate", [0, 0]), INVALID_VALUE);
     });
@@ -368,8 +369,8 @@ fn launches_are_checked_before_they_are_queued() {
 }
 
 #[test]
-fn extended_launches_take_the_cooperative_attribute_and_refuse_clusters() {
-    isolated(this_test!(), &[], || {
+fn extended_launches_take_attributes_that_mean_something_and_refuse_unknown_ones() {
+    let run = isolated(this_test!(), &[], || {
         let driver = with_context();
         let source = text(&ptx(
             r#"extern "C" __global__ void k(int* x) { *x = gridDim.x; }"#,
@@ -408,10 +409,37 @@ fn extended_launches_take_the_cooperative_attribute_and_refuse_clusters() {
         driver.ok("cuMemcpyDtoH_v2", [&raw mut result as usize, x, 4]);
         assert_eq!(result, 5);
         assert_eq!(launch(1_000_000, &[attribute(2, [1, 0, 0])]), 720);
-        assert_eq!(launch(4, &[attribute(4, [2, 1, 1])]), NOT_SUPPORTED);
+        assert_eq!(launch(4, &[attribute(4, [2, 1, 1])]), 0);
+        assert_eq!(launch(3, &[attribute(4, [2, 1, 1])]), INVALID_VALUE);
         assert_eq!(launch(4, &[attribute(99, [2, 1, 1])]), NOT_SUPPORTED);
         driver.ok("cuLibraryUnload", [module]);
+        // A kernel that waits for the one before may be launched early.
+        let source = text(&ptx(
+            r#"extern "C" __global__ void waits(int* x) { asm volatile("griddepcontrol.wait;" ::: "memory"); *x = 1; }"#,
+        )
+        .replace(".target sm_80", ".target sm_90"));
+        let module = driver.value("cuLibraryLoadData", [source.as_ptr() as usize]);
+        let name = text("waits");
+        let kernel = driver.value("cuLibraryGetKernel", [module, name.as_ptr() as usize]);
+        let waits = driver.value("cuKernelGetFunction", [kernel]);
+        let early = [attribute(6, [1, 0, 0])];
+        let one = 1usize | 1 << 32;
+        let config = [one, one, one, 0, 0, early.as_ptr() as usize, 1];
+        let config = &raw const config as usize;
+        driver.ok(
+            "cuLaunchKernelEx",
+            [config, waits, &raw const values as usize, 0],
+        );
     });
+    let warning =
+        "k is launched with programmatic stream serialization but has no griddepcontrol.wait";
+    assert_eq!(
+        run.stderr.matches("programmatic stream").count(),
+        1,
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
 }
 
 #[test]
@@ -438,6 +466,21 @@ fn functions_are_found_by_name_and_errors_have_names() {
         assert_eq!((version(&mut number), number), (0, 12080));
         assert_ne!(look_up("cuMemAlloc").1, 0);
         assert_eq!(look_up("cuMemAlloc").1, look_up("cuMemAlloc_v2").1);
+        // What CUDA 13 calls by the plain name is another function before.
+        for (name, meant) in [
+            ("cuCtxCreate", "cuCtxCreate_v2"),
+            ("cuStreamGetCaptureInfo", "cuStreamGetCaptureInfo_v2"),
+            (
+                "cuGraphKernelNodeGetParams",
+                "cuGraphKernelNodeGetParams_v2",
+            ),
+        ] {
+            assert_ne!(look_up(meant).1, 0);
+            assert_eq!(look_up(name).1, look_up(meant).1, "{name}");
+        }
+        for name in ["cuGraphAddNode", "cuGraphGetEdges", "cuMemAdvise"] {
+            assert_ne!(look_up(name).1, look_up(&format!("{name}_v2")).1, "{name}");
+        }
         assert_eq!(look_up("cuFrobnicate"), (NOT_FOUND, 0, 1));
         let named = |function: &str, code: usize| {
             let mut told = std::ptr::null::<i8>();

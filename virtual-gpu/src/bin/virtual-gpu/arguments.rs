@@ -35,14 +35,20 @@ impl Arguments {
         }
         let mut parameters = vec![0; kernel.parameter_bytes() as usize];
         let mut buffers = Vec::new();
+        // Maps may come before the buffers that they are of.
+        for (index, buffer) in case.buffers() {
+            let pointer = upload(index, buffer, device, inputs)?;
+            buffers.push((index, pointer, buffer.bytes(), buffer.role()));
+        }
+        let address = |index: usize| {
+            let found = buffers.iter().find(|(of, ..)| *of == index);
+            found.map_or(0, |(_, pointer, ..)| pointer.0)
+        };
         for (index, (arg, place)) in case.args.iter().zip(layout).enumerate() {
             let bytes = match arg {
                 Arg::Scalar(scalar) => scalar.bytes().to_vec(),
-                Arg::Buffer(buffer) => {
-                    let pointer = upload(index, buffer, device, inputs)?;
-                    buffers.push((index, pointer, buffer.bytes(), buffer.role()));
-                    pointer.0.to_le_bytes().to_vec()
-                }
+                Arg::Buffer(_) => address(index).to_le_bytes().to_vec(),
+                Arg::TensorMap(map) => map.bytes(address(map.of())).to_vec(),
             };
             // A struct may end in bytes of padding.
             if bytes.len().next_multiple_of(place.align.max(1) as usize) != place.bytes as usize {

@@ -95,7 +95,7 @@ fn describe(out: &mut String, name: &str, info: &KernelInfo<'_>) {
         line("registers at most", limits.max_registers.to_string());
     }
     if limits.cluster.iter().any(|n| *n > 1) {
-        line("clusters", format!("{:?}, not supported", limits.cluster));
+        line("clusters", format!("{:?}", limits.cluster));
     }
 }
 
@@ -109,13 +109,20 @@ pub fn profiles() -> Result<u8, Failure> {
         let (major, minor) = profile.capability;
         let _ = writeln!(
             out,
-            "{name:<10}{}: compute capability {major}.{minor}, {} multiprocessors, {} GiB, L2 {} MiB, shared memory {} KiB \
-             a multiprocessor",
+            "{name:<10}{}: compute capability {major}.{minor}, {} multiprocessors at {} MHz, {} GiB at {:.0} GB/s, L2 {} MiB, \
+             shared memory {} KiB and {} threads a multiprocessor, {:.0} TFLOP/s in bf16 at that clock",
             profile.name,
             profile.multiprocessors,
+            profile.clock / 1000,
             profile.memory >> 30,
+            profile.bandwidth() / 1e9,
             profile.l2 >> 20,
-            profile.shared_per_multiprocessor >> 10
+            profile.shared_per_multiprocessor >> 10,
+            profile.threads,
+            f64::from(profile.multiprocessors)
+                * f64::from(profile.rates.tensor)
+                * f64::from(profile.clock)
+                / 1e9
         );
     }
     print(&out)?;

@@ -22,6 +22,9 @@ pub fn text(kernel: &str, report: &Report<Finding, Counters>) -> String {
     if let Some(counters) = &report.counters {
         let _ = writeln!(text, "{counters}");
     }
+    if let Some(estimate) = &report.estimate {
+        let _ = writeln!(text, "{estimate}");
+    }
     let end = if report.completed {
         "ran to its end"
     } else {

@@ -1,13 +1,19 @@
 //! `virtual-gpu run`.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum, value_parser};
 use virtual_gpu::case::{Case, Report};
+use virtual_gpu::check::finding::Finding;
+use virtual_gpu::profile::coverage::Coverage;
+use virtual_gpu::profile::roofline::Roofline;
+use virtual_gpu::report::{Static, ncu, sanitizer};
 use virtual_gpu::{Checks, Device, LaunchConfig, LaunchOptions, MmaMode, Module, Profile};
 
 use crate::arguments::{self, Arguments};
-use crate::kernel::{self, Origin};
+use crate::kernel::{self, Loaded, Origin};
 use crate::outcome::{Failure, print};
 use crate::report;
 
@@ -47,11 +53,30 @@ pub struct Run {
     #[arg(long, value_name = "DIR")]
     outputs: Option<PathBuf>,
     /// Print the report as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     json: bool,
-    /// Count instructions and memory traffic, and report them
+    /// Count instructions and memory traffic, and report them with an estimate
     #[arg(long)]
     include_counters: bool,
+    /// How the report looks: its own way, like compute-sanitizer's, or like Nsight Compute's (which counts)
+    #[arg(long, default_value = "text")]
+    report: Look,
+    /// Write what of the source has run, for genhtml and editors (lcov)
+    #[arg(long, value_name = "FILE")]
+    coverage: Option<PathBuf>,
+    /// Write the source with what has run before each line
+    #[arg(long, value_name = "FILE")]
+    annotate: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Look {
+    /// A paragraph for each finding
+    Text,
+    /// Findings as compute-sanitizer prints them
+    Sanitizer,
+    /// Sections of counters as Nsight Compute prints them
+    Ncu,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -87,8 +112,9 @@ impl Run {
         };
         let mut device = Device::new(profile.clone());
         let arguments = Arguments::place(&case, &info, &mut device, self.inputs.as_deref())?;
-        // Only the refusal of a grid that does not fit depends on them.
-        let registers = match case.cooperative {
+        let counts = self.include_counters || self.report == Look::Ncu;
+        // Only the refusal of a grid that does not fit, and estimates, depend on them.
+        let registers = match case.cooperative || counts {
             true => loaded.registers(&case.kernel, profile.target()),
             false => None,
         };
@@ -98,7 +124,7 @@ impl Run {
                 CheckLevel::Bounds => Checks::Bounds,
                 CheckLevel::All => Checks::All,
             },
-            counters: self.include_counters,
+            counters: counts || self.coverage.is_some() || self.annotate.is_some(),
             seed: self.seed,
             mma: match self.mma {
                 Sums::Exact => MmaMode::Exact(profile.arch()),
@@ -113,6 +139,7 @@ impl Run {
             block: case.block,
             dynamic_shared: case.dynamic_shared,
             cooperative: case.cooperative,
+            cluster: case.cluster,
         };
         let launched = device.launch(
             &module,
@@ -124,12 +151,24 @@ impl Run {
         if let Some(folder) = &self.outputs {
             arguments.save(&device, folder).map_err(Failure::Other)?;
         }
+        self.write_coverage(&launched.coverage, &loaded)?;
+        let known = Static {
+            registers: registers.unwrap_or(info.limits().max_registers),
+            shared: info.static_shared(),
+        };
+        let estimate = self.include_counters.then(|| {
+            let shared = known.shared + config.dynamic_shared;
+            let resident =
+                profile.blocks_per_multiprocessor(config.threads(), shared, known.registers);
+            Roofline::of(&launched.counters, &profile, resident)
+        });
         let mut warnings = launched.warnings;
         warnings.extend(too_new(module.target(), &profile));
         let report = Report {
             completed: launched.completed,
             findings: launched.findings,
-            counters: self.include_counters.then_some(launched.counters),
+            counters: counts.then_some(launched.counters),
+            estimate,
             warnings,
         };
         if self.json {
@@ -140,9 +179,48 @@ impl Run {
             print(&format!("{text}\n"))?;
         } else {
             print(&launched.printed)?;
-            print(&report::text(&case.kernel, &report))?;
+            let text = match (self.report, &report.counters) {
+                (Look::Text, _) => report::text(&case.kernel, &report),
+                (Look::Ncu, Some(counters)) => {
+                    sanitizer_unless_clean(&report.findings, config.block)
+                        + &ncu(counters, &config, known, &profile)
+                }
+                (Look::Sanitizer | Look::Ncu, _) => sanitizer(&report.findings, config.block),
+            };
+            print(&text)?;
         }
         Ok(report.exit_code())
+    }
+
+    /// Writes the files of the coverage that were asked for. A file that the compiler named lies beside the source.
+    fn write_coverage(&self, coverage: &Coverage, loaded: &Loaded) -> Result<(), Failure> {
+        if coverage.is_empty() && (self.coverage.is_some() || self.annotate.is_some()) {
+            return Err(Failure::bad_use(
+                "no coverage: the PTX has no line information (compile with --generate-line-info)",
+            ));
+        }
+        let folder = Path::new(&loaded.name).parent().unwrap_or(Path::new(""));
+        let place = |file: &str| folder.join(file);
+        let write = |path: &Path, text: String| {
+            fs::write(path, text)
+                .with_context(|| format!("{} cannot be written", path.display()))
+                .map_err(Failure::Other)
+        };
+        if let Some(path) = &self.coverage {
+            let named = |file: &str| {
+                let place = place(file);
+                let found = place.canonicalize().unwrap_or(place);
+                found.display().to_string()
+            };
+            write(path, coverage.lcov(named))?;
+        }
+        if let Some(path) = &self.annotate {
+            write(
+                path,
+                coverage.annotated(|file| fs::read_to_string(place(file)).ok()),
+            )?;
+        }
+        Ok(())
     }
 
     fn profile(&self) -> Result<Profile, Failure> {
@@ -160,6 +238,14 @@ impl Run {
             (None, Some(source)) => Origin::Source(source.clone()),
             (None, None) => Origin::Source(self.case.with_extension("cu")),
         }
+    }
+}
+
+/// Findings as `compute-sanitizer` prints them; nothing if there is none.
+fn sanitizer_unless_clean(findings: &[Finding], block: [u32; 3]) -> String {
+    match findings.is_empty() {
+        true => String::new(),
+        false => sanitizer(findings, block),
     }
 }
 

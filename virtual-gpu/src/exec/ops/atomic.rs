@@ -58,6 +58,11 @@ impl Operation {
         })
     }
 
+    /// Whether it combines a value with what is there, and no more.
+    pub fn reduces(self) -> bool {
+        !matches!(self, Self::Exchange | Self::CompareAndSwap)
+    }
+
     /// Its index for the flags of an instruction.
     pub fn index(self) -> u8 {
         self as u8
@@ -101,6 +106,7 @@ pub fn atomic(state_space: u8) -> Option<Handler> {
         space::GENERIC => handler::<Atomic<{ space::GENERIC }>>(),
         space::GLOBAL => handler::<Atomic<{ space::GLOBAL }>>(),
         space::SHARED => handler::<Atomic<{ space::SHARED }>>(),
+        space::CLUSTER => handler::<Atomic<{ space::CLUSTER }>>(),
         _ => return None,
     })
 }
@@ -132,7 +138,8 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
             } else {
                 [0; LANES]
             };
-            let shared_with_host = SPACE != space::SHARED && machine.grid.host_memory;
+            let shared_with_host =
+                SPACE != space::SHARED && SPACE != space::CLUSTER && machine.grid.host_memory;
             let mut old = [0u64; LANES];
             let mut changes = false;
             for lane in Lanes(machine.mask) {
@@ -176,6 +183,7 @@ impl<const SPACE: u8> Code for Atomic<SPACE> {
 
 fn is_shared<const SPACE: u8>(address: u64) -> bool {
     SPACE == space::SHARED
+        || SPACE == space::CLUSTER
         || SPACE == space::GENERIC && matches!(Window::of(address), Window::Shared(_))
 }
 

@@ -101,6 +101,7 @@ impl Code for Exit {
         machine.warp.exited |= mask;
         machine.block.exited += mask.count_ones();
         machine.note_exit();
+        machine.leave_cluster(mask);
         let fragment = &mut machine.warp.fragments[current];
         fragment.mask &= !mask;
         fragment.pc = machine.pc + 1;

@@ -4,6 +4,7 @@ use crate::exec::address::{Located, Use, space};
 use crate::exec::inst::{Flow, Handler, Inst};
 use crate::exec::isa::{Code, handler};
 use crate::exec::machine::{Lanes, Machine};
+use crate::exec::observe::Written;
 use crate::exec::program::{Access, Extra, Order};
 use crate::exec::row::{LANES, Slot};
 use crate::exec::standstill::shared_address;
@@ -30,6 +31,7 @@ pub fn load(state_space: u8, size: u32) -> Option<Handler> {
         space::GENERIC => sizes!(space::GENERIC),
         space::GLOBAL => sizes!(space::GLOBAL),
         space::SHARED => sizes!(space::SHARED),
+        space::CLUSTER => sizes!(space::CLUSTER),
         space::LOCAL => sizes!(space::LOCAL),
         space::PARAM => sizes!(space::PARAM),
         space::CONST => sizes!(space::CONST),
@@ -54,6 +56,7 @@ pub fn store(state_space: u8, size: u32) -> Option<Handler> {
         space::GENERIC => sizes!(space::GENERIC),
         space::GLOBAL => sizes!(space::GLOBAL),
         space::SHARED => sizes!(space::SHARED),
+        space::CLUSTER => sizes!(space::CLUSTER),
         space::LOCAL => sizes!(space::LOCAL),
         space::PARAM => sizes!(space::PARAM),
         space::CONST => sizes!(space::CONST),
@@ -115,7 +118,7 @@ impl Machine<'_> {
         let offset = access.offset as u64;
         for address in &mut addresses {
             *address = address.wrapping_add(offset);
-            if SPACE == space::SHARED || SPACE == space::LOCAL {
+            if SPACE == space::SHARED || SPACE == space::LOCAL || SPACE == space::CLUSTER {
                 *address &= 0xffff_ffff;
             }
         }
@@ -137,7 +140,7 @@ pub unsafe fn access_of<'p>(machine: &Machine<'_>, inst: &Inst) -> &'p Access {
 
 /// Addresses as polls record them, so that they can be looked at again.
 pub fn generic<const SPACE: u8>(addresses: &[u64; LANES]) -> [u64; LANES] {
-    if SPACE == space::SHARED {
+    if SPACE == space::SHARED || SPACE == space::CLUSTER {
         addresses.map(|address| shared_address(address as u32))
     } else {
         *addresses
@@ -225,8 +228,8 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
                 Err(flow) => return flow,
             };
             if machine.is_watched() {
-                let values = digest(machine, access);
-                machine.observe::<SPACE>(&addresses, access, bytes, Use::Write, Some(&values));
+                let written = written::<SIZE>(machine, &located, access, bytes);
+                machine.observe::<SPACE>(&addresses, access, bytes, Use::Write, Some(&written));
             }
             if SPACE != space::LOCAL {
                 machine.warp.stores += 1;
@@ -237,16 +240,41 @@ impl<const SPACE: u8, const SIZE: usize> Code for Store<SPACE, SIZE> {
     }
 }
 
-/// What the lanes write, in 64 bits: enough to tell whether lanes that write to one place write the same.
+/// What the lanes write, and whether it is there already.
+///
+/// # Safety
+/// `located` is good for `bytes` in each active lane, and the slots are registers of the grid's program.
 #[inline(never)]
-unsafe fn digest(machine: &Machine<'_>, access: &Access) -> [u64; LANES] {
-    let mut digest = [0u64; LANES];
-    for (slot, wide) in access.registers.iter().flatten() {
-        // SAFETY: slots of the program.
-        let values = unsafe { zero_extended(machine, *slot, *wide) };
-        for lane in 0..LANES {
-            digest[lane] = digest[lane].rotate_left(21) ^ values[lane];
+unsafe fn written<const SIZE: usize>(
+    machine: &Machine<'_>,
+    located: &Located,
+    access: &Access,
+    bytes: usize,
+) -> Written {
+    let mut written = Written {
+        digests: [0; LANES],
+        unchanged: true,
+    };
+    // Registers may be wider than what is stored.
+    let stored = u64::MAX >> (64 - 8 * SIZE);
+    for (element, register) in access.registers.iter().enumerate() {
+        let Some((slot, wide)) = *register else {
+            continue;
+        };
+        // SAFETY: the caller's promises.
+        let values = unsafe { zero_extended(machine, slot, wide) };
+        for lane in Lanes(machine.mask) {
+            let value = values[lane] & stored;
+            let mut old = [0u8; 8];
+            // SAFETY: the caller's promises.
+            unsafe {
+                let from = located.lane(lane, bytes).add(element * SIZE);
+                std::ptr::copy_nonoverlapping(from, old.as_mut_ptr(), SIZE);
+            }
+            written.unchanged &= u64::from_le_bytes(old) == value;
+            let digest = &mut written.digests[lane];
+            *digest = digest.rotate_left(21) ^ value;
         }
     }
-    digest
+    written
 }

@@ -3,6 +3,7 @@
 use crate::check::finding::{FindingKind, MemorySpace};
 use crate::exec::address::{Use, space};
 use crate::exec::agent::{self, Arrival, Job};
+use crate::exec::cluster::{Holder, offset};
 use crate::exec::inst::{Flow, Inst};
 use crate::exec::isa::Code;
 use crate::exec::machine::{Lanes, Machine};
@@ -34,12 +35,15 @@ impl Code for Operate {
         let mut noted = None;
         for lane in Lanes(machine.mask) {
             let address = offsets[lane];
+            let (holder, at) = machine.held(address);
             let arrives = matches!(access.operation, MbarrierOperation::Arrive { .. });
             if arrives && noted != Some(address) {
-                machine.note_mbarrier_arrive(address, access.ordered);
+                machine.note_mbarrier_arrive(holder, at, lane, access.ordered);
                 noted = Some(address);
+            } else if !arrives {
+                machine.note_visit(holder, lane);
             }
-            match machine.operate(access.operation, address, operands[lane], lane) {
+            match machine.operate(access.operation, (holder, at), operands[lane], lane) {
                 Ok((state, completed)) => {
                     states[lane] = state;
                     noted = noted.filter(|_| !completed);
@@ -79,7 +83,7 @@ impl Machine<'_> {
         };
         base.map(|base| {
             let address = base.wrapping_add(pointer.offset as u64);
-            if pointer.space == space::SHARED {
+            if matches!(pointer.space, space::SHARED | space::CLUSTER) {
                 shared_address(address as u32)
             } else {
                 address
@@ -87,7 +91,27 @@ impl Machine<'_> {
         })
     }
 
-    /// Offsets of mbarriers, in bounds and aligned in the active lanes.
+    /// Whose mbarrier is at an address that has been found to be in bounds, and where it is.
+    fn held(&self, address: u32) -> (Holder, u32) {
+        let holder = self.holder(address).unwrap_or(Holder::Own);
+        (holder, offset(address))
+    }
+
+    /// Offsets of mbarriers of the block itself, in bounds and aligned in the active lanes.
+    unsafe fn own_mbarrier_offsets(&mut self, pointer: &Pointer) -> Result<[u32; LANES], Flow> {
+        // SAFETY: passed on.
+        let addresses = unsafe { self.mbarrier_offsets(pointer)? };
+        for lane in Lanes(self.mask) {
+            if self.holder(addresses[lane]) != Some(Holder::Own) {
+                let message =
+                    "the mbarrier is one of another block, which only it can use so".to_string();
+                return Err(self.misuse(lane, message));
+            }
+        }
+        Ok(addresses.map(offset))
+    }
+
+    /// Addresses of mbarriers of the cluster, in bounds and aligned in the active lanes.
     unsafe fn mbarrier_offsets(&mut self, pointer: &Pointer) -> Result<[u32; LANES], Flow> {
         // SAFETY: passed on.
         let addresses = unsafe { self.pointers(pointer) };
@@ -102,35 +126,52 @@ impl Machine<'_> {
             return Err(self.misuse(lane, message));
         }
         let low = addresses.map(|address| address & 0xffff_ffff);
-        self.locate::<{ space::SHARED }>(&low, 8, 8, Use::Atomic)?;
+        match pointer.space {
+            space::SHARED => self.locate::<{ space::SHARED }>(&low, 8, 8, Use::Atomic)?,
+            _ => self.locate::<{ space::CLUSTER }>(&low, 8, 8, Use::Atomic)?,
+        };
         Ok(addresses.map(|address| address as u32))
     }
 
-    fn misuse(&mut self, lane: usize, message: String) -> Flow {
+    /// An mbarrier is used against its rules.
+    pub fn misuse(&mut self, lane: usize, message: String) -> Flow {
         let (kind, space) = (FindingKind::MbarrierMisuse, MemorySpace::Shared);
         self.fault(kind, space, lane, message)
     }
 
-    /// Does something to the mbarrier at `address` for one lane; gives the word before, and whether that completed the
-    /// phase.
+    /// Does something to an mbarrier for one lane; gives the word before, and whether that completed the phase.
     fn operate(
         &mut self,
         operation: MbarrierOperation,
-        address: u32,
+        (holder, address): (Holder, u32),
         operand: u32,
         lane: usize,
     ) -> Result<(u64, bool), Flow> {
         let start = address as usize;
+        let own_only = matches!(
+            operation,
+            MbarrierOperation::Init
+                | MbarrierOperation::Invalidate
+                | MbarrierOperation::ArriveAfterCopies { .. }
+        );
+        if own_only && holder != Holder::Own {
+            let message =
+                "the mbarrier is one of another block, which only it can use so".to_string();
+            return Err(self.misuse(lane, message));
+        }
         let shared = self.block.shared.as_mut_slice();
         let result = match operation {
             MbarrierOperation::Init => self.block.mbarriers.init(shared, address, operand),
             MbarrierOperation::Invalidate => self.block.mbarriers.invalidate(shared, address),
             _ => {
                 let site = self.site(lane);
-                let changed = agent::change(self.grid, self.block, site, address, |barrier| {
-                    change(barrier, operation, operand)
+                let index = self.index_of(holder);
+                let changed = self.grid.with_block(self.block, index, |grid, block| {
+                    agent::change(grid, block, site, address, |barrier| {
+                        change(barrier, operation, operand)
+                    })
                 });
-                let changed = changed.ok_or(Flow::Fault)?;
+                let changed = changed.flatten().ok_or(Flow::Fault)?;
                 return Ok((changed.before, changed.completed));
             }
         };
@@ -199,7 +240,7 @@ impl Code for WaitPhase {
         };
         // SAFETY: the handler's contract.
         let (offsets, parities) = unsafe {
-            match machine.mbarrier_offsets(&access.pointer) {
+            match machine.own_mbarrier_offsets(&access.pointer) {
                 Ok(offsets) if parity => (offsets, machine.row(inst.b)),
                 Ok(offsets) => (offsets, machine.wide(inst.b).map(parity_of)),
                 Err(flow) => return flow,
@@ -271,7 +312,7 @@ impl Code for ArriveAfterCopies {
     unsafe fn run(machine: &mut Machine<'_>, inst: &Inst) -> Flow {
         let access = access_of(machine, inst);
         // SAFETY: the handler's contract.
-        let offsets = match unsafe { machine.mbarrier_offsets(&access.pointer) } {
+        let offsets = match unsafe { machine.own_mbarrier_offsets(&access.pointer) } {
             Ok(offsets) => offsets,
             Err(flow) => return flow,
         };
@@ -283,8 +324,8 @@ impl Code for ArriveAfterCopies {
             let lanes = same.fold(0, |lanes, other| lanes | 1 << other);
             left &= !lanes;
             machine.note_copies_arrive(address);
-            if let Err(flow) = machine.operate(access.operation, address, lanes.count_ones(), lane)
-            {
+            let (place, count) = ((Holder::Own, address), lanes.count_ones());
+            if let Err(flow) = machine.operate(access.operation, place, count, lane) {
                 return flow;
             }
             let arrival = Arrival {

@@ -10,9 +10,9 @@ use crate::exec::row::{LANES, Row, Slot};
 use crate::num::ScalarType;
 #[cfg(target_arch = "x86_64")]
 use crate::num::mma::{
-    Arch, MmaMode, add_products_of_16, add_products_of_16_exactly, add_whole_products_of_16,
+    Arch, add_products_of_16, add_products_of_16_exactly, add_whole_products_of_16,
 };
-use crate::num::mma::{Mma, MmaShape};
+use crate::num::mma::{Mma, MmaMode, MmaShape, Unit};
 
 /// Forms whose code is compiled for them alone, because most kernels use one of them.
 mod form {
@@ -91,24 +91,7 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
         point(machine, &mut rows.1, b);
         point(machine, &mut rows.2, c);
         let (a, b, c) = &rows;
-        let done = match (machine.grid.options.mma, FORM == form::F16) {
-            (MmaMode::Fast, true) => {
-                add_products_of_16::<true>(a, b, c, &mut sums);
-                true
-            }
-            (MmaMode::Fast, false) => {
-                add_products_of_16::<false>(a, b, c, &mut sums);
-                true
-            }
-            (MmaMode::Exact(arch), true) => {
-                add_products_of_16_exactly::<true>(arch, a, b, c, &mut sums)
-            }
-            (MmaMode::Exact(arch), false) => {
-                let one_group = matches!(arch, Arch::Hopper | Arch::Blackwell);
-                one_group && has_avx512() && add_whole_products_of_16(a, b, c, &mut sums)
-                    || add_products_of_16_exactly::<false>(arch, a, b, c, &mut sums)
-            }
-        };
+        let done = sum_vectors::<FORM>(machine.grid.options.mma, a, b, c, &mut sums);
         if !done {
             return multiply::<4, 2, 4, FORM>(machine, inst);
         }
@@ -117,6 +100,68 @@ unsafe fn multiply_vectors<const FORM: u8>(machine: &mut Machine<'_>, inst: &Ins
         }
     }
     Flow::Next
+}
+
+/// The sums of one of the forms with code of its own, or false if they need the general code.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn sum_vectors<const FORM: u8>(
+    mode: MmaMode,
+    a: &[&[u32; LANES]; 4],
+    b: &[&[u32; LANES]; 2],
+    c: &[&[u32; LANES]; 4],
+    sums: &mut [[u32; LANES]; 4],
+) -> bool {
+    // SAFETY: the caller's promise, and `has_avx512` says whether the processor has the rest.
+    unsafe {
+        match (mode, FORM == form::F16) {
+            (MmaMode::Fast, true) => {
+                add_products_of_16::<true>(a, b, c, sums);
+                true
+            }
+            (MmaMode::Fast, false) => {
+                add_products_of_16::<false>(a, b, c, sums);
+                true
+            }
+            (MmaMode::Exact(arch), true) => add_products_of_16_exactly::<true>(arch, a, b, c, sums),
+            (MmaMode::Exact(arch), false) => {
+                let one_group = matches!(arch, Arch::Hopper | Arch::Blackwell);
+                one_group && has_avx512() && add_whole_products_of_16(a, b, c, sums)
+                    || add_products_of_16_exactly::<false>(arch, a, b, c, sums)
+            }
+        }
+    }
+}
+
+/// `d = a * b + c` with the sums of `wgmma`, by registers as [`Mma::registers`] counts them.
+pub fn multiply_in_warpgroup(
+    mma: &Mma,
+    mode: MmaMode,
+    a: &[[u32; LANES]; 4],
+    b: &[[u32; LANES]; 2],
+    c: &[[u32; LANES]; 4],
+    d: &mut [[u32; LANES]; 4],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        let (a, b, c) = (a.each_ref(), b.each_ref(), c.each_ref());
+        // SAFETY: the processor has AVX2.
+        let done = unsafe {
+            match *mma {
+                BF16_FORM => sum_vectors::<{ form::BF16 }>(mode, &a, &b, &c, d),
+                F16_FORM => sum_vectors::<{ form::F16 }>(mode, &a, &b, &c, d),
+                _ => false,
+            }
+        };
+        if done {
+            return;
+        }
+    }
+    let each = mma.registers().2;
+    mma.run_by(Unit::Warpgroup, mode, a, b, &c[..each], &mut d[..each]);
 }
 
 /// Multiplies matrices of at most `A`, `B` and `C` rows of registers.

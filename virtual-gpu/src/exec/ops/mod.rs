@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod barrier;
 pub mod bulk;
+pub mod cluster;
 pub mod control;
 pub mod convert;
 pub mod copy;
@@ -17,4 +18,7 @@ pub mod pack;
 pub mod param;
 pub mod printf;
 pub mod special;
+pub mod store_async;
+pub mod tensor_copy;
 pub mod warp;
+pub mod wgmma;

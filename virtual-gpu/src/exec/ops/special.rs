@@ -24,6 +24,14 @@ pub enum Special {
     LanemaskLe,
     LanemaskGt,
     LanemaskGe,
+    ClusterCtaidX,
+    ClusterCtaidY,
+    ClusterCtaidZ,
+    ClusterCtaRank,
+    ClusterIdX,
+    ClusterIdY,
+    ClusterIdZ,
+    // What follows is time.
     Clock,
     ClockHigh,
     Clock64,
@@ -33,7 +41,7 @@ pub enum Special {
 }
 
 /// Special registers by the index that an instruction carries.
-const ALL: [Special; 20] = [
+const ALL: [Special; 27] = [
     Special::TidX,
     Special::TidY,
     Special::TidZ,
@@ -48,6 +56,13 @@ const ALL: [Special; 20] = [
     Special::LanemaskLe,
     Special::LanemaskGt,
     Special::LanemaskGe,
+    Special::ClusterCtaidX,
+    Special::ClusterCtaidY,
+    Special::ClusterCtaidZ,
+    Special::ClusterCtaRank,
+    Special::ClusterIdX,
+    Special::ClusterIdY,
+    Special::ClusterIdZ,
     Special::Clock,
     Special::ClockHigh,
     Special::Clock64,
@@ -66,9 +81,13 @@ impl Special {
             "ctaid.x" => Self::CtaidX,
             "ctaid.y" => Self::CtaidY,
             "ctaid.z" => Self::CtaidZ,
-            "clusterid.x" => Self::CtaidX,
-            "clusterid.y" => Self::CtaidY,
-            "clusterid.z" => Self::CtaidZ,
+            "cluster_ctaid.x" => Self::ClusterCtaidX,
+            "cluster_ctaid.y" => Self::ClusterCtaidY,
+            "cluster_ctaid.z" => Self::ClusterCtaidZ,
+            "cluster_ctarank" => Self::ClusterCtaRank,
+            "clusterid.x" => Self::ClusterIdX,
+            "clusterid.y" => Self::ClusterIdY,
+            "clusterid.z" => Self::ClusterIdZ,
             "laneid" => Self::LaneId,
             "warpid" => Self::WarpId,
             "smid" => Self::SmId,
@@ -127,7 +146,8 @@ impl Code for ReadSpecial {
         machine.grid.clock_reads += u64::from(special as u8 >= Special::Clock as u8);
         let clock =
             machine.grid.instructions + 1000 * machine.grid.slept + machine.grid.clock_reads;
-        let [bx, by, bz] = machine.block.coordinates;
+        let coordinates = machine.block.coordinates;
+        let ([bx, by, bz], shape) = (coordinates, machine.grid.cluster);
         let values = match special {
             Special::TidX => threads(machine, 0),
             Special::TidY => threads(machine, 1),
@@ -143,6 +163,13 @@ impl Code for ReadSpecial {
             Special::LanemaskLe => by_lane(|lane| u32::MAX >> (31 - lane)),
             Special::LanemaskGt => by_lane(|lane| !(u32::MAX >> (31 - lane))),
             Special::LanemaskGe => by_lane(|lane| !((1 << lane) - 1)),
+            Special::ClusterCtaidX => [shape.place(coordinates)[0]; LANES],
+            Special::ClusterCtaidY => [shape.place(coordinates)[1]; LANES],
+            Special::ClusterCtaidZ => [shape.place(coordinates)[2]; LANES],
+            Special::ClusterCtaRank => [shape.rank(coordinates); LANES],
+            Special::ClusterIdX => [shape.id(coordinates)[0]; LANES],
+            Special::ClusterIdY => [shape.id(coordinates)[1]; LANES],
+            Special::ClusterIdZ => [shape.id(coordinates)[2]; LANES],
             Special::Clock | Special::Clock64 => [clock as u32; LANES],
             Special::GlobalTimerLow | Special::GlobalTimer => [clock as u32; LANES],
             Special::ClockHigh | Special::GlobalTimerHigh => [(clock >> 32) as u32; LANES],

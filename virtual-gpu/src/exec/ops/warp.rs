@@ -5,6 +5,7 @@ use crate::exec::isa::Code;
 use crate::exec::machine::{Lanes, Machine};
 use crate::exec::masks::lanes_where;
 use crate::exec::row::LANES;
+use crate::num::float32;
 
 /// Continues if the lanes of the instruction's member mask are here.
 macro_rules! gathered {
@@ -167,6 +168,30 @@ pub mod reduce {
     pub const AND: u8 = 5;
     pub const OR: u8 = 6;
     pub const XOR: u8 = 7;
+    /// Of f32, with any of the three that follow; the minimum without them.
+    pub const FLOAT: u8 = 8;
+    pub const FLOAT_MAX: u8 = 1;
+    pub const FLOAT_NAN: u8 = 2;
+    pub const FLOAT_ABS: u8 = 4;
+}
+
+/// The largest or smallest f32 of a warp's values, as `flags` say.
+fn extreme(values: impl Iterator<Item = u32>, flags: u8) -> u32 {
+    let magnitudes = flags & reduce::FLOAT_ABS != 0;
+    let combine = match (
+        flags & reduce::FLOAT_MAX != 0,
+        flags & reduce::FLOAT_NAN != 0,
+    ) {
+        (false, false) => float32::min,
+        (false, true) => float32::min_nan,
+        (true, false) => float32::max,
+        (true, true) => float32::max_nan,
+    };
+    let numbers = values.map(|bits| {
+        let number = float32::canonical(f32::from_bits(bits));
+        if magnitudes { number.abs() } else { number }
+    });
+    numbers.reduce(combine).map_or(0, f32::to_bits)
 }
 
 impl Code for Reduce {
@@ -179,6 +204,10 @@ impl Code for Reduce {
             let mut out = [0u32; LANES];
             for lane in Lanes(machine.mask) {
                 let members = Lanes(masks[lane] & machine.mask).map(|other| values[other]);
+                if inst.flags & reduce::FLOAT != 0 {
+                    out[lane] = extreme(members, inst.flags);
+                    continue;
+                }
                 let combine = |x: u32, y: u32| match inst.flags {
                     reduce::ADD => x.wrapping_add(y),
                     reduce::MIN_SIGNED => (x as i32).min(y as i32) as u32,

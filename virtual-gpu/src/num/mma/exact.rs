@@ -9,7 +9,7 @@
 //! most 33 integers below 2^28, which makes doubles do for the fixed-point adder.
 
 use super::fragment::{Accumulators, Operands};
-use super::{Arch, Mma};
+use super::{Arch, Mma, Unit};
 use crate::num::half::{f16_to_f32, f32_to_f16, narrow_to_odd};
 use crate::num::{Rounding, ScalarType, float32};
 
@@ -32,10 +32,12 @@ struct Adder {
 
 impl Adder {
     #[inline(always)]
-    fn new(mma: &Mma, arch: Arch) -> Self {
+    fn new(mma: &Mma, unit: Unit, arch: Arch) -> Self {
         let bytes = mma.a.bytes();
-        let older = matches!(arch, Arch::Ampere | Arch::Ada);
-        let short = older && bytes == 1;
+        let group = unit == Unit::Warpgroup;
+        let older = matches!(arch, Arch::Ampere | Arch::Ada) && !group;
+        // Warpgroups add 8-bit floats with few bits, as Ada does, but all of them at once.
+        let short = (older || group) && bytes == 1;
         let half = mma.d == ScalarType::F16;
         Self {
             fraction: match older {
@@ -122,18 +124,18 @@ fn any_special(row: &[f32; 8]) -> bool {
     any
 }
 
-/// Adds the products to the accumulators as `arch` does.
+/// Adds the products to the accumulators as this unit of `arch` does.
 ///
 /// Loops instead of closures and `array::map` throughout: a function that is called, and not inlined, would miss the
 /// instruction set of the caller.
 #[inline(always)]
 pub(super) fn add_products<const K: usize>(
     mma: &Mma,
-    arch: Arch,
+    (unit, arch): (Unit, Arch),
     operands: &Operands<K>,
     sums: &mut Accumulators,
 ) {
-    let adder = Adder::new(mma, arch);
+    let adder = Adder::new(mma, unit, arch);
     let (a_min, b_min) = (smallest_exponent(mma.a), smallest_exponent(mma.b));
     let k = (mma.shape.k as usize).min(K);
     let first = if adder.halved { k / 2 } else { k };

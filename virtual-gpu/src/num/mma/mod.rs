@@ -58,6 +58,15 @@ pub enum MmaMode {
     Fast,
 }
 
+/// Who makes a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// A warp: `mma.sync`.
+    Warp,
+    /// Four warps: `wgmma`, which only Hopper has.
+    Warpgroup,
+}
+
 /// An `mma.sync` instruction without its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mma {
@@ -144,10 +153,26 @@ impl Mma {
     ) {
         if self.a == ScalarType::F64 {
             double::run(self.shape, a, b, c, d);
-        } else if self.shape.k <= 16 {
-            self.run_single::<16>(mode, a, b, c, d);
         } else {
-            self.run_single::<MAX_K>(mode, a, b, c, d);
+            self.run_by(Unit::Warp, mode, a, b, c, d);
+        }
+    }
+
+    /// As [`Mma::run`], of what fits single precision, with the sums of one unit or the other.
+    #[inline(always)]
+    pub(crate) fn run_by(
+        &self,
+        unit: Unit,
+        mode: MmaMode,
+        a: &[impl Row],
+        b: &[impl Row],
+        c: &[impl Row],
+        d: &mut [[u32; 32]],
+    ) {
+        if self.shape.k <= 16 {
+            self.run_single::<16>(unit, mode, a, b, c, d);
+        } else {
+            self.run_single::<MAX_K>(unit, mode, a, b, c, d);
         }
     }
 
@@ -155,6 +180,7 @@ impl Mma {
     #[inline(always)]
     fn run_single<const K: usize>(
         &self,
+        unit: Unit,
         mode: MmaMode,
         a: &[impl Row],
         b: &[impl Row],
@@ -174,7 +200,9 @@ impl Mma {
                 let mut sums = Accumulators::unpack(ty, c);
                 match mode {
                     MmaMode::Fast => fast::add_products(&operands, k, &mut sums),
-                    MmaMode::Exact(arch) => exact::add_products(self, arch, &operands, &mut sums),
+                    MmaMode::Exact(arch) => {
+                        exact::add_products(self, (unit, arch), &operands, &mut sums)
+                    }
                 }
                 sums.pack(ty, d);
             }

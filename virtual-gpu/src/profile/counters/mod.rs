@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::exec::{Extra, Grid, Program};
+use crate::num::mma::{Mma, MmaShape};
 
 pub use crate::exec::{CacheHint, Class};
 pub use lines::LineCounters;
@@ -150,21 +151,27 @@ impl Counters {
     }
 }
 
-/// The tensor-core product at an instruction, if it is one.
-fn product(program: &Program, pc: usize) -> Option<&crate::num::mma::Mma> {
+/// The tensor-core product at an instruction, if it is one: its form, and its shape as the warps of it share it.
+fn product(program: &Program, pc: usize) -> Option<(&Mma, MmaShape)> {
     if program.origins[pc].class != Class::Tensor {
         return None;
     }
     match program.extras.get(program.code[pc].ext as usize) {
-        Some(Extra::Mma(mma, _)) => Some(mma),
+        Some(Extra::Mma(mma, _)) => Some((mma, mma.shape)),
+        Some(Extra::Product(product)) => {
+            let (n, k) = (product.n, product.mma.shape.k);
+            Some((&product.mma, MmaShape { m: 64, n, k }))
+        }
         _ => None,
     }
 }
 
 /// Operations of one execution.
 fn flops(program: &Program, pc: usize) -> u64 {
-    product(program, pc).map_or(0, |mma| {
-        2 * [mma.shape.m, mma.shape.n, mma.shape.k]
+    product(program, pc).map_or(0, |(mma, shape)| {
+        // Four warps make a product of 64 rows, each of them its own 16.
+        let rows = if mma.shape == shape { shape.m } else { 16 };
+        2 * [rows, shape.n, shape.k]
             .map(u64::from)
             .iter()
             .product::<u64>()
@@ -172,13 +179,13 @@ fn flops(program: &Program, pc: usize) -> u64 {
 }
 
 fn shape(program: &Program, pc: usize) -> Option<String> {
-    let mma = product(program, pc)?;
+    let (mma, shape) = product(program, pc)?;
     let types = [mma.d, mma.a, mma.b, mma.c].map(|ty| format!("{ty:?}").to_lowercase());
     Some(format!(
         "m{}n{}k{} {}",
-        mma.shape.m,
-        mma.shape.n,
-        mma.shape.k,
+        shape.m,
+        shape.n,
+        shape.k,
         types.join(".")
     ))
 }

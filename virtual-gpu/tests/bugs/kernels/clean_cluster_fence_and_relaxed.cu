@@ -1,0 +1,21 @@
+// A fence before a relaxed arrival orders what the arrival does not.
+#define AT(p) ((unsigned)__cvta_generic_to_shared(p))
+#define RANK(r) asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r))
+#define MAP(to, at, rank) asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(at), "r"(rank))
+#define READ(to, at) asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(to) : "r"(at) : "memory")
+#define CLUSTER_SYNC() asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory")
+
+extern "C" __cluster_dims__(2, 1, 1) __global__ void cluster_swap(const unsigned* x, unsigned* y) {
+    __shared__ unsigned own[64];
+    int t = threadIdx.x;
+    own[t] = x[blockIdx.x * 64 + t];
+    asm volatile("fence.acq_rel.cluster;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    unsigned rank, at, word;
+    RANK(rank);
+    MAP(at, AT(own + t), rank ^ 1);
+    READ(word, at);
+    CLUSTER_SYNC();
+    y[blockIdx.x * 64 + t] = word;
+}

@@ -19,7 +19,9 @@ CARRIED = {
             "dropout", "fp8_round", "gather_rows", "histogram", "int4_matmul", "integers", "layer_norm",
             "layer_norm_weights", "matmul_bf16", "matmul_f32", "matmul_i8", "quantise", "rope", "scans", "scatter_add",
             "softmax", "sort_rows", "ticket_sum", "transpose", "vector_add", "welford")),
-        *(f"{kernel}_sm90" for kernel in ("activations", "fp8_round", "layer_norm", "matmul_bf16", "rope")),
+        *(f"{kernel}_sm90" for kernel in (
+            "activations", "attention_causal_bf16", "fp8_round", "layer_norm", "matmul_bf16", "matmul_f16", "matmul_i8",
+            "rope")),
         *("quantise_sm100", "softmax_sm100"),
         *(f"{kernel}_sm120" for kernel in ("attention_causal_bf16", "int4_matmul", "layer_norm")),
     },

@@ -23,15 +23,6 @@ pub fn known(project: &str, name: &str) -> Outcome {
             | "matmul_f16_f32"
             | "matmul_f16"
             | "matmul_i8",
-            "sm90",
-        ) => refused("wgmma.fence"),
-        (
-            "triton",
-            "attention_causal_bf16"
-            | "attention_f16"
-            | "matmul_f16_f32"
-            | "matmul_f16"
-            | "matmul_i8",
             "sm100",
         ) => refused("tcgen05.alloc"),
         _ => Outcome::Right,

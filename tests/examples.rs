@@ -95,6 +95,10 @@ fn speculate() {
 fn each_is_under_60_lines() {
     for entry in std::fs::read_dir(root().join("examples")).unwrap() {
         let path = entry.unwrap().path();
+        // Beside the files lies a crate, which is tested on its own.
+        if path.is_dir() {
+            continue;
+        }
         let lines = std::fs::read_to_string(&path).unwrap().lines().count();
         assert!(lines < 60, "{}: {lines} lines", path.display());
     }

@@ -29,6 +29,7 @@ mod calls;
 mod commit;
 mod compiler;
 mod context;
+mod control;
 mod costs;
 mod cublas;
 mod demand;

@@ -1,6 +1,6 @@
 //! One call, phase by phase: what a profiler or a benchmark of single ops launches.
 
-use super::generation::sampling_of;
+use super::control::sampling_of;
 use super::state::State;
 use super::{Context, DeviceCall, DeviceError, DeviceExecutor, DeviceKv};
 use crate::plan::Op;

@@ -38,12 +38,13 @@ const VERIFY_ROWS: usize = 64;
 /// A token that no draft says.
 const UNSAID: u32 = 999;
 
-fn source() -> Source {
+/// The program of heads, or of a draft that is a model: neither has the code of the other.
+fn source(is_heads: bool) -> Source {
     let sizes = [
         ("SEGMENT_PREFILL", 0),
         ("SEGMENT_TARGET", 1),
         ("SEGMENT_DRAFT_PREFILL", 2),
-        ("SEGMENT_EXTEND", 3),
+        ("SEGMENT_EXTEND", if is_heads { abi::NONE } else { 3 }),
         ("SEGMENT_DRAFT", 4),
         ("VOCAB_SIZE", 1000),
         ("DRAFT_VOCAB_SIZE", 1000),
@@ -430,19 +431,24 @@ fn the_loop_on_a_device_decides_as_the_host() {
         .collect();
     let mut gpu = Gpu::new(cases.len() as u32);
     let placed: Vec<Placed> = cases.iter().map(|case| place(&mut gpu, case)).collect();
-    let parameter = gpu.upload(bytemuck::cast_slice(&placed)).0.to_le_bytes();
-    let shape = Shape {
-        blocks: cases.len() as u32,
-        threads: 256,
-        shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
-    };
-    gpu.launch(
-        &source().loose_module(80),
-        "play",
-        shape,
-        &parameter,
-        &LaunchOptions::default(),
-    );
+    for is_heads in [false, true] {
+        let of_kind = cases.iter().zip(&placed);
+        let of_kind = of_kind.filter(|(case, _)| (case.kind == Kind::Heads) == is_heads);
+        let of_kind: Vec<Placed> = of_kind.map(|(_, placed)| *placed).collect();
+        let parameter = gpu.upload(bytemuck::cast_slice(&of_kind)).0.to_le_bytes();
+        let shape = Shape {
+            blocks: of_kind.len() as u32,
+            threads: 256,
+            shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+        };
+        gpu.launch(
+            &source(is_heads).loose_module(80),
+            "play",
+            shape,
+            &parameter,
+            &LaunchOptions::default(),
+        );
+    }
     let (mut near, mut drafted, mut pauses, mut deep, mut wide, mut nothing) = (0, 0, 0, 0, 0, 0);
     for (number, (case, placed)) in cases.iter().zip(&placed).enumerate() {
         let bytes = gpu.download(DevicePointer(placed.traces), ROUNDS * size_of::<Trace>());

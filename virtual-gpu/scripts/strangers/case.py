@@ -18,6 +18,25 @@ NAMES = {
 }
 
 
+def numbers(shape, seed=0, spread=1.0, dtype=np.float32):
+    """Numbers of few binary digits around zero."""
+    values = np.random.default_rng(seed).integers(-64, 65, shape)
+    return (values * (spread / 64)).astype(dtype)
+
+
+def philox(seed, offsets):
+    """Philox 4x32-10, the first word, as a number in [0, 1)."""
+    words = [np.asarray(offsets, dtype=np.uint64), *(np.zeros(len(offsets), dtype=np.uint64),) * 3]
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        a, b = words[0] * np.uint64(0xD2511F53), words[2] * np.uint64(0xCD9E8D57)
+        low = np.uint64(0xFFFFFFFF)
+        words = [(b >> np.uint64(32)) ^ words[1] ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ words[3] ^ np.uint64(k1), a & low]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    signed = words[0].astype(np.uint32).view(np.int32)
+    return np.where(signed < 0, -signed.astype(np.int64) - 1, signed) * np.float32(4.6566127342e-10)
+
+
 class Bf16:
     """An array of bf16, kept as single-precision numbers that bf16 can hold."""
 

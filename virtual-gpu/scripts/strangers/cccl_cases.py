@@ -6,7 +6,7 @@ import numpy as np
 import nvidia.cu13
 from cuda.bindings import nvrtc
 
-from case import Case
+from case import Case, numbers
 
 SOURCE = r"""
 #include <cub/block/block_histogram.cuh>
@@ -179,12 +179,6 @@ def compiled(architecture):
     ptx = bytes(size)
     nvrtc.nvrtcGetPTX(program, ptx)
     return ptx.decode().rstrip("\0")
-
-
-def numbers(shape, seed=0, spread=1.0, dtype=np.float32):
-    """Numbers of few binary digits around zero."""
-    values = np.random.default_rng(seed).integers(-64, 65, shape)
-    return (values * (spread / 64)).astype(dtype)
 
 
 def launches():

@@ -16,7 +16,7 @@ os.environ["CUPY_ACCELERATORS"] = ""
 import cupy_backends.cuda.api.runtime as runtime
 import numpy as np
 
-from case import Case
+from case import Case, numbers
 
 python = ctypes.pythonapi
 python.PyCapsule_New.restype, python.PyCapsule_GetName.restype = ctypes.py_object, ctypes.c_char_p
@@ -191,12 +191,6 @@ def case(name, operation, want, inputs, which=0, count=1, **tolerance):
     for arg, kind in zip(args, parameters(kernel.ptx, kernel.kernel), strict=True):
         argument(made, arg, kind, result, want, tolerance)
     return made
-
-
-def numbers(shape, seed=0, spread=1.0, dtype=np.float32):
-    """Numbers of few binary digits around zero."""
-    values = np.random.default_rng(seed).integers(-64, 65, shape)
-    return (values * (spread / 64)).astype(dtype)
 
 
 @cupy.fuse()

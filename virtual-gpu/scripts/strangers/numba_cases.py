@@ -6,7 +6,7 @@ import re
 import numpy as np
 from numba import complex64, cuda, float32, float64, int32, int64, uint32, uint64, uint8
 
-from case import Case
+from case import Case, numbers
 
 KINDS = {
     "float32": float32, "float64": float64, "int32": int32, "int64": int64, "uint32": uint32, "uint64": uint64,
@@ -332,12 +332,6 @@ def ray_spheres(direction, spheres, nearest):
         if best < 0.5:
             break
     nearest[i] = hit
-
-
-def numbers(shape, seed=0, spread=1.0, dtype=np.float32):
-    """Numbers of few binary digits around zero."""
-    values = np.random.default_rng(seed).integers(-64, 65, shape)
-    return (values * (spread / 64)).astype(dtype)
 
 
 def each(function, values):

@@ -10,7 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.language.extra import libdevice
 
-from case import Bf16, Case
+from case import Bf16, Case, numbers, philox
 
 TYPES = {
     "float32": "*fp32", "float16": "*fp16", "float64": "*fp64", "int32": "*i32", "uint32": "*u32", "int64": "*i64",
@@ -425,12 +425,6 @@ def ticket_sum(x, out, partial, ticket, n, BLOCK: tl.constexpr, BLOCKS: tl.const
         tl.store(out, tl.sum(tl.load(partial + tl.arange(0, BLOCKS)), axis=0))
 
 
-def numbers(shape, seed=0, spread=1.0, dtype=np.float32):
-    """Numbers of few binary digits around zero."""
-    values = np.random.default_rng(seed).integers(-64, 65, shape)
-    return (values * (spread / 64)).astype(dtype)
-
-
 def erf(x):
     return np.array([math.erf(v) for v in np.asarray(x, dtype=np.float64).ravel()]).reshape(np.shape(x))
 
@@ -438,19 +432,6 @@ def erf(x):
 def product(a, b, out):
     wide = np.float64 if out != np.int32 else np.int64
     return (a.astype(wide) @ b.astype(wide)).astype(out)
-
-
-def philox(seed, offsets):
-    """Philox 4x32-10, the first word, as a number in [0, 1)."""
-    words = [np.asarray(offsets, dtype=np.uint64), *(np.zeros(len(offsets), dtype=np.uint64),) * 3]
-    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
-    for _ in range(10):
-        a, b = words[0] * np.uint64(0xD2511F53), words[2] * np.uint64(0xCD9E8D57)
-        low = np.uint64(0xFFFFFFFF)
-        words = [(b >> np.uint64(32)) ^ words[1] ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ words[3] ^ np.uint64(k1), a & low]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    signed = words[0].astype(np.uint32).view(np.int32)
-    return np.where(signed < 0, -signed.astype(np.int64) - 1, signed) * np.float32(4.6566127342e-10)
 
 
 def gemm(name, dtype, out, m, n, k, tiles, warps=4, stages=3, precision="tf32"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import warp as wp
 
-from case import Case
+from case import Case, numbers
 
 wp.config.quiet = True
 
@@ -96,12 +96,6 @@ def array(case, how, values, inner=(), **tolerance):
     fill = [0] * (4 - len(shape))
     case.scalar("i32", [*shape, *fill, *strides, *fill])
     case.scalar("u16", [len(shape), 0, 0, 0])
-
-
-def numbers(shape, seed=0, spread=1.0):
-    """Numbers of few binary digits around zero."""
-    values = np.random.default_rng(seed).integers(-64, 65, shape)
-    return (values * (spread / 64)).astype(np.float32)
 
 
 def compiled():

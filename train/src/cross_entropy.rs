@@ -1,5 +1,6 @@
 use crate::learner::Measure;
 use crate::parameters::{matrix, read};
+use crate::product::Precision;
 use crate::{Error, Result};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -65,6 +66,7 @@ pub(crate) fn cross_entropy(
     head: &Tensor<2>,
     goals: &Goals<'_>,
     asked: &Asked,
+    precision: Precision,
 ) -> Result<Scored> {
     let all = outputs.clone().inner();
     let head = head.clone().inner();
@@ -81,7 +83,7 @@ pub(crate) fn cross_entropy(
     for start in (0..n).step_by(ROWS) {
         let rows = start..(start + ROWS).min(n);
         let x = all.clone().narrow(0, start, rows.len());
-        let logits = x.clone().matmul(head.clone().transpose());
+        let logits = precision.product(x.clone(), head.clone().transpose());
         let q = softmax(logits.clone(), 1);
         let (largest, guesses) = logits.clone().max_dim_with_indices(1);
         // log(sum of exp) by way of the largest probability.
@@ -130,13 +132,13 @@ pub(crate) fn cross_entropy(
                 let factors = factors[rows.clone()].to_vec();
                 let gradient = surplus * matrix(factors, [rows.len(), 1], &device);
                 if *learnt {
-                    let part = gradient.clone().transpose().matmul(x);
+                    let part = precision.product(gradient.clone().transpose(), x);
                     scored.head = Some(match scored.head.take() {
                         Some(sum) => sum + part,
                         None => part,
                     });
                 }
-                known.push(gradient.matmul(head.clone()));
+                known.push(precision.product(gradient, head.clone()));
             }
         }
     }
@@ -147,12 +149,16 @@ pub(crate) fn cross_entropy(
 }
 
 /// Distributions of the target at rows of its last hidden states `[m, h]`, over the rows of `head`, and their best.
-pub(crate) fn distributions(last: Tensor<2>, head: &Tensor<2>) -> Result<(Tensor<2>, Vec<u32>)> {
+pub(crate) fn distributions(
+    last: Tensor<2>,
+    head: &Tensor<2>,
+    precision: Precision,
+) -> Result<(Tensor<2>, Vec<u32>)> {
     let [m, _] = last.dims();
     let (mut parts, mut best) = (Vec::new(), Vec::with_capacity(m));
     for start in (0..m).step_by(ROWS) {
         let rows = last.clone().narrow(0, start, ROWS.min(m - start));
-        let logits = rows.matmul(head.clone().transpose());
+        let logits = precision.product(rows, head.clone().transpose());
         let ids = logits.clone().argmax(1).try_into_vec_as::<i64>();
         let ids = ids.map_err(|e| Error::Invalid(e.to_string()))?;
         best.extend(ids.into_iter().map(|id| id as u32));

@@ -15,6 +15,7 @@ mod optimizer;
 mod output;
 mod parameters;
 mod positions;
+mod product;
 mod random;
 mod rounding;
 mod run;
@@ -31,6 +32,7 @@ pub use medusa::{MedusaLearner, MedusaSettings};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use output::{Card, OutputDtype, tree_of, write_eagle, write_medusa};
 pub use parameters::{Form, Gradients, Parameter, Parameters};
+pub use product::Precision;
 pub use random::{Random, order};
 pub use rounding::Rounding;
 pub use run::{

@@ -1,3 +1,4 @@
+use crate::product::Precision;
 use crate::random::Random;
 use crate::rounding::Rounding;
 use crate::{Error, Result};
@@ -55,6 +56,7 @@ impl Parameter {
 pub struct Parameters {
     all: Vec<Parameter>,
     rounding: Option<Rounding>,
+    precision: Precision,
     /// Rounded values, until a value changes.
     rounded: OnceLock<Vec<Tensor<2>>>,
 }
@@ -145,6 +147,16 @@ impl Parameters {
     /// What matrices are rounded to.
     pub fn rounding(&self) -> Option<Rounding> {
         self.rounding
+    }
+
+    /// What products with them are computed in.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// What products with them are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The values as leaves of a new graph, and as they are used in it.

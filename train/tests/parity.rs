@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use stheno::model::ModelConfig;
 use stheno_train::{
-    AdamWSettings, Decay, EagleLearner, EagleSettings, EagleTraining, Example, Features, HeldOut,
-    Learner, MedusaLearner, MedusaSettings, Parameter, Result, RunSettings, Schedule, Source,
-    Target, run,
+    AdamWSettings, Decay, EagleLearner, EagleSettings, EagleTraining, Example, Features, Gradients,
+    HeldOut, Learner, MedusaLearner, MedusaSettings, Parameter, Precision, Result, RunSettings,
+    Schedule, Source, Target, run,
 };
 
 const TOLERANCE: f32 = 1e-5;
@@ -111,7 +111,8 @@ fn close(what: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-fn agrees(mut fixture: Fixture, learner: &mut dyn Learner) {
+/// Gives a learner the fixture's parameters; their names.
+fn prepare(fixture: &Fixture, learner: &mut dyn Learner) -> Vec<String> {
     let names: Vec<String> = learner
         .parameters()
         .iter()
@@ -121,6 +122,27 @@ fn agrees(mut fixture: Fixture, learner: &mut dyn Learner) {
         let values = fixture.floats(&format!("parameter.{name}"));
         learner.parameters_mut().set(name, values).unwrap();
     }
+    names
+}
+
+/// Adds gradients, in the order of a file.
+fn add(sums: &mut Vec<Vec<f32>>, learner: &dyn Learner, gradients: &Gradients) {
+    let all = learner.parameters().iter().zip(gradients.iter());
+    for (i, (parameter, gradient)) in all.enumerate() {
+        let like = Parameter {
+            value: gradient.clone(),
+            ..parameter.clone()
+        };
+        let values = like.values().unwrap();
+        match sums.get_mut(i) {
+            Some(sum) => sum.iter_mut().zip(values).for_each(|(a, b)| *a += b),
+            None => sums.push(values),
+        }
+    }
+}
+
+fn agrees(mut fixture: Fixture, learner: &mut dyn Learner) {
+    let names = prepare(&fixture, learner);
     let mut sums: Vec<Vec<f32>> = Vec::new();
     for index in 0..2 {
         let (example, features) = fixture.example(index);
@@ -140,22 +162,7 @@ fn agrees(mut fixture: Fixture, learner: &mut dyn Learner) {
         for measure in &evaluated {
             assert_eq!(measure.ranks[0], measure.right);
         }
-        let gradients = gradients.unwrap();
-        let all = learner.parameters().iter().zip(gradients.iter());
-        let values = all.map(|(parameter, gradient)| {
-            // In the order of a file.
-            let like = Parameter {
-                value: gradient.clone(),
-                ..parameter.clone()
-            };
-            like.values().unwrap()
-        });
-        for (i, values) in values.enumerate() {
-            match sums.get_mut(i) {
-                Some(sum) => sum.iter_mut().zip(values).for_each(|(a, b)| *a += b),
-                None => sums.push(values),
-            }
-        }
+        add(&mut sums, learner, &gradients.unwrap());
     }
     for (name, sum) in names.iter().zip(&sums) {
         close(name, sum, &fixture.floats(&format!("gradient.{name}")));
@@ -202,8 +209,7 @@ fn agrees(mut fixture: Fixture, learner: &mut dyn Learner) {
     }
 }
 
-#[test]
-fn eagle_is_pytorchs() {
+fn eagle() -> (Fixture, EagleLearner) {
     let fixture = Fixture::read("eagle3");
     let settings: EagleSettings =
         serde_json::from_value(fixture.settings["layer"].clone()).unwrap();
@@ -215,9 +221,43 @@ fn eagle_is_pytorchs() {
     };
     let (target, vocabulary) = (fixture.target(), fixture.integers("vocabulary"));
     let device = Device::flex();
-    let mut learner =
-        EagleLearner::new(settings, training, target, vocabulary, 0, &device).unwrap();
+    let learner = EagleLearner::new(settings, training, target, vocabulary, 0, &device);
+    (fixture, learner.unwrap())
+}
+
+#[test]
+fn eagle_is_pytorchs() {
+    let (fixture, mut learner) = eagle();
     agrees(fixture, &mut learner);
+}
+
+#[test]
+fn eagle_in_bf16_is_near_it() {
+    let (fixture, mut learner) = eagle();
+    prepare(&fixture, &mut learner);
+    learner.parameters_mut().set_precision(Precision::Bf16);
+    let (mut difference, mut whole) = (0.0, 0.0);
+    let mut sums: Vec<Vec<f32>> = Vec::new();
+    for index in 0..2 {
+        let (example, features) = fixture.example(index);
+        let (measures, gradients) = learner.learn(&example, &features).unwrap();
+        let losses = fixture.floats(&format!("example.{index}.losses"));
+        for (measure, loss) in measures.iter().zip(losses) {
+            let error = (measure.loss as f32 - loss).abs();
+            assert!(error <= 0.01 * loss, "{} and {loss}", measure.loss);
+        }
+        add(&mut sums, &learner, &gradients.unwrap());
+    }
+    for (parameter, sum) in learner.parameters().iter().zip(&sums) {
+        let expected = fixture.floats(&format!("gradient.{}", parameter.name));
+        for (found, expected) in sum.iter().zip(&expected) {
+            difference += f64::from(found - expected).powi(2);
+            whole += f64::from(*expected).powi(2);
+        }
+    }
+    let share = (difference / whole).sqrt();
+    // bf16 has 8 bits; were nothing rounded there would be no difference to PyTorch's f32 at all.
+    assert!(share < 0.02 && share > 1e-5, "{share}");
 }
 
 fn medusa(name: &str) {

@@ -1,12 +1,14 @@
 use super::EagleSettings;
 use crate::cross_entropy::indices;
 use crate::parameters::matrix;
+use crate::product::Precision;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Int, Tensor};
 
 /// The layer's weights in a graph, or outside of one, in the order of its parameters but for the head.
 pub(super) struct Layer<'a> {
     settings: &'a EagleSettings,
+    precision: Precision,
     fc: &'a Tensor<2>,
     hidden_norm: &'a Tensor<2>,
     input_norm: &'a Tensor<2>,
@@ -36,7 +38,11 @@ pub(super) struct Inputs {
 }
 
 impl<'a> Layer<'a> {
-    pub fn new(settings: &'a EagleSettings, weights: &'a [Tensor<2>; 12]) -> Self {
+    pub fn new(
+        settings: &'a EagleSettings,
+        precision: Precision,
+        weights: &'a [Tensor<2>; 12],
+    ) -> Self {
         let [
             fc,
             hidden_norm,
@@ -53,6 +59,7 @@ impl<'a> Layer<'a> {
         ] = weights;
         Layer {
             settings,
+            precision,
             fc,
             hidden_norm,
             input_norm,
@@ -93,20 +100,14 @@ impl<'a> Layer<'a> {
         let embeddings = self.normalised(inputs.embeddings.clone());
         let embeddings = embeddings * self.input_norm.clone();
 
-        let g = inputs.aux.clone().matmul(self.fc.clone());
+        let g = self.times(inputs.aux.clone(), self.fc);
         let u = Tensor::cat(
             vec![embeddings.clone().narrow(0, 0, keys), self.hidden(&g)],
             1,
         );
-        let k = u
-            .clone()
-            .matmul(self.k.clone())
-            .reshape([keys, kv_heads, d]);
+        let k = self.times(u.clone(), self.k).reshape([keys, kv_heads, d]);
         let first_k = rope.turn(k, None).permute([1, 2, 0]);
-        let v = u
-            .clone()
-            .matmul(self.v.clone())
-            .reshape([keys, kv_heads, d]);
+        let v = self.times(u.clone(), self.v).reshape([keys, kv_heads, d]);
         let first_v = v.swap_dims(0, 1);
         let mut u = u.select(0, here.clone());
         let mut g = g.select(0, here);
@@ -128,14 +129,15 @@ impl<'a> Layer<'a> {
                 let e = embeddings.clone().select(0, at.clone());
                 u = Tensor::cat(vec![e, self.hidden(&g)], 1);
                 let by_head = |x: Tensor<3>| x.swap_dims(0, 1).reshape([kv_heads, 1, n, d]);
-                let k = u.clone().matmul(self.k.clone()).reshape([n, kv_heads, d]);
-                let v = u.clone().matmul(self.v.clone()).reshape([n, kv_heads, d]);
+                let k = self.times(u.clone(), self.k).reshape([n, kv_heads, d]);
+                let v = self.times(u.clone(), self.v).reshape([n, kv_heads, d]);
                 later.push((by_head(rope.turn(k, Some(&at))), by_head(v)));
             }
-            let q = u.clone().matmul(self.q.clone()).reshape([n, heads, d]);
+            let q = self.times(u.clone(), self.q).reshape([n, heads, d]);
             let q = rope.turn(q, Some(&at)) * (1.0 / (d as f32).sqrt());
             let q = q.swap_dims(0, 1).reshape([kv_heads, group * n, d]);
-            let scores = q.clone().matmul(first_k.clone()).reshape([heads, n, keys]);
+            let scores = self.precision.product(q.clone(), first_k.clone());
+            let scores = scores.reshape([heads, n, keys]);
             let mut scores = vec![scores + mask.clone()];
             let by_group = q.reshape([kv_heads, group, n, d]);
             for (k, _) in &later {
@@ -145,23 +147,26 @@ impl<'a> Layer<'a> {
             let probabilities = softmax(Tensor::cat(scores, 2), 2);
             let of_first = probabilities.clone().narrow(2, 0, keys);
             let mixed = of_first.reshape([kv_heads, group * n, keys]);
-            let mut mixed = mixed
-                .matmul(first_v.clone())
-                .reshape([kv_heads, group, n, d]);
+            let mixed = self.precision.product(mixed, first_v.clone());
+            let mut mixed = mixed.reshape([kv_heads, group, n, d]);
             for (i, (_, v)) in later.iter().enumerate() {
                 let of_step = probabilities.clone().narrow(2, keys + i, 1);
                 mixed = mixed + of_step.reshape([kv_heads, group, n, 1]) * v.clone();
             }
             let mixed = mixed.reshape([heads, n, d]).swap_dims(0, 1);
-            let y = g + mixed.reshape([n, heads * d]).matmul(self.o.clone());
+            let y = g + self.times(mixed.reshape([n, heads * d]), self.o);
             let x = self.normalised(y.clone()) * self.post_norm.clone();
-            let gate = x.clone().matmul(self.gate.clone());
-            let up = x.matmul(self.up.clone());
-            let z = y + (gate.clone() * sigmoid(gate) * up).matmul(self.down.clone());
+            let gate = self.times(x.clone(), self.gate);
+            let up = self.times(x, self.up);
+            let z = y + self.times(gate.clone() * sigmoid(gate) * up, self.down);
             outputs.push(self.normalised(z.clone()) * self.norm.clone());
             g = z;
         }
         outputs
+    }
+
+    fn times(&self, x: Tensor<2>, weight: &Tensor<2>) -> Tensor<2> {
+        self.precision.product(x, weight.clone())
     }
 
     fn hidden(&self, g: &Tensor<2>) -> Tensor<2> {

@@ -196,8 +196,10 @@ impl EagleLearner {
         );
         let (layer, head) = split(self.parameters.constants())?;
         let rope = Rope::new(&self.settings, keys, &self.device);
-        let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
-        let logits = Tensor::cat(outputs, 0).matmul(head.transpose());
+        let outputs =
+            Layer::new(&self.settings, self.parameters.precision(), &layer).run(&inputs, &rope);
+        let precision = self.parameters.precision();
+        let logits = precision.product(Tensor::cat(outputs, 0), head.transpose());
         crate::parameters::read(logits)
     }
 
@@ -256,13 +258,14 @@ impl EagleLearner {
         if positions.rows.is_empty() {
             return Ok((measures, None));
         }
+        let precision = self.parameters.precision();
         let last = rows(
             &features.last,
             h,
             positions.targets.iter().map(|&t| t as u32),
         );
         let last = matrix(last, [positions.targets.len(), h], &self.device);
-        let (probabilities, best) = distributions(last, &self.target_head)?;
+        let (probabilities, best) = distributions(last, &self.target_head, precision)?;
         let keys = positions.keys;
         let inputs = self.inputs(
             example,
@@ -273,7 +276,8 @@ impl EagleLearner {
         );
         let (layer, head) = split(weights)?;
         let rope = Rope::new(&self.settings, keys + steps, &self.device);
-        let outputs = Layer::new(&self.settings, &layer).run(&inputs, &rope);
+        let outputs =
+            Layer::new(&self.settings, self.parameters.precision(), &layer).run(&inputs, &rope);
         let (mut of, mut factors, mut counted) = (Vec::new(), Vec::new(), Vec::new());
         let all = positions.steps.iter().zip(&self.weights).enumerate();
         for (x, (i, (step, weight))) in outputs.into_iter().zip(all) {
@@ -300,7 +304,7 @@ impl EagleLearner {
                 head: true,
             },
         };
-        let scored = cross_entropy(Tensor::cat(counted, 0), &head, &goals, &asked)?;
+        let scored = cross_entropy(Tensor::cat(counted, 0), &head, &goals, &asked, precision)?;
         let mut start = 0;
         for (step, measure) in positions.steps.iter().zip(&mut measures) {
             scored.measure(start..start + step.rows.len(), measure);
@@ -317,6 +321,7 @@ impl Learner for EagleLearner {
             "layer": self.settings,
             "training": self.training,
             "rounding": self.parameters.rounding(),
+            "precision": self.parameters.precision(),
             "vocabulary": format!("{:016x}", fingerprint(&self.vocabulary)),
         })
     }

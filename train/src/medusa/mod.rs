@@ -96,6 +96,7 @@ impl MedusaLearner {
     ) -> Result<(Vec<Measure>, Vec<Scored>)> {
         let h = self.target.config.hidden_size as usize;
         features.check(example, h, self.target.config.vocab_size)?;
+        let precision = self.parameters.precision();
         let positions = Positions::of(example, self.settings.heads, &self.ids, &|_| true);
         let measure = |step: &Step| Measure {
             positions: step.asked,
@@ -111,6 +112,7 @@ impl MedusaLearner {
             true => Some(distributions(
                 last(&mut positions.targets.iter().copied()),
                 &self.target_head,
+                precision,
             )?),
             false => None,
         };
@@ -125,7 +127,7 @@ impl MedusaLearner {
             };
             let x = last(&mut step.rows.iter().map(at));
             let (w, b) = (weights[2 * i].clone(), weights[2 * i + 1].clone());
-            let block = x.clone().matmul(w) + b;
+            let block = precision.product(x.clone(), w) + b;
             let x = x + block.clone() * sigmoid(block);
             let own = self.settings.own_matrices;
             let head = match own {
@@ -149,7 +151,7 @@ impl MedusaLearner {
                 },
                 None => Goals::Hard(&tokens),
             };
-            let scored = cross_entropy(x, &head, &goals, &asked)?;
+            let scored = cross_entropy(x, &head, &goals, &asked, precision)?;
             scored.measure(0..step.rows.len(), measure);
             scores.push(scored);
         }
@@ -163,6 +165,7 @@ impl Learner for MedusaLearner {
             "kind": "medusa",
             "heads": self.settings,
             "rounding": self.parameters.rounding(),
+            "precision": self.parameters.precision(),
             "vocabulary": format!("{:016x}", fingerprint(&self.vocabulary)),
         })
     }

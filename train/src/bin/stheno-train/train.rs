@@ -1,4 +1,4 @@
-use crate::args::{DecayArg, DtypeArg, Eagle3Args, MedusaArgs, RoundingArg, TrainArgs};
+use crate::args::{ComputeArg, DecayArg, DtypeArg, Eagle3Args, MedusaArgs, RoundingArg, TrainArgs};
 use crate::{interrupt, plot, progress, target};
 use anyhow::{Result, bail};
 use burn::tensor::Device;
@@ -10,8 +10,9 @@ use stheno_train::data::{
 };
 use stheno_train::{
     AdamWSettings, Card, Decay, EagleLearner, EagleSettings, EagleTraining, EvaluationRecord,
-    HeldOut, Learner, MedusaLearner, MedusaSettings, Outcome, OutputDtype, Progress, Rounding,
-    RunSettings, Schedule, Source, StepRecord, Target, run, tree_of, write_eagle, write_medusa,
+    HeldOut, Learner, MedusaLearner, MedusaSettings, Outcome, OutputDtype, Precision, Progress,
+    Rounding, RunSettings, Schedule, Source, StepRecord, Target, run, tree_of, write_eagle,
+    write_medusa,
 };
 
 /// Examples that say how large the target's hidden states are.
@@ -176,6 +177,12 @@ impl Training {
             RoundingArg::Q4 => Rounding::Q4,
         });
         learner.parameters_mut().set_rounding(rounding);
+        let precision = match args.compute_dtype {
+            ComputeArg::F32 => Precision::F32,
+            ComputeArg::Bf16 => Precision::Bf16,
+        };
+        eprintln!("products in {}", precision.describe());
+        learner.parameters_mut().set_precision(precision);
         let bar = progress::bar("steps", 0, 0);
         let outcome = run(
             learner,

@@ -31,7 +31,8 @@ pub struct Block {
     /// Index in the grid, by dimension.
     pub coordinates: [u32; 3],
     /// Its warps; the one that runs is taken out.
-    pub warps: Vec<Warp>,
+    #[allow(clippy::vec_box)] // Taking one out moves a pointer, at every turn.
+    pub warps: Vec<Box<Warp>>,
     /// Shared memory.
     pub shared: Bytes,
     /// Which shared bytes are initialised or pending.
@@ -81,7 +82,7 @@ impl Block {
                 }
             }
         };
-        self.warps.iter_mut().for_each(release);
+        self.warps.iter_mut().for_each(|warp| release(warp));
         release(running);
         self.barriers[id] = Barrier::default();
     }

@@ -107,7 +107,7 @@ pub struct Grid {
     /// Finds races, where all is checked.
     pub races: Option<Races>,
     /// Warps of ended blocks, for the next.
-    spare: Vec<Warp>,
+    spare: Vec<Box<Warp>>,
 }
 
 /// A small generator for schedules: xorshift.
@@ -302,7 +302,7 @@ impl Grid {
             };
             let ready = resident
                 .iter()
-                .filter(|block| block.warps.iter().any(Warp::is_ready))
+                .filter(|block| block.warps.iter().any(|warp| warp.is_ready()))
                 .count();
             let mut add = wanted
                 .saturating_sub(ready)
@@ -443,6 +443,8 @@ impl Grid {
         let seeded = self.options.seed != 0;
         let mut order: Vec<usize> = (0..block.warps.len()).collect();
         let mut turns = if seeded { 1 + self.random.below(8) } else { 64 };
+        // Stands in the place of the warp whose turn it is.
+        let mut vacant = Box::<Warp>::default();
         loop {
             if seeded {
                 self.random.shuffle(&mut order);
@@ -460,7 +462,7 @@ impl Grid {
                 } else {
                     4096
                 };
-                let mut warp = std::mem::take(&mut block.warps[index]);
+                let mut warp = std::mem::replace(&mut block.warps[index], vacant);
                 let mut machine = Machine::new(&mut warp, block, self);
                 let stop = if machine.grid.options.counters {
                     machine.run::<true>(quantum)
@@ -473,7 +475,7 @@ impl Grid {
                     stop => stop,
                 };
                 awake |= !warp.sleeps;
-                block.warps[index] = warp;
+                vacant = std::mem::replace(&mut block.warps[index], warp);
                 match stop {
                     Stop::Fault => return false,
                     Stop::Done => block.finished += 1,

@@ -237,11 +237,13 @@ impl Warp {
             let fragment = &tail[0];
             let meets =
                 |f: &Fragment| (f.state == State::Ready && f.released.is_none()) || f.is_at_sync();
+            // Most are in no call: nothing is compared then.
+            let same_calls = |other: &Fragment| {
+                other.calls.len() == fragment.calls.len()
+                    && (fragment.calls.is_empty() || other.calls == fragment.calls)
+            };
             let twin = head.iter_mut().find(|other| {
-                other.pc == fragment.pc
-                    && other.calls == fragment.calls
-                    && meets(other)
-                    && meets(fragment)
+                other.pc == fragment.pc && same_calls(other) && meets(other) && meets(fragment)
             });
             match twin {
                 Some(twin) => {

@@ -107,6 +107,7 @@ pub struct Grid {
     /// Finds races, where all is checked.
     pub races: Option<Races>,
     /// Warps of ended blocks, for the next.
+    #[allow(clippy::vec_box)] // As those of a block.
     spare: Vec<Box<Warp>>,
 }
 

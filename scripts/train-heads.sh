@@ -3,7 +3,7 @@
 # Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes hours on 2
 # cores, and 12 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on. The drafts in the
 # repository are of runs whose first step was stopped: the EAGLE-3 layer's at 3819 conversations, and the Medusa heads' earlier, at 1720
-# that were all greedy.
+# that were all greedy, of up to 256 tokens, with contexts cut at 1024.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,8 +11,7 @@ prompts="${1:?usage: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]}"
 work="${2:-target/train}"
 name="SmolLM2-135M-Instruct"
 data="Answers of the target itself, half of them greedy and the rest at temperatures 0.7 and 1, to prompts of GSM8K's training split (MIT), \
-self-instruct's seed tasks and its sample of P3 \
-(Apache-2.0)."
+self-instruct's seed tasks and its sample of P3 (Apache-2.0)."
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
@@ -29,11 +28,11 @@ say "answers"
 say "hidden states"
 "$train" features -m "$model" --answers "$work/answers" -o "$work/features" --max-len 768
 
-common=(-m "$model" --features "$work/features" --draft-vocab-size 4096 --compute-dtype bf16 --batch-size 8 --seed 1 --resume
+common=(-m "$model" --features "$work/features" --draft-vocab-size 4096 --seed 1 --resume
     --base-model "HuggingFaceTB/$name" --license apache-2.0 --data "$data")
 say "EAGLE-3"
 "$train" eagle3 "${common[@]}" -o "heads/$name-EAGLE3" --run-dir "$work/eagle3" --num-key-value-heads 9 --steps 4 \
-    --later-share 0.34 --learning-rate 1e-3 --warmup-steps 60 --epochs 4
+    --compute-dtype bf16 --batch-size 8 --later-share 0.34 --learning-rate 1e-3 --warmup-steps 60 --epochs 4
 say "Medusa"
 "$train" medusa "${common[@]}" -o "heads/$name-Medusa" --run-dir "$work/medusa" --heads 3 --soft-targets \
-    --learning-rate 1e-3 --warmup-steps 60 --epochs 3
+    --batch-size 4 --learning-rate 1e-3 --warmup-steps 60 --epochs 3

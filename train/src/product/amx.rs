@@ -176,11 +176,11 @@ unsafe fn multiply(a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], room: &mut R
     // SAFETY: the configuration is as the processor documents it, and tiles hold nothing that the compiler knows of.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, preserves_flags)) };
     let panel = depths * FACTORS / 2;
+    let mut sums = Sums([[0.0; BLOCK]; BLOCK]);
     for column in (0..n).step_by(BLOCK) {
         for row in (0..m).step_by(BLOCK) {
             let of = |all: &[u32], at: usize| all[at / TILE * panel..][..2 * panel].as_ptr();
             let (a, b) = (of(&room.a, row), of(&room.b, column));
-            let mut sums = Sums([[0.0; BLOCK]; BLOCK]);
             let is_whole = row + BLOCK <= m && column + BLOCK <= n;
             // Where a block is cut off, its sums go by way of a whole one.
             let (to, stride) = match is_whole {

@@ -16,8 +16,8 @@ pub enum Precision {
     /// As numbers are.
     #[default]
     F32,
-    /// Factors are rounded to bf16 (Micikevicius et al., 2018, "mixed precision"). Processors with AMX multiply them many times as fast;
-    /// on others nothing is gained but the same numbers, up to the order of sums.
+    /// Factors are rounded to bf16 (Micikevicius et al., 2018, "mixed precision"). Processors with AMX multiply them faster; on
+    /// others nothing is gained but the same numbers, up to the order of sums.
     Bf16,
 }
 

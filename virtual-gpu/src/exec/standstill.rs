@@ -35,8 +35,8 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
     {
         return;
     }
-    let mut warp_state = std::mem::take(&mut block.warps[warp]);
-    for fragment in &mut warp_state.fragments {
+    let mut fragments = std::mem::take(&mut block.warps[warp].fragments);
+    for fragment in &mut fragments {
         let changed = match &fragment.state {
             State::Poll(poll) => has_changed(grid, block, poll),
             State::Mbarrier { address, parity } => {
@@ -51,7 +51,7 @@ pub fn wake_polls(grid: &mut Grid, block: &mut Block, warp: usize) {
             fragment.poll = Poll::default();
         }
     }
-    block.warps[warp] = warp_state;
+    block.warps[warp].fragments = fragments;
 }
 
 /// Whether somebody else's doing wakes a fragment.

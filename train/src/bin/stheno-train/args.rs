@@ -190,7 +190,7 @@ pub struct TrainArgs {
     /// Examples computed side by side; makes no difference to the result
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub parallel: usize,
-    /// What matrices are multiplied in: f32, or bf16 with sums in f32, which is many times as fast on processors with AMX
+    /// What matrices are multiplied in: f32, or bf16 with sums in f32, which is faster on processors with AMX
     #[arg(long, value_enum, default_value_t = ComputeArg::F32)]
     pub compute_dtype: ComputeArg,
     /// Rounds matrices in training as they will be served: q8 or q4

@@ -5,14 +5,14 @@ use super::recording::Recording;
 use super::state::State;
 use super::{
     ArenaUpload, Context, DeviceBuffer, DeviceError, Function, Guesses, Image, LaunchShape,
-    Lowered, ModelWeights, Module, Profile, UploadError, find_nvrtc,
+    Lowered, ModelWeights, Module, Profile, UploadError, find_nvrtc, program_request,
 };
 use crate::plan::{Plan, SegmentKind};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use stheno_codegen::jit::{Cache, Origin, Request};
+use stheno_codegen::jit::{Cache, Origin};
 use stheno_codegen::program::abi;
 use stheno_codegen::program::{COMMIT_KERNEL, Constant, DeviceProgram, KERNEL};
 use stheno_codegen::tune::THREADS;
@@ -106,10 +106,8 @@ impl DeviceExecutor {
 
         let start = Instant::now();
         let nvrtc = find_nvrtc(Some(facts)).map_err(program_error)?;
-        let mut request = Request::new("decode.cu", &*program.source.program, facts.target());
-        request.headers = program.source.headers();
-        request.options = vec!["--std=c++17".to_owned()];
-        request.line_info = facts.is_virtual;
+        let mut request = program_request(&program.source, facts.target())?;
+        request.line_info |= facts.is_virtual;
         let (compiled, origin) = match &options.cache {
             Some(cache) => cache.compile(&nvrtc, &request).map_err(program_error)?,
             None => (

@@ -59,7 +59,7 @@ mod survey;
 mod weights;
 
 pub use calls::CallCounts;
-pub use compiler::find_nvrtc;
+pub use compiler::{find_nvrtc, program_request};
 pub use context::Context;
 pub use cublas::{Cublas, GemmShape};
 pub use driver::{Driver, DriverKind};

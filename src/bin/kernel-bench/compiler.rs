@@ -1,7 +1,7 @@
 use anyhow::{Result, anyhow};
 use std::thread::JoinHandle;
-use stheno::device::{DeviceExecutor, find_nvrtc};
-use stheno_codegen::jit::{Cache, KernelResources, Request, Target};
+use stheno::device::{DeviceExecutor, find_nvrtc, program_request};
+use stheno_codegen::jit::{Cache, KernelResources, Target};
 use stheno_codegen::program::KERNEL;
 
 /// What the compiler says of a program for an H100, found out in a thread of its own.
@@ -16,9 +16,7 @@ impl Report {
         Report(std::thread::spawn(move || {
             let nvrtc = find_nvrtc(None)?;
             let target = Target::Real(ARCHITECTURE.to_owned());
-            let mut request = Request::new("decode.cu", &*source.program, target);
-            request.headers = source.headers();
-            request.options = vec!["--std=c++17".to_owned()];
+            let request = program_request(&source, target)?;
             let compiled = match cache {
                 Some(cache) => cache.compile(&nvrtc, &request)?.0,
                 None => nvrtc.compile(&request)?,

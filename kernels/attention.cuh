@@ -137,25 +137,34 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
   private:
     METHOD const AttentionPhase& phase() const { return shared.phase.attention; }
 
-    // Rounded to shared memory; visible after the stream's next barrier. A warp does a row.
+    // Rounded to shared memory; visible after the stream's next barrier. A warp does a row, and has asked for the next one before.
     METHOD void load_queries() {
         const AttentionPhase& phase = shared.phase.attention;
         const u32 rows = divide_up(last_row - first_row, TILE_ROWS) * TILE_ROWS;
+        Head<HEAD_DIM> upcoming = load_query(threadIdx.x / 32);
 #pragma unroll 1
         for (u32 i = threadIdx.x / 32; i < rows; i += CONSUMER_WARPS) {
             u8* to = shared_region(Room::QUERIES_AT) + i * Room::PITCH;
             const u32 query_row = first_row + i;
+            const Head<HEAD_DIM> query = upcoming;
+            upcoming = load_query(i + CONSUMER_WARPS);
             if (query_row < last_row) {
-                const u32 row = query_row / phase.group;
-                const u32 column = (head * phase.group + query_row % phase.group) * HEAD_DIM;
-                const u64 from = program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + column) * 4;
-                Head<HEAD_DIM> query;
-                load_head(query, from);
-                store_head<KvType>(to, turned(query, program, shared, row, phase.q_norm, phase.q_eps));
+                store_head<KvType>(to, turned(query, program, shared, query_row / phase.group, phase.q_norm, phase.q_eps));
             } else if (threadIdx.x % 32 < HEAD_DIM / 8) {
                 *(uint4*)(to + threadIdx.x % 32 * 16) = make_uint4(0, 0, 0, 0);
             }
         }
+    }
+
+    // Products of query row first_row + i; 0 if there is none.
+    METHOD Head<HEAD_DIM> load_query(u32 i) const {
+        const AttentionPhase& phase = shared.phase.attention;
+        const u32 query_row = first_row + i;
+        Head<HEAD_DIM> query = {};
+        if (query_row >= last_row) return query;
+        const u32 column = (head * phase.group + query_row % phase.group) * HEAD_DIM;
+        load_head(query, program.workspace + phase.qkv + ((u64)(query_row / phase.group) * phase.qkv_columns + column) * 4);
+        return query;
     }
 
     METHOD void write_output(const Total& total) {
@@ -289,10 +298,13 @@ DEVICE_CALL void attention_items(const Program& program, Shared& shared) {
 // depend on it. Arrives by itself: the edge gets kv_heads arrivals in a run.
 template <u32 HEAD_DIM, typename KvType> DEVICE void attention(const Program& program, Shared& shared) {
     Split& split = split_place<HEAD_DIM>();
-    if (threadIdx.x == 0) split = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());
+    if (threadIdx.x < 32) {
+        const Split own = split_of(shared.call, shared.phase.attention, attention_tiles<HEAD_DIM>());
+        if (threadIdx.x == 0) split = own;
+    }
     // Orders thread 0's stores before the reads of the others.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    if (split.rows <= TILE_ROWS) {
+    if (split.tiles == 1) {
         attention_items<HEAD_DIM, KvType, 1>(program, shared);
     } else {
         attention_items<HEAD_DIM, KvType, attention_tiles<HEAD_DIM>()>(program, shared);

@@ -39,30 +39,54 @@ struct Split {
 
 DEVICE u32 piece_count(u32 begin, u32 end, u32 shift) { return ((end - 1) >> shift) - (begin >> shift) + 1; }
 
-// Row blocks are of `max_tiles` tiles of rows at most.
+// Row tiles of a block, `most` at most: those with which the last item is done first. Of an item the rows have to be fetched and
+// turned, in time that grows with them, and then each segment takes as long again and a little for each tile. Of equal ones the
+// larger, for which K and V are read less often. By a warp, whose lanes take a size each.
+DEVICE u32 tiles_of_block(u32 tiles, u32 most, u32 kv_heads, u32 segments) {
+    if (most == 1) return 1;
+    const u32 size = threadIdx.x % 32 + 1, blocks = divide_up(tiles, size) * kv_heads;
+    // Items of a block follow each other where there are more than blocks.
+    const u32 turns = divide_up(blocks, gridDim.x), parts = larger(gridDim.x / blocks, 1u);
+    const u32 time = turns * (divide_up(segments, parts) * (1 + size) + 2 * size);
+    u32 least = size <= most ? time << 5 | (32 - size) : NONE;
+#pragma unroll
+    for (u32 distance = 16; distance > 0; distance /= 2) least = smaller(least, __shfl_xor_sync(ALL_LANES, least, distance));
+    return 32 - least % 32;
+}
+
+// Row blocks are of `max_tiles` tiles of rows at most. By a warp, of which all lanes get the same.
 DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_tiles) {
     Split split;
     split.rows = call.rows * phase.group;
-    const u32 tiles = divide_up(split.rows, TILE_ROWS);
-    split.tiles = divide_up(tiles, divide_up(tiles, max_tiles));
-    split.row_blocks = divide_up(tiles, split.tiles);
     u32 lowest = NONE, highest = 0;
     // What follows rows of earlier calls is none: they would have been committed.
     bool is_chain = call.base == 0;
-    for (u32 row = call.base; row < call.base + call.rows; row++) {
+#pragma unroll 1
+    for (u32 row = call.base + threadIdx.x % 32; row < call.base + call.rows; row += 32) {
         is_chain = is_chain && call.parents[row] == row - 1;
         lowest = smaller(lowest, call.positions[row]);
         highest = larger(highest, call.positions[row]);
+    }
+    is_chain = __all_sync(ALL_LANES, is_chain);
+#pragma unroll
+    for (u32 distance = 16; distance > 0; distance /= 2) {
+        lowest = smaller(lowest, __shfl_xor_sync(ALL_LANES, lowest, distance));
+        highest = larger(highest, __shfl_xor_sync(ALL_LANES, highest, distance));
     }
     split.begin = phase.window && lowest >= phase.window ? lowest - phase.window + 1 : 0;
     split.end = highest + 1;
     split.common_end = is_chain ? split.end : call.length;
     split.tree_unit = is_chain ? NONE : call.length >> UNIT_SHIFT;
 
+    const u32 tiles = divide_up(split.rows, TILE_ROWS);
+    const u32 segments = piece_count(split.begin, split.end, SEGMENT_SHIFT);
+    const u32 most = tiles_of_block(tiles, smaller(tiles, max_tiles), phase.kv_heads, segments);
+    split.tiles = divide_up(tiles, divide_up(tiles, most));
+    split.row_blocks = divide_up(tiles, split.tiles);
     const u32 parts = larger(gridDim.x / (split.row_blocks * phase.kv_heads), 1u);
     split.shift = SPAN_SHIFT;
     // Two segments take less time in one item than a merge.
-    if (parts > 1 && piece_count(split.begin, split.end, SEGMENT_SHIFT) > 2) {
+    if (parts > 1 && segments > 2) {
         for (u32 shift = SUPER_SHIFT; shift >= SEGMENT_SHIFT; shift -= SUPER_SHIFT - SEGMENT_SHIFT) {
             const u32 count = piece_count(split.begin, split.end, shift);
             if (count * call.rows <= PARTIAL_LIMIT && divide_up(count, parts) <= RUN_LIMIT) split.shift = shift;

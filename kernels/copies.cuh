@@ -24,6 +24,21 @@ DEVICE void arrive_expecting(u32 mbarrier, u32 bytes) {
                  : "memory");
 }
 
+// For what is read once in a step and is larger than L2: leaves there what is read again, as vectors of norms, rotations, KV and
+// tapes, which would come from memory otherwise, each at the latency of one.
+DEVICE u64 read_once() {
+    u64 policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+DEVICE void copy_bulk_once(u32 to, u64 from, u32 bytes, u32 mbarrier) {
+    const u64 policy = read_once();
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+                     to),
+                 "l"(from), "r"(bytes), "r"(mbarrier), "l"(policy)
+                 : "memory");
+}
+
 // Addresses and length are multiples of 16.
 DEVICE void copy_bulk(u32 to, u64 from, u32 bytes, u32 mbarrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),

@@ -67,7 +67,8 @@ DEVICE void move_residual(const Program& program, bool save) {
 }
 
 // By all consumers: waits for call number shared.round, copies it and begins to fetch its weights. False: there is none.
-DEVICE_CALL bool read_call(const Program& program, Shared& shared) {
+DEVICE_CALL bool read_call(Shared& shared) {
+    const Program& program = shared.program;
     if (threadIdx.x == 0) wait_counter(program, program.control, shared.round + 1, WAIT_ROUND);
     // Orders thread 0's acquire before the reads of the others, and all reads of the last call before it is overwritten.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -101,39 +102,52 @@ DEVICE_CALL bool read_call(const Program& program, Shared& shared) {
     return true;
 }
 
+// Which piece of a phase a thread copies; PHASE_VECTORS or more: none. Not those of warp 0, whose first thread waits for edges.
+DEVICE u32 phase_piece() {
+    // Anew each time: what is made of it would be kept in registers over all phases.
+    u32 thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread - 32;
+}
+
 // A thread's piece of a phase of the call's segment.
 DEVICE uint4 load_phase(const Program& program, const Shared& shared, u32 index) {
-    if (threadIdx.x >= PHASE_VECTORS || index >= shared.segment.phases) return make_uint4(0, 0, 0, 0);
-    return load_constant_vector(program.phases + (u64)(shared.segment.first_phase + index) * sizeof(Phase) + threadIdx.x * 16);
+    const u32 piece = phase_piece();
+    if (piece >= PHASE_VECTORS || index >= shared.segment.phases) return make_uint4(0, 0, 0, 0);
+    return load_constant_vector(program.phases + (u64)(shared.segment.first_phase + index) * sizeof(Phase) + piece * 16);
 }
 
 // Puts it where its phase begins; the thread itself reads it there.
 DEVICE void keep_phase(Shared& shared, uint4 piece) {
-    if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.upcoming)[threadIdx.x] = piece;
+    const u32 own = phase_piece();
+    if (own < PHASE_VECTORS) ((uint4*)&shared.upcoming)[own] = piece;
 }
 
-// Each kind of phase is a function of its own, so that none has registers taken by another. The next phase is on its way while
-// the block waits for an edge, and rests in shared memory while products take the registers.
-DEVICE_CALL void linear_phase(const Program& program, Shared& shared) {
+// Each kind of phase is a function of its own, so that none has registers taken by another; but for that of products, which are calls
+// themselves and take all registers but those that a return would need. The next phase is on its way while the block waits for an
+// edge, and rests in shared memory while products take the registers.
+DEVICE void linear_phase(Shared& shared) {
+    const Program& program = shared.program;
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
-    // Looked up while the block waits, which one without tiles need not, but may.
     const Span span = span_of(program, phase.linear.span);
-    if (!is_idle) wait_edge(program, phase, shared.call.run);
     keep_phase(shared, next);
+    // Waits for the edge itself, after what does not depend on it.
     if (!is_idle) run_stack(program, shared, span);
     if (span.tiles & SPAN_ARRIVES || phase.flags & FLAG_ALL_ARRIVE) arrive_edge(program, phase);
 }
 
-DEVICE_CALL void attention_phase(const Program& program, Shared& shared) {
+DEVICE_CALL void attention_phase(Shared& shared) {
+    const Program& program = shared.program;
     keep_phase(shared, load_phase(program, shared, shared.index + 1));
     // Waits for the edge itself, after what does not depend on it.
     run_attention(program, shared);
 }
 
 // Phases of the residual that a block keeps, which wait for nothing.
-DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
+DEVICE_CALL void residual_phase(Shared& shared) {
+    const Program& program = shared.program;
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
@@ -151,7 +165,8 @@ DEVICE_CALL void residual_phase(const Program& program, Shared& shared) {
 constexpr bool HAS_COPIES = PHASES & (1u << PHASE_EXPORT | 1u << PHASE_IMPORT | 1u << PHASE_COPY);
 
 // Phases that copy rows. If other blocks read what comes of it, every block arrives.
-DEVICE_CALL void copy_phase(const Program& program, Shared& shared) {
+DEVICE_CALL void copy_phase(Shared& shared) {
+    const Program& program = shared.program;
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
@@ -163,7 +178,8 @@ DEVICE_CALL void copy_phase(const Program& program, Shared& shared) {
     arrive_edge(program, phase);
 }
 
-DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
+DEVICE_CALL void choose_phase(Shared& shared) {
+    const Program& program = shared.program;
     const Phase& phase = shared.phase;
     const uint4 next = load_phase(program, shared, shared.index + 1);
     const u32 rows = shared.call.chooses != CHOOSES_NOTHING ? shared.call.output_rows : 0;
@@ -188,7 +204,8 @@ DEVICE_CALL void choose_phase(const Program& program, Shared& shared) {
 
 // Ends the call: block 0 decides what comes next. A call in parts is the host's, and none follows it: what other blocks read as
 // they start must not change.
-DEVICE_CALL void end_phase(const Program& program, Shared& shared) {
+DEVICE_CALL void end_phase(Shared& shared) {
+    const Program& program = shared.program;
     if (blockIdx.x != 0 || program.phase_end != NONE) return;
     // Memory of the host answers while the other blocks arrive; the barriers of the wait make the word known to all.
     if (threadIdx.x == 32) shared.words[2] = load_acquire_system(HOST_WORD(program, cancel));
@@ -198,26 +215,28 @@ DEVICE_CALL void end_phase(const Program& program, Shared& shared) {
 
 // All phases of a call that this launch runs. What a loop would keep in registers over calls of functions rests in shared
 // memory.
-DEVICE void run_call(const Program& program, Shared& shared) {
+DEVICE void run_call(Shared& shared) {
+    const Program& program = shared.program;
     if (threadIdx.x == 0) shared.index = program.phase_begin;
     keep_phase(shared, load_phase(program, shared, program.phase_begin));
     for (;;) {
-        if (threadIdx.x < PHASE_VECTORS) ((uint4*)&shared.phase)[threadIdx.x] = ((uint4*)&shared.upcoming)[threadIdx.x];
+        const u32 piece = phase_piece();
+        if (piece < PHASE_VECTORS) ((uint4*)&shared.phase)[piece] = ((uint4*)&shared.upcoming)[piece];
         // The phase and its index, to all.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
         if (shared.index >= smaller(shared.segment.phases, program.phase_end)) return;
         time_begin(program, shared);
         switch (shared.phase.kind) {
-            case PHASE_LINEAR: linear_phase(program, shared); break;
-            case PHASE_ATTENTION: attention_phase(program, shared); break;
-            case PHASE_CHOOSE: choose_phase(program, shared); break;
-            case PHASE_NEXT: end_phase(program, shared); break;
+            case PHASE_LINEAR: linear_phase(shared); break;
+            case PHASE_ATTENTION: attention_phase(shared); break;
+            case PHASE_CHOOSE: choose_phase(shared); break;
+            case PHASE_NEXT: end_phase(shared); break;
             case PHASE_EXPORT:
             case PHASE_IMPORT:
             case PHASE_COPY:
-                if constexpr (HAS_COPIES) copy_phase(program, shared);
+                if constexpr (HAS_COPIES) copy_phase(shared);
                 break;
-            default: residual_phase(program, shared);
+            default: residual_phase(shared);
         }
         time_end(program, shared);
         // All reads of the phase, before the next one overwrites it.
@@ -227,8 +246,12 @@ DEVICE void run_call(const Program& program, Shared& shared) {
 }
 
 // Grid: one block per SM, launched cooperatively; THREADS threads; SHARED_AT + sizeof(Shared) bytes of dynamic shared memory.
-KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program program) {
+KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program parameter) {
     Shared& shared = *(Shared*)shared_region(SHARED_AT);
+    const Program& program = shared.program;
+    if (threadIdx.x < sizeof(Program) / 4) ((u32*)&shared.program)[threadIdx.x] = ((const u32*)&parameter)[threadIdx.x];
+    // The program, to all.
+    __syncthreads();
     if (threadIdx.x == 0) {
         ring_init(shared);
         shared.round = load_l2(program.control + OFFSET_OF(Control, launch_round));
@@ -243,8 +266,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program prog
             ((uint4*)shared_region(RESIDUAL_AT))[i] = make_uint4(0, 0, 0, 0);
     // The initialised barriers and counters, to all.
     __syncthreads();
-    while (read_call(program, shared)) {
-        run_call(program, shared);
+    while (read_call(shared)) {
+        run_call(shared);
         if (program.phase_end != NONE) {
             move_residual(program, true);
             return;

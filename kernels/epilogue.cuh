@@ -26,59 +26,123 @@ DEVICE void begin_best(Shared& shared) {
     if (threadIdx.x < ROW_LIMIT) shared.best[threadIdx.x] = 0;
 }
 
-// best[row][block], after a barrier behind the last keep_best. By all consumers.
-DEVICE void store_best(const Program& program, const Shared& shared) {
+// best[row][block], after a barrier behind the last keep_best. By all consumers. A call, as registers over all phases would hold its
+// addresses.
+DEVICE_CALL void store_best(const Program& program, const Shared& shared) {
     const u32 row = threadIdx.x;
     if (row < shared.call.output_rows)
         *(u64*)(program.workspace + shared.phase.linear.best + ((u64)row * gridDim.x + blockIdx.x) * 8) = shared.best[row];
 }
 
-// One product: row r of tile `tile` of the stack, the block's tile `local`; `sum` is what the warps have added up.
-// `row_tiles` are those of the rows that the phase works on. The whole warp calls.
-DEVICE void finish(const Program& program, Shared& shared, u32 tile, u32 local, u32 r, u32 token, u32 row_tiles,
-                   float sum) {
-    const LinearPhase& phase = shared.phase.linear;
-    const u32 rows = phase_rows(shared);
-    const bool gated = phase.epilogue == EPILOGUE_GATED;
-    u32 index = 0;
-    if (gated) index = r / 8;
-    else
-        while (index + 1 < phase.part_count && phase.parts[index + 1].first_tile <= tile) index++;
-    const Part& part = phase.parts[index];
-    // Row of the matrix.
-    const u32 n = gated ? (tile - part.first_tile) * 8 + r % 8 : (tile - part.first_tile) * TILE_ROWS + r;
-    const bool live = token < rows && n < part.n;
-    float y = times_power_of_two(sum, part.exponent);
-    if (live && phase.stats != NONE) y = __fmul_rn(y, shared.row_scales[token]);
-    if (live && part.bias != NONE) y = __fadd_rn(y, load_constant_float(program.constants + part.bias + n * 4));
-    switch (phase.epilogue) {
+// What products of a phase go through, asked once for all of them.
+struct Epilogue {
+    u32 kind, activation, part_count, rows;
+    bool has_scales;
+    u64 output;          // address: rows, qkv, gated
+    u32 output_columns;
+    View view;           // residual
+
+    // `row_tiles` are those of the rows that the phase works on.
+    METHOD Epilogue(const Program& program, const Shared& shared, u32 row_tiles) {
+        const LinearPhase& phase = shared.phase.linear;
+        kind = phase.epilogue;
+        activation = phase.activation;
+        part_count = phase.part_count;
+        rows = phase_rows(shared);
+        has_scales = phase.stats != NONE;
+        output = program.workspace + phase.output;
+        output_columns = phase.output_columns;
+        view = {phase.view, phase.view_weight, phase.view_stats, phase.view_tiles, row_tiles};
+    }
+
+    // Part of row r of a tile.
+    METHOD const Part& part_of(const Shared& shared, u32 tile, u32 r) const {
+        const LinearPhase& phase = shared.phase.linear;
+        u32 index = 0;
+        if (kind == EPILOGUE_GATED) index = r / 8;
+        else
+            while (index + 1 < part_count && phase.parts[index + 1].first_tile <= tile) index++;
+        return phase.parts[index];
+    }
+};
+
+// A product: row r of tile `tile` of the stack, the block's tile `local`; `sum` is what the warps have added up, `y` what becomes
+// of it.
+struct Product {
+    u32 tile, local, token;
+    float sum, y;
+    u32 n;       // row of the matrix
+    u32 column;  // of the output
+    bool live;   // there is such a row and token
+};
+
+// N products of a thread at a time, so that what they wait for is under way together. The whole warp calls; r is the same of all.
+template <u32 N>
+DEVICE void finish(const Program& program, Shared& shared, const Epilogue& epilogue, u32 r, Product (&products)[N]) {
+    const bool gated = epilogue.kind == EPILOGUE_GATED;
+#pragma unroll
+    for (u32 i = 0; i < N; i++) {
+        Product& of = products[i];
+        const Part& part = epilogue.part_of(shared, of.tile, r);
+        of.n = gated ? (of.tile - part.first_tile) * 8 + r % 8 : (of.tile - part.first_tile) * TILE_ROWS + r;
+        of.live = of.live && of.token < epilogue.rows && of.n < part.n;
+        of.column = part.column + of.n;
+        const u32 bias = part.bias;
+        of.y = times_power_of_two(of.sum, part.exponent);
+        if (of.live && epilogue.has_scales) of.y = __fmul_rn(of.y, shared.row_scales[of.token]);
+        if (of.live && bias != NONE) of.y = __fadd_rn(of.y, load_constant_float(program.constants + bias + of.n * 4));
+    }
+    switch (epilogue.kind) {
         case EPILOGUE_ROWS:
-        case EPILOGUE_QKV: {
-            const u32 column = part.column + n;
-            if (live)
-                store_float(program.workspace + phase.output + ((u64)token * phase.output_columns + column) * 4, y);
-            if (phase.epilogue == EPILOGUE_ROWS && phase.best != NONE) keep_best(shared, r, column, token, y, live);
+        case EPILOGUE_QKV:
+#pragma unroll
+            for (u32 i = 0; i < N; i++) {
+                const Product& of = products[i];
+                if (of.live) store_float(epilogue.output + ((u64)of.token * epilogue.output_columns + of.column) * 4, of.y);
+            }
+            if (epilogue.kind == EPILOGUE_ROWS && shared.phase.linear.best != NONE)
+#pragma unroll
+                for (u32 i = 0; i < N; i++)
+                    keep_best(shared, r, products[i].column, products[i].token, products[i].y, products[i].live);
             break;
-        }
         case EPILOGUE_RESIDUAL:
         case EPILOGUE_BEGIN: {
-            float residual = 0.0f;
-            if (live) {
-                float* at = residual_row(local, token) + r;
-                const float before = phase.epilogue == EPILOGUE_BEGIN ? 0.0f : *at;
-                residual = *at = __fadd_rn(before, activate(phase.activation, y));
+            float weights[N], residuals[N];
+#pragma unroll
+            for (u32 i = 0; i < N; i++) {
+                const Product& of = products[i];
+                residuals[i] = weights[i] = 0.0f;
+                if (!of.live) continue;
+                weights[i] = epilogue.view.weight == NONE ? 1.0f
+                             : of.local < VIEW_TILES ? shared.view_weights[of.local * TILE_ROWS + r]
+                                                     : view_weight(program, epilogue.view, of.tile * TILE_ROWS + r);
+                const float before = epilogue.kind == EPILOGUE_BEGIN ? 0.0f : residual_row(of.local, of.token)[r];
+                residuals[i] = __fadd_rn(before, activate(epilogue.activation, of.y));
             }
-            const View view = {phase.view, phase.view_weight, phase.view_stats, phase.view_tiles, row_tiles};
-            write_view(program, view, tile, r, token, residual, live);
+#pragma unroll
+            for (u32 i = 0; i < N; i++) {
+                const Product& of = products[i];
+                if (of.live) residual_row(of.local, of.token)[r] = residuals[i];
+                write_view(program, epilogue.view, of.tile, r, of.token, weights[i], residuals[i], of.live);
+            }
             break;
         }
         case EPILOGUE_GATED: {
-            const float up = __shfl_down_sync(ALL_LANES, y, 8);
-            // Rows that pad are 0: their weights are.
-            const float value = live && r < 8 ? __fmul_rn(activate(phase.activation, y), up) : 0.0f;
-            const float next = __shfl_down_sync(ALL_LANES, value, 1);
-            if (live && r < 8 && r % 2 == 0)
-                store_word(program.workspace + phase.output + b_order(n, token, row_tiles), pack_bf16(value, next));
+            u32 words[N];
+#pragma unroll
+            for (u32 i = 0; i < N; i++) {
+                const Product& of = products[i];
+                const float up = __shfl_down_sync(ALL_LANES, of.y, 8);
+                // Rows that pad are 0: their weights are.
+                const float value = of.live && r < 8 ? __fmul_rn(activate(epilogue.activation, of.y), up) : 0.0f;
+                words[i] = pack_bf16(value, __shfl_down_sync(ALL_LANES, value, 1));
+            }
+#pragma unroll
+            for (u32 i = 0; i < N; i++) {
+                const Product& of = products[i];
+                if (of.live && r < 8 && r % 2 == 0)
+                    store_word(epilogue.output + b_order(of.n, of.token, epilogue.view.row_tiles), words[i]);
+            }
             break;
         }
     }

@@ -37,22 +37,39 @@ struct Partials {
     u32 turn;    // threads take the sums in turn, from this one on
 };
 
-// y of some tiles, through the epilogue. By all consumers; a function that is called, for it is long.
+// y of some tiles, through the epilogue, N products of a thread at a time. By all consumers.
+template <u32 N> DEVICE void finish_some(const Program& program, Shared& shared, u32 first_tile, const Partials& of, u32 count) {
+    const u32 r = threadIdx.x % TILE_ROWS;
+    const Epilogue epilogue(program, shared, of.row_tiles);
+#pragma unroll 1
+    for (u32 at = threadIdx.x ^ of.turn; at < count; at += N * CONSUMER_THREADS) {
+        Product products[N];
+        float sums[N][CONSUMER_WARPS];
+#pragma unroll
+        for (u32 i = 0; i < N; i++) {
+            const u32 own = at + i * CONSUMER_THREADS;
+            const bool exists = own < count;
+            const u32 token = own / TILE_ROWS & ((1u << of.shift) - 1), tile = exists ? (own / TILE_ROWS) >> of.shift : 0;
+            const float* const from = (const float*)shared_region(PARTIALS_AT) + of.at + tile * of.words + partial_word(r, token);
+#pragma unroll
+            for (u32 warp = 0; warp < CONSUMER_WARPS; warp++) sums[i][warp] = from[warp * of.stride];
+            products[i] = {first_tile + of.local + tile, of.local + tile, of.token + token, 0.0f, 0.0f, 0, 0, exists};
+        }
+#pragma unroll
+        for (u32 i = 0; i < N; i++) {
+            products[i].sum = sums[i][0];
+#pragma unroll
+            for (u32 warp = 1; warp < CONSUMER_WARPS; warp++) products[i].sum = __fadd_rn(products[i].sum, sums[i][warp]);
+        }
+        finish(program, shared, epilogue, r, products);
+    }
+}
+
+// The same; a function that is called, for it is long. A thread has one product of few rows, and several of many.
 DEVICE_CALL void finish_tiles(const Program& program, Shared& shared, u32 first_tile, const Partials of) {
     const u32 count = (of.tiles * TILE_ROWS) << of.shift;
-#pragma unroll 1
-    for (u32 at = threadIdx.x ^ of.turn; at < count; at += CONSUMER_THREADS) {
-        const u32 r = at % TILE_ROWS, token = at / TILE_ROWS & ((1u << of.shift) - 1), tile = (at / TILE_ROWS) >> of.shift;
-        const float* const from = (const float*)shared_region(PARTIALS_AT) + of.at + tile * of.words + partial_word(r, token);
-        float sums[CONSUMER_WARPS];
-#pragma unroll
-        for (u32 warp = 0; warp < CONSUMER_WARPS; warp++) sums[warp] = from[warp * of.stride];
-        float sum = sums[0];
-#pragma unroll
-        for (u32 warp = 1; warp < CONSUMER_WARPS; warp++) sum = __fadd_rn(sum, sums[warp]);
-        const u32 local = of.local + tile;
-        finish(program, shared, first_tile + local, local, r, of.token + token, of.row_tiles, sum);
-    }
+    if (count <= CONSUMER_THREADS) finish_some<1>(program, shared, first_tile, of, count);
+    else finish_some<2>(program, shared, first_tile, of, count);
 }
 
 // Where passes exchange their sums, and the sums of tokens of formats with offsets.

@@ -83,11 +83,11 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
     const u32 warp = threadIdx.x / 32;
     const u32 sums = turns.sums(Of::Sizes::TILES * Of::Sizes::WORDS * 4);
     float acc[WIDTH][ROW_TILES][4] = {};
-    u32 done = 0;
+    u32 rest = shared.phase.linear.k;  // columns that are left
     slices.begin_pass();
     if constexpr (CHUNKS > 1) {
 #pragma unroll 1
-        for (; of_stage == CHUNKS && done + CHUNKS * CHUNK <= shared.phase.linear.k; done += CHUNKS * CHUNK) {
+        for (; of_stage == CHUNKS && rest >= CHUNKS * CHUNK; rest -= CHUNKS * CHUNK) {
             uint4 tokens[CHUNKS][2][AT_ONCE];
             slices.template wait<CHUNKS>();
 #pragma unroll
@@ -101,10 +101,10 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
     }
     u32 read = 0;  // chunks of the stage
 #pragma unroll 1
-    for (; done < shared.phase.linear.k; done += CHUNK) {
-        const u32 k = shared.phase.linear.k;
-        const u32 columns = smaller(CHUNK, k - done), bytes = block_bytes<F>(columns);
-        const bool works = warp * SLICE < columns;
+    while (rest > 0) {
+        const u32 columns = HAS_SHORT_CHUNKS ? smaller(CHUNK, rest) : CHUNK, bytes = block_bytes<F>(columns);
+        const bool works = !HAS_SHORT_CHUNKS || warp * SLICE < columns;
+        rest -= columns;
         uint4 tokens[1][2][AT_ONCE] = {};
         u32 slot = 0;
         if (works) {
@@ -126,7 +126,7 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
                 multiply_blocks<F, ROW_TILES, 1, TILES, TOGETHER, AT_ONCE, HOLD>(blocks, columns, bytes, slices, slot, tokens,
                                                                                  sums, acc + tile);
             // The next chunk is in the same stage if that has more, and neither it nor this one is the short last one.
-            if (++read < of_stage && done + 2 * CHUNK <= k) continue;
+            if (++read < of_stage && rest >= CHUNK) continue;
             reader.close(program, shared);
             read = 0;
         }
@@ -154,6 +154,12 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
     slices.begin(program, shared, rows, passes);
     Turns<F, ROW_TILES> turns;
     turns.begin(rows);
+    const LinearPhase& phase = shared.phase.linear;
+    if (phase.epilogue == EPILOGUE_RESIDUAL || phase.epilogue == EPILOGUE_BEGIN)
+        fetch_view_weights(program, shared, {phase.view, phase.view_weight, NONE, 0, 0}, span.first_tile, tiles, phase.parts[0].n);
+    // Only here, for nothing before depends on it.
+    wait_edge(program, shared.phase, shared.call.run);
+    slices.start(shared);
     if (shared.phase.linear.stats != NONE) row_scales(program, shared);
 #pragma unroll 1
     for (u32 first = 0, group = 0; first < tiles; first += group) {
@@ -194,14 +200,17 @@ DEVICE void linear_idle(const Program& program, Shared& shared) {
     store_best(program, shared);
 }
 
-// The phase shared.phase.linear of the call shared.call, by the block's consumers after they have waited for its edge; they
-// arrive after.
+// The phase shared.phase.linear of the call shared.call, by the block's consumers. They wait for its edge here, and arrive after.
 template <typename F>
 DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
     const LinearPhase& phase = shared.phase.linear;
-    if (span_tiles(span) == 0) return linear_idle(program, shared);
-    const bool keeps_best = phase.epilogue == EPILOGUE_ROWS && phase.best != NONE;
-    if (keeps_best) begin_best(shared);
+    if (span_tiles(span) == 0) {
+        wait_edge(program, shared.phase, shared.call.run);
+        return linear_idle(program, shared);
+    }
+    // Asked twice, so that no register holds it meanwhile.
+    const auto keeps_best = [&] { return phase.epilogue == EPILOGUE_ROWS && phase.best != NONE; };
+    if (keeps_best()) begin_best(shared);
     switch (phase.input_rows == ROWS_ALL ? shared.call.row_tiles : shared.call.output_tiles) {
         case 1:
             if constexpr (ROW_TILE_SET & 1) linear_width<F, 1>(program, shared, span);
@@ -216,7 +225,7 @@ DEVICE void linear(const Program& program, Shared& shared, const Span& span) {
             if constexpr (ROW_TILE_SET & 8) linear_width<F, 8>(program, shared, span);
             break;
     }
-    if (!keeps_best) return;
+    if (!keeps_best()) return;
     // Orders what all threads kept before it is stored.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     store_best(program, shared);

@@ -9,6 +9,7 @@
 //   TILE_GROUP                         row tiles of a group in the arena: 1, 2 or 4
 //   GROUP_1, GROUP_2, GROUP_4, GROUP_8 row tiles that a warp accumulates at 1, 2, 4 or 8 row tiles of tokens: 1, 2 or 4
 //   SLOTS_1, SLOTS_2, SLOTS_4, SLOTS_8 slices of activations that a warp holds then: 1, 2, 4 or 8
+//   HAS_SHORT_CHUNKS                   1: a product's columns are no multiple of CHUNK, so that its last chunk is a short one
 //   SEGMENT_PREFILL, SEGMENT_TARGET    indices of these segments
 //   SEGMENT_DRAFT_PREFILL, SEGMENT_EXTEND, SEGMENT_DRAFT  those of a draft that is a model; or NONE
 //   PHASES                             kinds of phases that there are, bit 1 << PhaseKind each
@@ -29,6 +30,8 @@
 #define ROW_LIMIT 64u
 #define MAX_STAGES 32u
 #define MAX_PARTS 3u
+// Tiles of a block whose weights of a view are fetched ahead.
+#define VIEW_TILES 2u
 // In place of an offset or an index: there is none.
 #define NONE 0xffffffffu
 
@@ -343,7 +346,7 @@ struct Program {
     u32 unused;
 };
 
-// Of a block, after the regions. `call` and `phase` are copies.
+// Of a block, after the regions. `program`, `call` and `phase` are copies.
 struct Shared {
     u64 full[MAX_STAGES];
     Stage records[MAX_STAGES];    // of the copy that takes the stage's place
@@ -356,6 +359,7 @@ struct Shared {
     Segment segment;              // of the call
     u64 best[ROW_LIMIT];
     float row_scales[ROW_LIMIT];  // of the norm
+    float view_weights[VIEW_TILES * TILE_ROWS];  // of the block's first tiles, see view.cuh
     u32 words[16];                // what one thread tells the others
     u32 readers[CONSUMER_WARPS][4];  // where the warps stand in the ring between phases
     u32 round;                    // of the next call
@@ -368,6 +372,7 @@ struct Shared {
     u32 early;                    // stages of the call that were in the ring when it began: their records may not know their
                                   // successors
     u64 stamps, ready, stalled;   // see timers.cuh
+    Program program;              // functions that are called would reach the kernel's parameter by loads that miss L1 after each edge
 };
 static_assert(sizeof(Shared) <= 4096, "what codegen leaves for it");
 

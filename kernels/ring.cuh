@@ -75,7 +75,7 @@ DEVICE void fill_stage(Shared& shared, u32 stage, u32 item, const Stage record) 
 #if __CUDA_ARCH__ >= 900
     // Only copies write this memory, so nothing has to be ordered but the reads before them, which `empty` does.
     arrive_expecting(full, record.bytes + sizeof(Stage));
-    copy_bulk(to, shared.arena + record.offset, record.bytes, full);
+    copy_bulk_once(to, shared.arena + record.offset, record.bytes, full);
     copy_bulk(note, successor, sizeof(Stage), full);
 #else
     const u32 lane = threadIdx.x % 32;

@@ -45,19 +45,23 @@ template <u32 ROW_TILES> struct Slices {
 
     // Few words, for they live as long as the accumulators; the rest is read again from the phase.
     u64 source;  // of the next copy
+    u32 shape;   // bytes to the one after it, a multiple of 8192; below it lanes that hold rows that are copied, and flags
+    u32 pass;    // copies of a pass, and from bit 16 on those until the next one, which begins with the first chunk's again
     u32 left;    // copies still to be started
     u32 turn;    // slot of the next read, and then of the copy that takes it
-    u32 lanes;   // that hold rows that are copied
-    bool stays;  // all slices have a slot
-    bool landed; // and are there
+    static constexpr u32 LANES = 63;
+    static constexpr u32 GATHERED = 64;  // only output rows are copied
+    static constexpr u32 STAYS = 128;    // all slices have a slot
+    static constexpr u32 LANDED = 256;   // and are there
+
+    METHOD u32 step() const { return shape & ~8191u; }
+    METHOD u32 lanes() const { return shape & LANES; }
+    METHOD bool is(u32 flag) const { return shape & flag; }
 
     // Row tiles of the input.
     static METHOD u32 input_tiles(const Shared& shared) {
         return shared.phase.linear.input_rows == ROWS_OUTPUT ? shared.call.output_tiles : shared.call.row_tiles;
     }
-
-    // To the next chunk's slice.
-    static METHOD u32 stride(const Shared& shared) { return CHUNK / 32 * input_tiles(shared) * 512; }
 
     // Chunks in which the warp has a slice.
     static METHOD u32 chunks(const Shared& shared) {
@@ -69,16 +73,23 @@ template <u32 ROW_TILES> struct Slices {
     static METHOD u32 base() { return shared_address(shared_region(SCRATCH_AT)) + threadIdx.x / 32 * SLOTS * BYTES; }
 
     METHOD void begin(const Program& program, const Shared& shared, u32 rows, u32 passes) {
-        const u32 row_tiles = input_tiles(shared), own = chunks(shared);
+        const u32 row_tiles = input_tiles(shared);
+        const u32 own = chunks(shared);
+        static_assert(CHUNK / 32 * 512 == 8192, "step");
         source = program.workspace + shared.phase.linear.input + threadIdx.x / 32 * (SLICE / 32) * row_tiles * 512;
-        lanes = ROW_TILES == 1 ? (rows > 1 ? 4u << rows_shift(rows) : 4u) : 32u;
-        stays = own * (2 * ROW_TILES * 16 * lanes) <= SLOTS * BYTES;
-        if (!stays) lanes = 32;
-        landed = false;
+        const u32 few = ROW_TILES == 1 ? (rows > 1 ? 4u << rows_shift(rows) : 4u) : 32u;
+        const bool stays = own * (2 * ROW_TILES * 16 * few) <= SLOTS * BYTES;
+        shape = row_tiles * 8192 | (stays ? few | STAYS : 32u);
+        if (shared.phase.linear.input_rows == ROWS_GATHERED) shape |= GATHERED;
         left = passes * own;
+        pass = own << 16 | own;
         turn = 0;
-        if (stays) {
-            copy_all(shared, row_tiles);
+    }
+
+    // Starts the first copies: what they copy is there.
+    METHOD void start(const Shared& shared) {
+        if (is(STAYS)) {
+            copy_all(shared, input_tiles(shared));
         } else {
 #pragma unroll 1
             for (u32 i = 0; i < SLOTS; i++) {
@@ -90,27 +101,26 @@ template <u32 ROW_TILES> struct Slices {
 
     // Slices that stay are read from the first slot on again.
     METHOD void begin_pass() {
-        if (stays) turn = 0;
+        if (is(STAYS)) turn = 0;
     }
 
     // Shared address of the slot `ahead` slots after the one in turn.
     METHOD u32 slot(u32 ahead) const {
-        if (stays) return base() + (turn + ahead) * (2 * ROW_TILES * 16) * lanes;
+        if (is(STAYS)) return base() + (turn + ahead) * (2 * ROW_TILES * 16) * lanes();
         return base() + (turn + ahead) % SLOTS * BYTES;
     }
 
     // All slices, in the order of their slots: pieces of 16 bytes of a k32 block, row tile and lane.
     METHOD void copy_all(const Shared& shared, u32 row_tiles) const {
-        const bool gathered = shared.phase.linear.input_rows == ROWS_GATHERED;
-        const u32 shift = 31 - __clz(lanes), of_block = ROW_TILES << shift;
-        const u32 count = chunks(shared) * 2 * of_block;
+        const u32 shift = 31 - __clz(lanes()), of_block = ROW_TILES << shift;
+        const u32 count = (pass & 0xffff) * 2 * of_block;
 #pragma unroll 1
         for (u32 piece = threadIdx.x % 32; piece < count; piece += 32) {
-            const u32 block = (piece >> shift) / ROW_TILES, token = (piece >> shift) % ROW_TILES * 8 + piece % lanes / 4;
+            const u32 block = (piece >> shift) / ROW_TILES, token = (piece >> shift) % ROW_TILES * 8 + piece % lanes() / 4;
             u32 row = token;
             // Rows beyond the last repeat row 0; nobody uses what comes of them.
-            if (gathered) row = token < shared.call.output_rows ? shared.call.outputs[token] : 0;
-            const u64 from = source + (u64)(block / 2) * stride(shared) + block % 2 * (row_tiles * 512);
+            if (is(GATHERED)) row = token < shared.call.output_rows ? shared.call.outputs[token] : 0;
+            const u64 from = source + (u64)(block / 2) * step() + block % 2 * (row_tiles * 512);
             copy_16(base() + piece * 16, from + row / 8 * 512 + (row % 8 * 4 + piece % 4) * 16);
         }
         commit_copies();
@@ -121,16 +131,19 @@ template <u32 ROW_TILES> struct Slices {
         const u32 lane = threadIdx.x % 32;
         if (left > 0) {
             const u32 target = slot(0) + lane * 16;
-            if (shared.phase.linear.input_rows == ROWS_GATHERED) {
+            if (is(GATHERED)) {
                 copy_gathered<ROW_TILES>(shared, target, source);
             } else {
 #pragma unroll
                 for (u32 i = 0; i < 2 * ROW_TILES; i++) copy_16(target + i * 512, source + i * 512 + lane * 16);
             }
             left--;
-            source += stride(shared);
-            // The next pass begins with the first chunk's again.
-            if (left > 0 && left % chunks(shared) == 0) source -= (u64)chunks(shared) * stride(shared);
+            source += step();
+            pass -= 1u << 16;
+            if (pass < 1u << 16) {
+                source -= (u64)pass * step();
+                pass |= pass << 16;
+            }
         }
         // Also where there was none, so that the number of groups under way says which slots are full.
         commit_copies();
@@ -138,10 +151,10 @@ template <u32 ROW_TILES> struct Slices {
 
     // The next N slices, once their copies have landed.
     template <u32 N> METHOD void wait() {
-        if (landed) return;
-        if (stays) wait_copies<0>();
+        if (is(LANDED)) return;
+        if (is(STAYS)) wait_copies<0>();
         else wait_copies<SLOTS - N>();
-        landed = stays;
+        if (is(STAYS)) shape |= LANDED;
         // Each lane has waited for its own copies; orders them before the reads of the others.
         __syncwarp();
     }
@@ -156,13 +169,13 @@ template <u32 ROW_TILES> struct Slices {
                 tokens[block][n] = make_uint4(0, 0, 0, 0);
                 const u32 tile = block * ROW_TILES + first + n;
                 if (ROW_TILES > 1) tokens[block][n] = load_shared(slot + tile * 512 + lane * 16);
-                else if (lane < lanes) tokens[block][n] = load_shared(slot + (tile * lanes + lane) * 16);
+                else if (lane < lanes()) tokens[block][n] = load_shared(slot + (tile * lanes() + lane) * 16);
             }
     }
 
     // After all lanes have read N slices: starts the copies that take their slots.
     template <u32 N> METHOD void release(const Shared& shared) {
-        if (stays) {
+        if (is(STAYS)) {
             turn += N;
             return;
         }

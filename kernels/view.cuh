@@ -16,15 +16,29 @@ struct View {
     u32 row_tiles;  // of the buffer
 };
 
-// Writes one channel of the view; the 16 channels of a tile and row are in 16 lanes that follow each other, and the whole
+// Weights of the view of a block's tiles from `first_tile` on, of which `channels` exist in all, into shared memory: they come from
+// memory, and would be waited for when the block is done. By all consumers, and not the thread that waits for edges; visible after
+// a barrier.
+DEVICE void fetch_view_weights(const Program& program, Shared& shared, const View& view, u32 first_tile, u32 tiles, u32 channels) {
+    const u32 i = threadIdx.x - 64;
+    const u32 channel = first_tile * TILE_ROWS + i;
+    if (i < smaller(tiles, VIEW_TILES) * TILE_ROWS && view.buffer != NONE && view.weight != NONE && channel < channels)
+        shared.view_weights[i] = load_constant_float(program.constants + view.weight + channel * 4);
+}
+
+// The weight of a channel.
+DEVICE float view_weight(const Program& program, const View& view, u32 channel) {
+    return view.weight == NONE ? 1.0f : load_constant_float(program.constants + view.weight + channel * 4);
+}
+
+// Writes one channel of the view, of the weight `weight`; the 16 channels of a tile and row are in 16 lanes that follow each other, and the whole
 // warp calls. `live`: there is such a row and channel; others count as 0 and are not written.
-DEVICE void write_view(const Program& program, const View& view, u32 tile, u32 r, u32 row, float residual, bool live) {
+DEVICE void write_view(const Program& program, const View& view, u32 tile, u32 r, u32 row, float weight, float residual,
+                       bool live) {
     const u32 channel = tile * TILE_ROWS + r;
     residual = live ? residual : 0.0f;
     if (view.buffer != NONE) {
-        float value = residual;
-        if (live && view.weight != NONE)
-            value = __fmul_rn(value, load_constant_float(program.constants + view.weight + channel * 4));
+        const float value = __fmul_rn(residual, weight);
         const float next = __shfl_down_sync(ALL_LANES, value, 1);
         if (live && r % 2 == 0)
             store_word(program.workspace + view.buffer + b_order(channel, row, view.row_tiles), pack_bf16(value, next));
@@ -53,9 +67,12 @@ DEVICE void begin_residual(const Program& program, const View& view, u32 columns
         const u32 r = at % TILE_ROWS, row = at / TILE_ROWS % pairs, local = at / (TILE_ROWS * pairs);
         const u32 k = (first + local) * TILE_ROWS + r;
         const bool live = row < rows && k < columns;
-        float residual = 0.0f;
-        if (live) residual_row(local, row)[r] = residual = value(row, k);
-        write_view(program, view, first + local, r, row, residual, live);
+        float residual = 0.0f, weight = 0.0f;
+        if (live) {
+            weight = view_weight(program, view, k);
+            residual_row(local, row)[r] = residual = value(row, k);
+        }
+        write_view(program, view, first + local, r, row, weight, residual, live);
     }
     // Orders the residual before what other threads read next.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);

@@ -19,6 +19,7 @@ pub const SIZES: [(&str, u32); 26] = [
     ("VERIFY_ROWS", 16),
     ("ROW_CAPACITY", 64),
     ("ROW_TILE_SET", 15),
+    ("HAS_SHORT_CHUNKS", 1),
     ("STAGES", 4),
     ("STAGE_BYTES", 16384),
     ("TILE_GROUP", 8),

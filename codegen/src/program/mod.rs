@@ -231,6 +231,10 @@ impl DeviceProgram {
             phases: phases
                 .iter()
                 .fold(0, |kinds, phase| kinds | 1 << phase.kind),
+            has_short_chunks: phases.iter().any(|phase| {
+                phase.kind == abi::PhaseKind::Linear as u32
+                    && !(phase.part::<abi::LinearPhase>().k as usize).is_multiple_of(CHUNK)
+            }),
             vocab_size: plan.vocab_size,
             draft_vocab_size: plan.vocab_size_of(SegmentKind::Draft),
         };

@@ -35,6 +35,8 @@ pub(super) struct Ingredients<'a> {
     pub segments: [u32; 5],
     /// Kinds of phases that there are, a bit each.
     pub phases: u32,
+    /// Whether a product has a last chunk that is shorter than the others.
+    pub has_short_chunks: bool,
     /// Tokens of the target, and those that a draft can be fed.
     pub vocab_size: u32,
     pub draft_vocab_size: u32,
@@ -64,6 +66,7 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     define("VOCAB_SIZE", ingredients.vocab_size);
     define("DRAFT_VOCAB_SIZE", ingredients.draft_vocab_size);
     define("ROW_TILE_SET", layout.row_tile_set());
+    define("HAS_SHORT_CHUNKS", ingredients.has_short_chunks.into());
     define("STAGES", layout.stages);
     define("STAGE_BYTES", layout.stage_bytes);
     define("TILE_GROUP", layout.tile_group);

@@ -383,21 +383,20 @@ fn ones(_: u64, bytes: &mut [u8]) {
     }
 }
 
-/// Traffic of the statement that begins at the first line of a header with `text`.
+/// Traffic of the statements that begin at lines of a header with `text`.
 pub fn line(counters: &Counters, header: &str, text: &str) -> MemoryCounters {
     let headers = stheno_kernels::HEADERS.iter();
     let source = headers
         .filter(|(name, _)| *name == header)
         .map(|(_, text)| text);
-    let lines = source.flat_map(|source| source.lines());
-    let number = lines.zip(1..).find(|(line, _)| line.contains(text));
-    let number: u32 = number
-        .unwrap_or_else(|| panic!("{header} has no `{text}`"))
-        .1;
+    let lines = source.flat_map(|source| source.lines()).zip(1..);
+    let lines = lines.filter(|(line, _)| line.contains(text));
+    let numbers: Vec<u32> = lines.map(|(_, number)| number).collect();
+    assert!(!numbers.is_empty(), "{header} has no `{text}`");
     let mut sum = MemoryCounters::default();
     let own = |file: &str| file.rsplit('/').next() == Some(header);
     let found = counters.lines.iter();
-    for line in found.filter(|line| own(&line.file) && line.line == number) {
+    for line in found.filter(|line| own(&line.file) && numbers.contains(&line.line)) {
         sum.add(&line.memory);
     }
     sum

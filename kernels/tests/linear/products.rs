@@ -159,6 +159,28 @@ fn every_length() {
     }
 }
 
+/// A program without short chunks has the bits of one with them.
+#[test]
+fn whole_chunks() {
+    let kind = Kind::Coded(Codes::Centred { bits: 4, zero: 8 }, Group::G128);
+    let whole = Sizes {
+        has_short_chunks: false,
+        ..LARGE
+    };
+    for rows in [3, 40] {
+        let run = |sizes| Run {
+            sizes,
+            blocks: 2,
+            rows,
+            virtual_architecture: 90,
+            seed: 7,
+        };
+        let (matrices, y, _) = product(kind, 184, 1536, run(whole));
+        check(&matrices, &activations(rows, 1536), &y, 184);
+        assert_eq!(product(kind, 184, 1536, run(LARGE)).1, y);
+    }
+}
+
 /// The widest calls with two slots of activations, several tiles of accumulators and whole tiles in the exchange.
 #[test]
 fn wide_calls_with_room() {

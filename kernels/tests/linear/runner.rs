@@ -19,6 +19,8 @@ pub fn kernel_text(format: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sizes {
     pub row_capacity: u32,
+    /// Whether the last chunk of a product may be shorter than the others.
+    pub has_short_chunks: bool,
     pub stages: u32,
     pub stage_bytes: u32,
     pub tile_group: u32,
@@ -32,6 +34,7 @@ pub struct Sizes {
 /// Small groups that calls of many rows take in parts, and fewer slots than products have chunks.
 pub const SMALL: Sizes = Sizes {
     row_capacity: 64,
+    has_short_chunks: true,
     stages: 3,
     stage_bytes: 16384,
     tile_group: 2,
@@ -45,6 +48,7 @@ pub const SMALL: Sizes = Sizes {
 /// Larger ones, and room for several tiles in the exchange.
 pub const LARGE: Sizes = Sizes {
     row_capacity: 64,
+    has_short_chunks: true,
     stages: 2,
     stage_bytes: 21504,
     tile_group: 4,
@@ -68,6 +72,7 @@ impl Sizes {
         vec![
             ("ROW_CAPACITY", self.row_capacity),
             ("ROW_TILE_SET", self.row_capacity / 4 - 1),
+            ("HAS_SHORT_CHUNKS", self.has_short_chunks.into()),
             ("STAGES", self.stages),
             ("STAGE_BYTES", self.stage_bytes),
             ("TILE_GROUP", self.tile_group),

@@ -6,7 +6,7 @@ use stheno_jit::Target;
 use support::Source;
 
 /// Sizes of some program.
-pub const SIZES: [(&str, u32); 26] = [
+pub const SIZES: [(&str, u32); 27] = [
     ("SEGMENT_PREFILL", 0),
     ("SEGMENT_TARGET", 1),
     ("SEGMENT_DRAFT_PREFILL", 2),

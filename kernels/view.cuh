@@ -31,8 +31,8 @@ DEVICE float view_weight(const Program& program, const View& view, u32 channel) 
     return view.weight == NONE ? 1.0f : load_constant_float(program.constants + view.weight + channel * 4);
 }
 
-// Writes one channel of the view, of the weight `weight`; the 16 channels of a tile and row are in 16 lanes that follow each other, and the whole
-// warp calls. `live`: there is such a row and channel; others count as 0 and are not written.
+// Writes one channel of the view, of the weight `weight`; the 16 channels of a tile and row are in 16 lanes that follow each other,
+// and the whole warp calls. `live`: there is such a row and channel; others count as 0 and are not written.
 DEVICE void write_view(const Program& program, const View& view, u32 tile, u32 r, u32 row, float weight, float residual,
                        bool live) {
     const u32 channel = tile * TILE_ROWS + r;

@@ -21,6 +21,7 @@ DEVICE Choice read_choice(u64 choices, u32 row) {
 // The row after output row `output` that is a guess that the token is; NONE if nobody guessed it.
 DEVICE u32 guess_of(const Call& call, u32 output, u32 token) {
     const u32 row = call.outputs[output];
+#pragma unroll 1
     for (u32 next = row + 1; next < call.rows; next++)
         if (call.parents[next] == row && call.tokens[next] == token) return next;
     return NONE;
@@ -43,6 +44,7 @@ static_assert(SCRATCH_BYTES >= ROW_LIMIT * sizeof(Taken), "room for the tokens o
 // The row after output row `row` on the path to row `goal` below it; NONE if it is that row.
 DEVICE u32 next_towards(const Call& call, u32 row, u32 goal) {
     u32 next = NONE;
+#pragma unroll 1
     for (u32 up = goal; up != row; up = call.parents[up]) next = up;
     return next;
 }
@@ -52,6 +54,7 @@ DEVICE u32 next_towards(const Call& call, u32 row, u32 goal) {
 DEVICE Given walk(const Program& program, const Call& call, u64 choices, Generation& generation, u32 goal, Taken* taken) {
     u32* const history = (u32*)program.history;
     Given given = {0, FINISH_NONE};
+#pragma unroll 1
     for (u32 output = 0; output < call.output_rows;) {
         const Choice choice = read_choice(choices, output);
         if (choice.status != CHOICE_MADE) {
@@ -69,6 +72,7 @@ DEVICE Given walk(const Program& program, const Call& call, u64 choices, Generat
         history[generation.known + given.count] = own.token;
         taken[given.count] = own;
         given.count++;
+#pragma unroll 1
         for (u32 stop = 0; stop < generation.stop_count; stop++)
             if (generation.stops[stop] == own.token) given.finish = FINISH_STOP;
         if (given.finish == FINISH_NONE && generation.known + given.count >= generation.limit) given.finish = FINISH_LENGTH;
@@ -87,12 +91,14 @@ DEVICE void show_tokens(const Program& program, const Call& call, const Taken* t
     const bool is_step = call.segment == SEGMENT_TARGET;
     // Of a step all rows but the first are guesses; of a prompt's chunk none.
     const u32 origin = is_step ? is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
+#pragma unroll 1
     for (u32 i = 0; i < count; i++) {
         const u32 row = generation.path[i];
         const Taken own = taken[i];
         ring_put(program, first + i, {own.token, origin | own.is_guessed, own.logprob, steps_of(generation)});
         if (!has_lists) continue;
         const u64 list = ring_top(program.host, capacity, first + i);
+#pragma unroll 1
         for (u32 j = 0; j < smaller(control.sampling.top_logprobs, TOP_LIMIT); j++) {
             const u64 from = top + (u64)(row * TOP_LIMIT + j) * sizeof(TopLogprob);
             store_relaxed_system(list + 8 * j, load_l2(from));
@@ -168,6 +174,7 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     if (control.sampling.penalises && count > 0)
         count_tokens(program, control.sampling, generation.known, (const u32*)program.history + generation.known, count);
     bool is_straight = true;
+#pragma unroll 1
     for (u32 j = 0; j < count; j++) is_straight = is_straight && generation.path[j] == j;
     Planner& planner = control.planner;
     // A draft that was asked counts, also where none of what it said was worth its verification.
@@ -189,6 +196,7 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     generation.last_row = is_verified ? generation.path[larger(count, 1u) - 1] : call.rows - 1;
     // Of a prompt's chunk all rows stay.
     if (!is_verified)
+#pragma unroll 1
         for (u32 row = 0; row < call.rows; row++) generation.path[row] = (u8)row;
     generation.known = known;
     generation.finish = shared.words[1];

@@ -24,12 +24,14 @@ DEVICE u32 tree_rows(const Call& call) { return call.base + call.rows; }
 template <u32 HEAD_DIM> DEVICE void find_ancestors(const Shared& shared) {
     if (threadIdx.x >= tree_rows(shared.call)) return;
     u64 mask = 0;
+#pragma unroll 1
     for (u32 row = threadIdx.x; row != NONE; row = shared.call.parents[row]) mask |= 1ull << row;
     ancestors<HEAD_DIM>()[threadIdx.x] = mask;
 }
 
 // The row of bit `index` of those that are set.
 DEVICE u32 set_bit(u64 mask, u32 index) {
+#pragma unroll 1
     for (; index > 0; index--) mask &= mask - 1;
     return __ffsll((i64)mask) - 1;
 }

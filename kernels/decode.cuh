@@ -47,8 +47,10 @@ DEVICE Tape tape_of(const Program& program, u32 segment, u32 rows, u32 outputs) 
 DEVICE Tape part_of(const Program& program, const Tape& tape) {
     u32 begin = 0;
     const auto phase = [&](u32 item) { return load_constant(tape.stages + (u64)item * sizeof(Stage) + 12); };
+#pragma unroll 1
     while (begin < tape.count && phase(begin) < program.phase_begin) begin++;
     u32 end = begin;
+#pragma unroll 1
     while (end < tape.count && phase(end) < program.phase_end) end++;
     return {tape.stages + (u64)begin * sizeof(Stage), end - begin};
 }

@@ -41,6 +41,7 @@ template <typename F> DEVICE void embed_tiles(const Program& program, const Shar
         const u32 tiles = words.w & ~SPAN_ARRIVES, local = tile - words.z;
         const u32 chunk = k / CHUNK;
         u32 first = local / TILE_GROUP * TILE_GROUP;
+#pragma unroll 1
         while (local >= first + group_of(tiles - first)) first += group_of(tiles - first);
         const u32 tile_bytes = full_chunks * full_bytes + tail_bytes;
         const bool full = chunk < full_chunks;

@@ -34,7 +34,9 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, b
     u64* const keys = (u64*)shared_region(SCRATCH_AT);
     Candidate* const kept = (Candidate*)shared_region(PARTIALS_AT);
     Candidate* const frontier = kept + ROW_LIMIT;
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < kept_count; i += CONSUMER_THREADS) kept[i] = growth.kept[i];
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < width; i += CONSUMER_THREADS) frontier[i] = growth.frontier[i];
     if (threadIdx.x == 0) shared.words[3] = 0;
     // What was there, and all reads of it from memory, before it is replaced.
@@ -45,6 +47,7 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, b
         return TopLogprob{(u32)words, float_of((u32)(words >> 32))};
     };
     u32 live = 0;
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < count; i += CONSUMER_THREADS) {
         const TopLogprob named = listed(i);
         const float above = is_first ? 0.0f : score_of(frontier[i / topk]);
@@ -60,9 +63,11 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, b
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const auto better = [&](u64 key) {
         u32 found = 0;
+#pragma unroll 1
         for (u32 i = 0; i < count; i++) found += keys[i] > key;
         return found;
     };
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < count; i += CONSUMER_THREADS) {
         const u64 key = keys[i];
         if (key == 0) continue;
@@ -73,9 +78,11 @@ DEVICE_CALL void name_level(const Program& program, Shared& shared, u64 lists, b
             growth.frontier[rank] = own;
             if (next_row + rank < ROW_LIMIT) growth.parents[next_row + rank] = is_first ? NONE : rows + node;
         }
+#pragma unroll 1
         for (u32 j = 0; j < kept_count; j++) rank += kept[j].key > key;
         if (rank < ROW_LIMIT) growth.kept[rank] = own;
     }
+#pragma unroll 1
     for (u32 j = threadIdx.x; j < kept_count; j += CONSUMER_THREADS) {
         const u32 rank = j + better(kept[j].key);
         if (rank < ROW_LIMIT) growth.kept[rank] = kept[j];
@@ -112,6 +119,7 @@ DEVICE_CALL void name_draws(const Program& program, u64 lists, bool is_shared, u
         if (!is_first) above = growth.frontier[i];
     }
     u32 before = 0, drawn = 0;
+#pragma unroll 1
     for (u32 other = 0; other < count; other++) {
         const bool is_drawn = float_of((u32)(listed(other) >> 32)) > MINUS_INFINITY;
         before += is_drawn && other < i;
@@ -142,8 +150,10 @@ DEVICE_CALL void name_draws(const Program& program, u64 lists, bool is_shared, u
 // Of a tree whose parents come before their children.
 DEVICE u32 levels_of(const Tree& tree) {
     u32 levels = 0;
+#pragma unroll 1
     for (u32 node = tree.nodes; node-- > 1;) {
         u32 depth = 0;
+#pragma unroll 1
         for (u32 up = node; tree.parents[up] != NONE; up = tree.parents[up]) depth++;
         levels = larger(levels, depth);
     }
@@ -159,6 +169,7 @@ DEVICE_CALL void finish_growth(const Program& program, u32 nodes) {
     if (threadIdx.x < count) {
         const Candidate own = growth.kept[threadIdx.x];
         u32 at = 1, parent = own.parent == NONE ? 0 : 1;
+#pragma unroll 1
         for (u32 i = 0; i < count; i++) {
             const u32 other = record_of(growth.kept[i]);
             at += other < record_of(own);

@@ -134,11 +134,13 @@ DEVICE void linear_pass(const Program& program, Shared& shared, Reader& reader, 
         // Orders the reads of sums of tokens before those of the next chunk, or partial sums, take their place.
         if (F::HAS_OFFSET) __syncwarp();
     }
-    reader.settle(program, shared);
-    if (Exchange<ROW_TILES, WIDTH>::WHOLE && turns.taken)
+    if (Exchange<ROW_TILES, WIDTH>::WHOLE && turns.taken) {
         leave_sums<F, ROW_TILES, WIDTH>(program, shared, reader, turns, span.first_tile, local, acc);
-    else
+    } else {
+        // All warps wait for each other now.
+        reader.settle(program, shared);
         exchange<ROW_TILES, WIDTH>(program, shared, span.first_tile, local, acc);
+    }
 }
 
 // All passes over a span for calls of ROW_TILES row tiles.
@@ -181,6 +183,7 @@ DEVICE void linear_rows(const Program& program, Shared& shared, Reader& reader, 
             }
         }
     }
+    reader.settle(program, shared);
     turns.finish_last(program, shared, reader, span.first_tile);
 }
 

@@ -19,8 +19,10 @@ DEVICE u32 guess_tokens(const Program& program, Shared& shared, Tree& tree, u32 
     // The initial 0, before any maximum.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     u64 mine = 0;
+#pragma unroll 1
     for (u32 end = 1 + threadIdx.x; end < known; end += CONSUMER_THREADS) {
         u32 match = 0;
+#pragma unroll 1
         while (match < smaller(end, MATCH_LIMIT) && history[end - 1 - match] == history[known - 1 - match]) match++;
         if (match > 0) mine = larger(mine, (u64)match << 32 | end);
     }
@@ -30,6 +32,7 @@ DEVICE u32 guess_tokens(const Program& program, Shared& shared, Tree& tree, u32 
     const u64 found = best[0];
     if (found == 0) return 0;
     const u32 from = (u32)found, period = known - from;
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < limit; i += CONSUMER_THREADS) {
         tree.tokens[1 + i] = history[from + i % period];
         tree.parents[1 + i] = i;

@@ -70,6 +70,7 @@ DEVICE void weigh(const Planner& planner, Weighing& weighing, u32 count, u32 lev
         float expected = 1.0f, best_rate = __fdiv_rn(LEAST_GAIN, round_seconds(planner, 1, levels));
         weighing.nodes = 1;
         weighing.expected = 1.0f;
+#pragma unroll 1
         for (u32 i = 0; i < count && i + 2 <= limit; i++) {
             const u32 parent = weighing.parent[i];
             const float own = weighing.edge[i] * (parent == NONE ? 1.0f : weighing.probability[parent]);
@@ -98,6 +99,7 @@ DEVICE_CALL void weigh_growth(const Program& program, u32 limit) {
         const Candidate own = growth.kept[i];
         u32 parent = NONE;
         float above = 0.0f;
+#pragma unroll 1
         for (u32 j = 0; j < i; j++)
             if (record_of(growth.kept[j]) == own.parent) {
                 parent = j;
@@ -116,6 +118,7 @@ DEVICE_CALL void weigh_draws(const Program& program, u32 limit) {
     const u32 count = control_of(program).growth.kept_count;
     if (threadIdx.x == 0) {
         float expected = 1.0f;
+#pragma unroll 1
         for (u32 i = 0; i < count; i++) expected += weighing.probability[i];
         weighing.expected = expected;
         weighing.nodes = 1 + count;
@@ -143,6 +146,7 @@ DEVICE_CALL u32 weigh_chain(const Program& program, u32 guesses) {
 DEVICE bool deeper_pays(const Planner& planner, const Growth& growth, u32 limit) {
     const Weighing& weighing = weighing_of();
     float reach = 0.0f;
+#pragma unroll 1
     for (u32 i = 0; i < growth.width; i++) reach += exact_exp(score_of(growth.frontier[i]));
     // A guess at the level to come: between what children came to so far, and what the best path has been like.
     const float edge = growth.width > 0 ? exact_exp(__fdiv_rn(score_of(growth.frontier[0]), (float)growth.levels)) : 0.0f;
@@ -204,6 +208,7 @@ DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count
     u64& with_children = shared.best[1];
     if (threadIdx.x == 0) {
         u64 mask = 0;
+#pragma unroll 1
         for (u32 j = 0; j < count; j++) mask |= 1ull << path[j];
         on_path = mask;
         with_children = 0;
@@ -225,6 +230,7 @@ DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count
         planner.accepted[node] *= 0.5f;
     }
     if (threadIdx.x == 0) {
+#pragma unroll 1
         for (u32 j = 0; j < count; j++)
             if (with_children >> path[j] & 1) planner.child_rate += DECAY * ((j + 1 < count ? 1.0f : 0.0f) - planner.child_rate);
         const u32 was_behind = planner.behind;

@@ -100,6 +100,7 @@ DEVICE_CALL void draw_guesses(const Program& program, Shared& shared, u32 row) {
     const u32 draws = is_first || is_heads ? topk : 1;
     double left = is_known && is_first ? mass_of(shared, distribution) : 1.0;
     u64 last = ~0ull;
+#pragma unroll 1
     for (u32 draw = 0; draw < draws; draw++) {
         u64 largest = 0;
         if (is_known) {
@@ -107,7 +108,6 @@ DEVICE_CALL void draw_guesses(const Program& program, Shared& shared, u32 row) {
             pass_over_logits<2>(distribution, VOCAB_SIZE, [&](u32 group, uint4 four) {
                 if (group * 4 >= VOCAB_SIZE) return;
                 const uint4 words = words_of(control.sampling.seed, position, group, STREAM_DRAFT, its_node);
-#pragma unroll 1
                 for (u32 i = 0; i < 4; i++) {
                     const float q = float_of(word_of(four, i));
                     if (!(q > 0.0f)) continue;
@@ -169,6 +169,7 @@ DEVICE_CALL u32 verify_row(Shared& shared, u64 seed, u64 weights, float total, u
     const u32 position = call.positions[row] + 1;
     double left = mass_of(shared, drawn_from);
     u32 index = 0;
+#pragma unroll 1
     for (u32 guess = row + 1; guess < call.rows; guess++) {
         if (call.parents[guess] != row) continue;
         const u32 token = call.tokens[guess];
@@ -185,6 +186,7 @@ DEVICE_CALL u32 verify_row(Shared& shared, u64 seed, u64 weights, float total, u
         const float inverse = (float)__ddiv_rn(1.0, left);
         u64 residual = 0;
         pass_over_logits<2>(drawn_from, vocab_size, [&](u32 group, uint4 four) {
+#pragma unroll 1
             for (u32 i = 0; i < 4; i++) {
                 const u32 other = group * 4 + i;
                 if (other >= vocab_size) continue;
@@ -232,6 +234,7 @@ DEVICE_CALL void verify_guesses(const Program& program, Shared& shared, u32 row)
     const Call& call = shared.call;
     const u32 vocab_size = phase.vocab_size, call_row = call.outputs[row];
     bool has_guesses = false;
+#pragma unroll 1
     for (u32 guess = call_row + 1; guess < call.rows; guess++) has_guesses = has_guesses || call.parents[guess] == call_row;
     // Where there is no chance, what is most likely is what would be accepted.
     if (!has_guesses || sampling.greedy) {

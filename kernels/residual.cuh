@@ -23,6 +23,7 @@ DEVICE void narrow_residual(const Shared& shared) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     // One thread moves a channel, from row to row: outputs ascend, so that outputs[j] >= j is not overwritten yet.
     for (u32 at = threadIdx.x; at < count * TILE_ROWS; at += CONSUMER_THREADS)
+#pragma unroll 1
         for (u32 j = 0; j < shared.call.output_rows; j++)
             residual_row(at / TILE_ROWS, j)[at % TILE_ROWS] =
                 residual_row(at / TILE_ROWS, shared.call.outputs[j])[at % TILE_ROWS];

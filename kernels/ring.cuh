@@ -32,9 +32,9 @@ template <typename F> CONSTANT u32 unit_of() {
 // Tiles of the group that begins where `left` tiles are left of a span.
 DEVICE u32 group_of(u32 left) { return smaller(TILE_GROUP, 1u << (31 - __clz(left))); }
 
-// Stages after which a warp fills one again that it is its turn for: by then the others have read it, mostly. Less than there are
-// stages, or it would wait for itself.
-#define REFILL_AFTER (STAGES > 4u ? 2u : 1u)
+// Stages after which a warp fills one again that it is its turn for: by then the others have read it, mostly, and longer a stage
+// should not be empty. Less than there are stages, or it would wait for itself.
+#define REFILL_AFTER 1u
 static_assert(STAGES >= 2, "a ring of one stage cannot go on");
 
 // By one thread before the block's first barrier.

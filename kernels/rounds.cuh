@@ -17,6 +17,7 @@ constexpr bool HAS_HEADS = HAS_DRAFT && SEGMENT_EXTEND == NONE;
 
 // The fewest row tiles that products are compiled for and that hold the rows.
 DEVICE u32 row_tiles_of(u32 rows) {
+#pragma unroll 1
     for (u32 tiles = 1; tiles < 8; tiles *= 2)
         if (ROW_TILE_SET & tiles && rows <= 8 * tiles) return tiles;
     return 8;
@@ -46,7 +47,9 @@ DEVICE Call& begin_call(Control& control, u32 segment, u32 length, u32 rows, u32
     call.expected = NONE;
     call.moved = 0;
     call.base = 0;
+#pragma unroll 1
     for (u32 row = 0; row < rows; row++) call.sources[row] = (u8)row;
+#pragma unroll 1
     for (u32 i = 0; i < outputs; i++) call.outputs[i] = rows - outputs + i;
     return call;
 }
@@ -58,6 +61,7 @@ DEVICE u32 fed_token(u32 token) { return token < DRAFT_VOCAB_SIZE ? token : 0; }
 DEVICE void write_chain(const Program& program, Control& control, u32 segment, u32 from, u32 rows, u32 outputs, u32 ahead = 0) {
     Call& call = begin_call(control, segment, from, rows, outputs);
     const u32* const history = (const u32*)program.history;
+#pragma unroll 1
     for (u32 row = 0; row < rows; row++) {
         const u32 token = history[from + row + ahead];
         call.tokens[row] = is_target(segment) ? token : fed_token(token);
@@ -78,6 +82,7 @@ DEVICE void write_step(Control& control) {
     const Tree& tree = control.tree;
     const u32 rows = tree.nodes;
     Call& call = begin_call(control, SEGMENT_TARGET, generation.length, rows, rows);
+#pragma unroll 1
     for (u32 row = 0; row < rows; row++) {
         const u32 parent = tree.parents[row];
         call.tokens[row] = tree.tokens[row];
@@ -90,6 +95,7 @@ DEVICE void write_step(Control& control) {
         if (generation.acceptance == ACCEPT_REJECTION) call.chooses = CHOOSES_VERIFIED;
     }
     call.moved = generation.moved;
+#pragma unroll 1
     for (u32 j = 0; j < generation.moved; j++) call.path[j] = generation.path[j];
     // If it does not end, a round like this one follows.
     if (!HAS_DRAFT || generation.levels == 0 || generation.drafter == DRAFTER_LOOKUP) expect(call, SEGMENT_TARGET, rows, rows);
@@ -112,6 +118,7 @@ DEVICE void write_root(const Program& program, Control& control) {
     const u32 segment = behind <= VERIFY_ROWS ? SEGMENT_EXTEND : SEGMENT_DRAFT_PREFILL;
     write_chain(program, control, segment, from, rows, is_wanted && rows == behind, is_layer);
     if (is_layer)
+#pragma unroll 1
         for (u32 row = 0; row < rows; row++) control.call.sources[row] = generation.path[row];
     if (rows < behind) return;
     if (is_wanted) expect_guesses(control, 1);
@@ -136,9 +143,11 @@ DEVICE void write_level(Control& control) {
     const Growth& growth = control.growth;
     const u32 base = growth.rows, rows = base + growth.width;
     bool is_chain = true;
+#pragma unroll 1
     for (u32 row = 0; row < rows; row++) is_chain = is_chain && growth.parents[row] == row - 1;
     const u32 length = generation.draft_length;
     Call& call = begin_call(control, SEGMENT_DRAFT, is_chain ? length + base : length, growth.width, growth.width);
+#pragma unroll 1
     for (u32 row = 0; row < growth.width; row++) {
         call.tokens[row] = fed_token(growth.frontier[row].token);
         // What a layer is fed is what its last call left after the parent: of the first level after the root.
@@ -149,6 +158,7 @@ DEVICE void write_level(Control& control) {
         call.parents[0] = NONE;
     } else {
         call.base = base;
+#pragma unroll 1
         for (u32 row = 0; row < rows; row++) {
             const u32 parent = growth.parents[row];
             call.parents[row] = parent;

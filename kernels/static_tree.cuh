@@ -29,6 +29,7 @@ DEVICE_CALL void name_nodes(const Program& program, Shared& shared, u64 lists, u
     if (node == 0) shared.words[3] = 0;
     // The zeros, and all reads of the region before them.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+#pragma unroll 1
     for (u32 level = 1; level <= deepest; level++) {
         if (depth == level && is_token && (parent == 0 || keys[parent] != 0)) {
             const float above = parent == 0 ? 0.0f : unordered((u32)(keys[parent] >> 32));
@@ -42,6 +43,7 @@ DEVICE_CALL void name_nodes(const Program& program, Shared& shared, u64 lists, u
     }
     if (node > 0 && node < nodes && keys[node] != 0) {
         u32 rank = 0;
+#pragma unroll 1
         for (u32 other = 1; other < nodes; other++) rank += keys[other] > keys[node];
         growth.kept[rank] = {keys[node], named.token, parent == 0 ? NONE : parent};
     }

@@ -111,6 +111,7 @@ DEVICE Judgement& judgement_of() { return *(Judgement*)shared_region(PARTIALS_AT
 
 // Of two rows equally deep, whether the path of `a` comes after that of `b` in the order of nodes.
 DEVICE bool is_path_later(const Call& call, u32 a, u32 b) {
+#pragma unroll 1
     while (call.parents[a] != call.parents[b]) a = call.parents[a], b = call.parents[b];
     return a > b;
 }
@@ -118,8 +119,10 @@ DEVICE bool is_path_later(const Call& call, u32 a, u32 b) {
 // The last of the deepest rows at or below a row.
 DEVICE u32 last_leaf(const Call& call, const u32* depths, u32 row) {
     u32 leaf = row;
+#pragma unroll 1
     for (u32 other = row + 1; other < call.rows; other++) {
         u32 up = other;
+#pragma unroll 1
         while (up > row) up = call.parents[up];
         if (up != row) continue;
         if (depths[other] > depths[leaf] || depths[other] == depths[leaf] && is_path_later(call, other, leaf)) leaf = other;
@@ -145,12 +148,14 @@ DEVICE_CALL u32 longest_accepted(const Program& program, const Call& call) {
     sums[0] = 0.0f;
     depths[0] = 0;
     u32 goal = 0;
+#pragma unroll 1
     for (u32 next = 1; next < call.rows; next++) {
         const u32 parent = call.parents[next];
         depths[next] = depths[parent] + 1;
         // -inf once is -inf for all that is below.
         sums[next] = __fadd_rn(sums[parent], judgement.judged[next].score);
     }
+#pragma unroll 1
     for (u32 next = 1; next < call.rows; next++) {
         if (sums[next] == MINUS_INFINITY || depths[next] < depths[goal]) continue;
         bool is_better = depths[next] > depths[goal] || sums[next] > sums[goal];

@@ -61,7 +61,6 @@ DEVICE_CALL u64 find_threshold(Shared& shared, Scores scores, u64 keys, u32 coun
     const u32 buckets = region(shared, SCRATCH_AT);
     for (;;) {
         u64 least = ~0ull, most = 0;
-#pragma unroll 1
         for (u32 i = threadIdx.x; i < count; i += CONSUMER_THREADS) {
             const u64 key = load_l2_long(keys + 8ull * i);
             if (key < low || key > high) continue;
@@ -77,7 +76,6 @@ DEVICE_CALL u64 find_threshold(Shared& shared, Scores scores, u64 keys, u32 coun
         const u32 bits = 64 - __clzll((i64)(high - low));
         const u32 shift = bits > 11 ? bits - 11 : 0;
         clear_buckets(shared);
-#pragma unroll 1
         for (u32 i = threadIdx.x; i < count; i += CONSUMER_THREADS) {
             const u64 key = load_l2_long(keys + 8ull * i);
             if (key < low || key > high) continue;

@@ -18,7 +18,7 @@ scripts/fetch-model.sh >/dev/null
 say "NVRTC"
 scripts/fetch-nvrtc.sh >/dev/null
 say "tests"
-cargo test --workspace --all-targets --quiet
+scripts/run-tests.sh
 say "doc tests"
 cargo test --workspace --doc --quiet
 if [[ "${1-}" == --long ]]; then

@@ -277,8 +277,8 @@ DEVICE void finish_call(const Program& program, Shared& shared) {
     // What thread 0 has decided, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const bool is_over = generation.finish != FINISH_NONE || shared.words[2] != 0;
-    // No call follows that would move them.
-    if (is_over && generation.moved > 0)
+    // No call follows that would move them. Without a draft there are chains only, which are where they belong.
+    if (HAS_DRAFT && is_over && generation.moved > 0)
         move_rows(program.kv[0], generation.length - generation.moved, generation.moved, generation.path, threadIdx.x,
                   CONSUMER_THREADS);
     // What all have decided by, before thread 0 changes it.

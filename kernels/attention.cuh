@@ -74,7 +74,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
                 const bool exists = row < last_row;
-                work.last.set(tile, half, exists ? (int)shared.call.positions[shared.call.base + row / phase().group] : -1);
+                work.last.set(tile, half, exists ? (int)shared.call.positions[shared.call.base + split.node_of(row)] : -1);
             }
         Total segment, super;
         segment.clear();
@@ -149,7 +149,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             const Head<HEAD_DIM> query = upcoming;
             upcoming = load_query(i + CONSUMER_WARPS);
             if (query_row < last_row) {
-                store_head<KvType>(to, turned(query, program, shared, query_row / phase.group, phase.q_norm, phase.q_eps));
+                store_head<KvType>(to, turned(query, program, shared, split.node_of(query_row), phase.q_norm, phase.q_eps));
             } else if (threadIdx.x % 32 < HEAD_DIM / 8) {
                 *(uint4*)(to + threadIdx.x % 32 * 16) = make_uint4(0, 0, 0, 0);
             }
@@ -162,8 +162,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         const u32 query_row = first_row + i;
         Head<HEAD_DIM> query = {};
         if (query_row >= last_row) return query;
-        const u32 column = (head * phase.group + query_row % phase.group) * HEAD_DIM;
-        load_head(query, program.workspace + phase.qkv + ((u64)(query_row / phase.group) * phase.qkv_columns + column) * 4);
+        const u32 row = split.node_of(query_row);
+        const u32 column = (head * phase.group + query_row - row * phase.group) * HEAD_DIM;
+        load_head(query, program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + column) * 4);
         return query;
     }
 
@@ -179,7 +180,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
                 for (u32 column = 0; column < Work::COLUMNS; column++) {
                     if (!Work::has_column(column)) continue;
                     const float* pair = total.output[tile][column] + 2 * half;
-                    store_word(output_address<HEAD_DIM>(program, shared, head, row, channel(column)),
+                    store_word(output_address<HEAD_DIM>(program, shared, split, head, row, channel(column)),
                                pack_bf16(__fmul_rn(pair[0], factor), __fmul_rn(pair[1], factor)));
                 }
             }
@@ -242,8 +243,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
 #pragma unroll 1
         for (u32 task = threadIdx.x; task < (last_row - first_row) * pieces; task += CONSUMER_THREADS) {
             const u32 row = first_row + task / pieces;
-            if (row % phase().group + 1 != phase().group) continue;
-            const u64 to = output_address<HEAD_DIM>(program, shared, head, row, HEAD_DIM + task % pieces * 8);
+            if (split.node_of(row + 1) * phase().group != row + 1) continue;
+            const u64 to = output_address<HEAD_DIM>(program, shared, split, head, row, HEAD_DIM + task % pieces * 8);
             *(uint4*)to = make_uint4(0, 0, 0, 0);
         }
     }

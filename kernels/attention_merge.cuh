@@ -16,10 +16,11 @@ DEVICE u64 partial_address(const Program& program, const AttentionPhase& phase, 
 
 // Of a channel of a query row in the output, which lies in B order: even channels, 4 bytes; multiples of 4, 8 bytes.
 template <u32 HEAD_DIM>
-DEVICE u64 output_address(const Program& program, const Shared& shared, u32 head, u32 query_row, u32 channel) {
+DEVICE u64 output_address(const Program& program, const Shared& shared, const Split& split, u32 head, u32 query_row,
+                          u32 channel) {
     const AttentionPhase& phase = shared.phase.attention;
-    const u32 row = query_row / phase.group;
-    const u32 column = (head * phase.group + query_row % phase.group) * HEAD_DIM + channel;
+    const u32 row = split.node_of(query_row);
+    const u32 column = (head * phase.group + query_row - row * phase.group) * HEAD_DIM + channel;
     const u32 lane = row % 8 * 4 + column % 32 / 8;
     const u32 piece = (column / 32 * shared.call.row_tiles + row / 8) * 32 + lane;
     return program.workspace + phase.output + (u64)piece * 16 + column % 8 * 2;
@@ -56,7 +57,8 @@ template <u32 HEAD_DIM>
 DEVICE_CALL void merge_partials(const Program& program, const Shared& shared, const Split& split, u32 head, u32 first,
                                 u32 last) {
     constexpr u32 QUARTERS = HEAD_DIM / 4;
-    constexpr u32 AHEAD = 8;  // pieces under way at once
+    constexpr u32 AHEAD = 8;  // pieces under way at once: those that make one of the next level
+    static_assert(SUPER_SHIFT - SEGMENT_SHIFT == 3 && SPAN_SHIFT - SUPER_SHIFT == 3, "levels of eight");
     const AttentionPhase& phase = shared.phase.attention;
     const u64 stride = partial_address<HEAD_DIM>(program, phase, split, 0, 1, 0) -
                        partial_address<HEAD_DIM>(program, phase, split, 0, 0, 0);
@@ -64,41 +66,42 @@ DEVICE_CALL void merge_partials(const Program& program, const Shared& shared, co
     for (u32 task = threadIdx.x; task < (last - first) * QUARTERS; task += CONSUMER_THREADS) {
         const u32 row = first + task / QUARTERS, channel = task % QUARTERS * 4;
         u64 from = partial_address<HEAD_DIM>(program, phase, split, head, 0, row);
-        Quarter supers, spans, all;  // of the super-segment so far, of the span so far, and all before
-        supers.clear();
+        // A piece is of a super-segment, or that and of a span; spans are merged as they come.
+        const bool is_span = split.shift == SPAN_SHIFT;
+        Quarter joined, spans, all;  // of the pieces of the next level so far, of the span so far, and all before
+        joined.clear();
         spans.clear();
         all.clear();
 #pragma unroll 1
-        for (u32 piece = 0; piece < split.count; piece += AHEAD) {
+        for (u32 piece = 0; piece < split.count;) {
+            // Pieces up to the end of what the next level has: levels are of eight each.
+            const u32 here = smaller(AHEAD - (split.first + piece) % AHEAD, split.count - piece);
             Quarter pieces[AHEAD];
 #pragma unroll
             for (u32 i = 0; i < AHEAD; i++) {
                 pieces[i].clear();
-                if (piece + i < split.count) pieces[i] = load_quarter(from, channel, HEAD_DIM);
-                from += stride;
+                if (i < here) pieces[i] = load_quarter(from + i * stride, channel, HEAD_DIM);
             }
 #pragma unroll
             for (u32 i = 0; i < AHEAD; i++) {
-                if (piece + i >= split.count) break;
-                // Ends of super-segments and spans by the absolute position where the piece ends.
-                const u32 end = (split.first + piece + i + 1) << split.shift;
-                const bool is_last = piece + i + 1 == split.count;
-                if (split.shift == SEGMENT_SHIFT) {
-                    supers.merge(pieces[i]);
-                    if (!is_last && end % (1u << SUPER_SHIFT) != 0) continue;
-                    pieces[i] = supers;
-                    supers.clear();
-                }
-                spans.merge(pieces[i]);
-                if (!is_last && end % (1u << SPAN_SHIFT) != 0) continue;
-                all.merge(spans);
-                spans.clear();
+                if (i >= here) break;
+                joined.merge(pieces[i]);
             }
+            from += here * stride;
+            piece += here;
+            if (is_span) continue;
+            spans.merge(joined);
+            joined.clear();
+            // Ends of spans by the absolute position where the pieces end.
+            if (piece < split.count && (split.first + piece) << split.shift & ((1u << SPAN_SHIFT) - 1)) continue;
+            all.merge(spans);
+            spans.clear();
         }
+        if (is_span) all = joined;
         const float factor = normaliser(all.weight);
         uint2 words;
         words.x = pack_bf16(__fmul_rn(all.output[0], factor), __fmul_rn(all.output[1], factor));
         words.y = pack_bf16(__fmul_rn(all.output[2], factor), __fmul_rn(all.output[3], factor));
-        *(uint2*)output_address<HEAD_DIM>(program, shared, head, row, channel) = words;
+        *(uint2*)output_address<HEAD_DIM>(program, shared, split, head, row, channel) = words;
     }
 }

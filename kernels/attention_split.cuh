@@ -35,6 +35,11 @@ struct Split {
     u32 items;
     u32 common_end;    // keys at positions before it are the same for all rows: `end` for a chain
     u32 tree_unit;     // the first unit with keys that are not; NONE for a chain
+    u32 node_factor;   // see node_of
+
+    // Row of the call that a query row is of: query_row / group, by a product with what all of them are divided by. Exact while
+    // 64 group^2 is at most 2^24, as no query row is above 64 group.
+    METHOD u32 node_of(u32 query_row) const { return query_row * node_factor >> 24; }
 };
 
 DEVICE u32 piece_count(u32 begin, u32 end, u32 shift) { return ((end - 1) >> shift) - (begin >> shift) + 1; }
@@ -58,6 +63,7 @@ DEVICE u32 tiles_of_block(u32 tiles, u32 most, u32 kv_heads, u32 segments) {
 DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_tiles) {
     Split split;
     split.rows = call.rows * phase.group;
+    split.node_factor = divide_up(1u << 24, phase.group);
     u32 lowest = NONE, highest = 0;
     // What follows rows of earlier calls is none: they would have been committed.
     bool is_chain = call.base == 0;

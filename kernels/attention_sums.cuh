@@ -36,7 +36,7 @@ template <u32 TILES, typename T> struct PerRow {
     T held[2];
 
     METHOD T get(u32 tile, u32 half) const {
-        return TILES == 1 ? held[half] : __shfl_sync(ALL_LANES, held[half], (threadIdx.x & 28) | tile);
+        return TILES == 1 ? held[half] : __shfl_sync(ALL_LANES, held[half], (int)tile, 4);
     }
     METHOD void set(u32 tile, u32 half, T value) {
         if (TILES == 1 || threadIdx.x % 4 == tile) held[half] = value;

@@ -86,7 +86,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
                 if (row >= last_row) continue;
-                const u64 mask = ancestors<HEAD_DIM>()[call.base + row / shared.phase.attention.group];
+                const u64 mask = ancestors<HEAD_DIM>()[call.base + split.node_of(row)];
 #pragma unroll
                 for (u32 i = 0; i < 2; i++) {
                     if (own + i >= rows || !(mask >> (own + i) & 1)) continue;
@@ -154,7 +154,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
         return *(float*)(board + half * 8 * Room::PRODUCT_PITCH + position * 4);
     }
 
-    METHOD u32 first_node() const { return first_row / shared.phase.attention.group; }
+    METHOD u32 first_node() const { return split.node_of(first_row); }
 
     // K or V of all rows of the call, or both. A warp does one head of a row; products of several are asked for before
     // the first is used.
@@ -216,7 +216,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
     // Which rows from VALUES_AT on are V at the 16 positions from `first` of the unit on, for each of the call's rows
     // that have queries in the block: u8 [row][position 16].
     METHOD void gather(u8* board, u32 first, u32 chunk) const {
-        const u32 nodes = (last_row - 1) / shared.phase.attention.group - first_node() + 1;
+        const u32 nodes = split.node_of(last_row - 1) - first_node() + 1;
 #pragma unroll 1
         for (u32 task = threadIdx.x; task < nodes * 16; task += CONSUMER_THREADS) {
             const u32 node = first_node() + task / 16, position = first + task % 16;
@@ -250,8 +250,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
             const u32 first = first_row + tile * TILE_ROWS;
             u32 node = 0, last_node = 0;
             if (!is_same) {
-                node = first / heads;
-                last_node = (smaller(first + TILE_ROWS, last_row) - 1) / heads;
+                node = split.node_of(first);
+                last_node = split.node_of(smaller(first + TILE_ROWS, last_row) - 1);
             }
             float before[Work::COLUMNS][4];
 #pragma unroll

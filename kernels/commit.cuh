@@ -15,12 +15,14 @@ struct Path {
 // that it has written.
 DEVICE void move_rows(const KvPool& pool, u32 start, u32 count, const u8* rows, u32 thread, u32 threads) {
     const u32 pieces = pool.row_bytes / 16;
+#pragma unroll 1
     for (u32 piece = thread; piece < pool.planes * pieces; piece += threads) {
         const u64 plane = (u64)(piece / pieces) * KV_PAGE * pool.row_bytes + piece % pieces * 16;
         const auto address = [&](u32 position) {
             const u64 page = load_l2_long(pool.table + (u64)(position / KV_PAGE) * 8);
             return page + plane + (u64)(position % KV_PAGE) * pool.row_bytes;
         };
+#pragma unroll 1
         for (u32 j = 0; j < count; j++)
             if (rows[j] != j) *(uint4*)address(start + j) = load_l2_vector(address(start + rows[j]));
     }

@@ -16,9 +16,11 @@ DEVICE void change_count(const Program& program, const Sampling& sampling, u32 i
 DEVICE void count_tokens(const Program& program, const Sampling& sampling, u32 length, const u32* tokens, u32 count) {
     const u32 old_start = window_start(length, sampling.penalty_window);
     const u32 start = window_start(length + count, sampling.penalty_window);
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < count; i += CONSUMER_THREADS)
         if (length + i >= start) change_count(program, sampling, length + i, tokens[i], 1);
     // What is new and has left already was not added above.
+#pragma unroll 1
     for (u32 index = old_start + threadIdx.x; index < smaller(start, length); index += CONSUMER_THREADS)
         change_count(program, sampling, index, load_l2(program.history + 4ull * index), (u32)-1);
 }

@@ -61,6 +61,7 @@ DEVICE void move_residual(const Program& program, bool save) {
     uint4* const home = (uint4*)(program.workspace + program.home + (u64)blockIdx.x * RESIDUAL_BYTES);
     // All writes of the residual before it is read, and the other way round.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < RESIDUAL_BYTES / 16; i += CONSUMER_THREADS) {
         if (save) home[i] = residual[i];
         else residual[i] = home[i];
@@ -155,7 +156,7 @@ DEVICE_CALL void residual_phase(Shared& shared) {
     const bool is_idle = phase.flags & FLAG_OUTPUT_ROWS && shared.call.output_rows == 0;
     if (phase.kind == PHASE_NARROW && !is_idle) narrow_residual(shared);
     if (phase.kind == PHASE_EMBED) {
-        move_accepted(program, shared);
+        if (HAS_DRAFT) move_accepted(program, shared);
         const bool owns = owns_residual(phase.embed.tiles);
         if (owns) run_embed(program, shared);
         if (owns || phase.flags & FLAG_ALL_ARRIVE) arrive_edge(program, phase);
@@ -196,7 +197,7 @@ DEVICE_CALL void choose_phase(Shared& shared) {
         if (lists && is_drawn) draw_guesses(program, shared, row);
         else if (lists) list_likeliest(program, shared, generation.topk, row);
         else if (shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
-        else if (shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
+        else if (HAS_DRAFT && shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -264,6 +265,7 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const __grid_constant__ Program para
     }
     // All of it goes to its home at the end, also rows that the call does not have.
     if (program.phase_end != NONE)
+#pragma unroll 1
         for (u32 i = threadIdx.x; i < RESIDUAL_BYTES / 16; i += THREADS)
             ((uint4*)shared_region(RESIDUAL_AT))[i] = make_uint4(0, 0, 0, 0);
     // The initialised barriers and counters, to all.

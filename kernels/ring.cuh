@@ -39,6 +39,7 @@ static_assert(STAGES >= 2, "a ring of one stage cannot go on");
 
 // By one thread before the block's first barrier.
 DEVICE void ring_init(Shared& shared) {
+#pragma unroll 1
     for (u32 stage = 0; stage < STAGES; stage++) {
 #if __CUDA_ARCH__ >= 900
         mbarrier_init(shared_address(shared.full + stage), 1);
@@ -49,6 +50,7 @@ DEVICE void ring_init(Shared& shared) {
     }
     mbarrier_init(shared_address(&shared.summed), CONSUMER_WARPS);
     shared.ahead = 0;
+#pragma unroll 1
     for (u32 warp = 0; warp < CONSUMER_WARPS; warp++)
         for (u32 word = 0; word < 4; word++) shared.readers[warp][word] = 0;
     mbarrier_init_fence();

@@ -66,7 +66,7 @@ DEVICE_CALL void merge_partials(const Program& program, const Shared& shared, co
     for (u32 task = threadIdx.x; task < (last - first) * QUARTERS; task += CONSUMER_THREADS) {
         const u32 row = first + task / QUARTERS, channel = task % QUARTERS * 4;
         u64 from = partial_address<HEAD_DIM>(program, phase, split, head, 0, row);
-        // A piece is of a super-segment, or that and of a span; spans are merged as they come.
+        // Segments become super-segments, and those spans; spans are merged as they come.
         const bool is_span = split.shift == SPAN_SHIFT;
         Quarter joined, spans, all;  // of the pieces of the next level so far, of the span so far, and all before
         joined.clear();

@@ -37,8 +37,8 @@ struct Split {
     u32 tree_unit;     // the first unit with keys that are not; NONE for a chain
     u32 node_factor;   // see node_of
 
-    // Row of the call that a query row is of: query_row / group, by a product with what all of them are divided by. Exact while
-    // 64 group^2 is at most 2^24, as no query row is above 64 group.
+    // Row of the call that a query row is of: query_row / group, by a product with what all of them are divided by. Exact up to
+    // GROUP_LIMIT of stheno-kernels' attention module, as no query row is above 64 group.
     METHOD u32 node_of(u32 query_row) const { return query_row * node_factor >> 24; }
 };
 

@@ -5,6 +5,9 @@ const PARTIAL_LIMIT: u64 = 256;
 /// Positions of a span.
 const SPAN: u64 = 8192;
 
+/// Query heads that may share a KV head: up to here `Split::node_of` of `attention_split.cuh` is exact.
+pub const GROUP_LIMIT: u32 = 512;
+
 /// Bytes at `AttentionPhase::partials`, for calls of up to `rows` rows at positions below `context`, with `query_heads` heads
 /// of `head_dim`. Nothing has to be there when a phase begins.
 pub fn partial_bytes(rows: u32, query_heads: u32, head_dim: u32, context: u32) -> u64 {
@@ -22,6 +25,23 @@ pub fn counter_bytes(rows: u32, query_heads: u32, kv_heads: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::GROUP_LIMIT;
+
+    /// Of the query rows of 64 rows, and the one after them, for each size of a group.
+    #[test]
+    fn products_divide_like_divisions() {
+        for group in 1..=GROUP_LIMIT {
+            let factor = (1u32 << 24).div_ceil(group);
+            for row in 0..=64 * group {
+                assert_eq!(
+                    row.checked_mul(factor).unwrap() >> 24,
+                    row / group,
+                    "{group}"
+                );
+            }
+        }
+    }
+
     use super::*;
 
     #[test]

@@ -81,10 +81,11 @@ const STRICT: TypicalParams = TypicalParams {
 
 const FIXED: Policy = Policy::Fixed(shape(3, 8, 16));
 
-fn check_all(engine: &Engine, cases: &[(TypicalParams, f32, Policy)]) -> usize {
+fn check_all(engine: &Engine, cases: &[(TypicalParams, f32, Policy)], count: usize) -> usize {
     let mut unlikely = 0;
     for &(params, temperature, policy) in cases {
-        let options = options(params, temperature, policy);
+        let mut options = options(params, temperature, policy);
+        options.max_tokens = Some(count);
         let place = format!("{params:?}, temperature {temperature}, {policy:?}");
         unlikely += check(engine, &[97, 11, 64, 115, 7], &options, &place);
     }
@@ -94,7 +95,7 @@ fn check_all(engine: &Engine, cases: &[(TypicalParams, f32, Policy)]) -> usize {
 #[test]
 fn rounds_are_the_rules() {
     let cases = [(LOOSE, 2.0, FIXED), (STRICT, 1.0, Policy::Automatic)];
-    let unlikely = check_all(medusa(Device::Virtual), &cases);
+    let unlikely = check_all(medusa(Device::Virtual), &cases, 16);
     assert!(unlikely > 2, "{unlikely}");
 }
 
@@ -110,7 +111,9 @@ fn rounds_of_every_draft_are_the_rules() {
             (default, 0.8, FIXED),
             (default, 0.0, Policy::Automatic),
         ];
-        let unlikely = check_all(&drafting("target-llama", draft, Device::Virtual), &cases);
+        // A small model that learnt the same text may be right nine times in a round.
+        let engine = drafting("target-llama", draft, Device::Virtual);
+        let unlikely = check_all(&engine, &cases, 48);
         assert!(unlikely > 0, "{draft}");
     }
 }

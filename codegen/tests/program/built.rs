@@ -1,6 +1,6 @@
 //! Programs of known models.
 
-use crate::models::{LLAMA_8B, SMOLLM2_135M, TOY};
+use crate::models::{self, LLAMA_8B, SMOLLM2_135M, Sizes, TOY};
 use crate::{drafts, program, program_of};
 use stheno_codegen::layout::{Group, WeightFormat};
 use stheno_codegen::program::abi::{
@@ -77,6 +77,23 @@ fn two_residuals_at_once_are_refused() {
     let error = error.to_string();
     assert!(
         error.contains("`draft.residual` while `draft.embedding` is still needed"),
+        "{error}"
+    );
+}
+
+#[test]
+fn too_many_heads_of_a_group_are_refused() {
+    let sizes = |heads| Sizes {
+        heads,
+        kv_heads: 1,
+        head_dim: 16,
+        ..SMOLLM2_135M
+    };
+    let of = |heads| program_of(&models::plan(sizes(heads)), |_| WeightFormat::Bf16, 132, 8);
+    assert!(of(512).is_ok());
+    let error = of(513).unwrap_err().to_string();
+    assert!(
+        error.contains("513 query heads to a KV head, a device takes 512"),
         "{error}"
     );
 }

@@ -314,6 +314,10 @@ impl Lowering<'_> {
         }) as u32;
         let decl = self.plan.buffer(output);
         let group = decl.columns / (kv.head_dim * kv.num_key_value_heads);
+        if group > attention::GROUP_LIMIT {
+            let most = attention::GROUP_LIMIT;
+            return Err(format!("{group} query heads to a KV head, a device takes {most}").into());
+        }
         let (kv_heads, rows) = (kv.num_key_value_heads, self.sizes.row_capacity());
         let (heads, context) = (kv_heads * group, self.plan.context_length);
         let partials = attention::partial_bytes(rows, heads, kv.head_dim, context);

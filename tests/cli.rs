@@ -212,6 +212,14 @@ fn sampling_is_checked_before_a_model_is_looked_for() {
 }
 
 #[test]
+fn a_model_that_is_not_there() {
+    let output = generate(Path::new("/no/such/model"), &["-p", "x"]);
+    let words = "/no/such/model: not there, and no id of a model on the hub (organisation/name)\n";
+    refused(&output, 1, words);
+    assert_eq!(stderr(&output), format!("generate: {words}"));
+}
+
+#[test]
 fn faults_of_files_are_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
     refused(&generate(&dir.path().join("none"), &["-p", "x"]), 1, "none");

@@ -19,7 +19,9 @@ pub(super) fn locate(spec: &str, role: Role) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     if !is_id(spec) {
-        return Err(Error::io(path, std::io::ErrorKind::NotFound.into()));
+        let reason = "not there, and no id of a model on the hub (organisation/name)";
+        let cause = std::io::Error::new(std::io::ErrorKind::NotFound, reason);
+        return Err(Error::io(path, cause));
     }
     if let Some(cache) = cache() {
         let repo = cache.model(spec.to_owned());

@@ -48,9 +48,9 @@ pub fn program_request(source: &Source, target: Target) -> Result<Request> {
 
 /// Puts the headers that lie in a folder in place of those of the same names.
 fn take_headers(request: &mut Request, folder: &Path) -> Result<()> {
-    let io = |path: &Path, source| Error::Io {
+    let io = |path: &Path, cause| Error::Io {
         path: path.to_owned(),
-        source,
+        cause,
     };
     std::fs::read_dir(folder).map_err(|error| io(folder, error))?;
     for (name, text) in &mut request.headers {

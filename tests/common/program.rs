@@ -70,11 +70,13 @@ pub fn last_json(output: &Output) -> Value {
     serde_json::from_str(stdout(output).lines().last().unwrap()).unwrap()
 }
 
-/// `words` in a sentence on standard error, nothing on standard output, that exit code.
+/// `words` in a sentence on standard error that says nothing twice, nothing on standard output, that exit code.
 pub fn refused(output: &Output, code: i32, words: &str) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(words), "`{words}` is not in: {text}");
     assert!(!text.contains("panicked"), "{text}");
+    let parts: Vec<&str> = text.trim().split(": ").collect();
+    assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "{text}");
     assert!(output.stdout.is_empty());
 }

@@ -11,12 +11,12 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] stheno::Error),
     /// A file could not be opened, read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {cause}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. The message has it, so that it is no `source` of the error: it would be told twice.
+        cause: std::io::Error,
     },
     /// A file contradicts its format.
     #[error("{path}: {reason}", path = path.display())]
@@ -35,7 +35,7 @@ impl Error {
     /// For `map_err` after an operation on `path`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
-        move |source| Error::Io { path, source }
+        move |cause| Error::Io { path, cause }
     }
 
     pub(crate) fn malformed(path: impl Into<PathBuf>, reason: impl Into<String>) -> Error {

@@ -19,12 +19,12 @@ const DIGEST: usize = 32;
 
 /// The cache's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel cache {} cannot be opened: {source}; choose another directory", .path.display())]
+#[error("the kernel cache {} cannot be opened: {cause}; choose another directory", .path.display())]
 pub struct CacheError {
     /// The directory.
     pub path: PathBuf,
     /// What the system says.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 /// Where a kernel came from.
@@ -56,9 +56,9 @@ impl Cache {
         let directory = directory.into();
         match fs::create_dir_all(&directory) {
             Ok(()) => Ok(Cache { directory }),
-            Err(source) => Err(CacheError {
+            Err(cause) => Err(CacheError {
                 path: directory,
-                source,
+                cause,
             }),
         }
     }

@@ -52,18 +52,18 @@ fn list(lines: &[String]) -> String {
 /// A library that is there but cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("{} does not load: {source}", .path.display())]
+    #[error("{} does not load: {cause}", .path.display())]
     Open {
         path: PathBuf,
-        source: libloading::Error,
+        cause: libloading::Error,
     },
-    #[error("{} is no NVRTC of version 11.2 or newer: {source}", .path.display())]
+    #[error("{} is no NVRTC of version 11.2 or newer: {cause}", .path.display())]
     Symbol {
         path: PathBuf,
-        source: libloading::Error,
+        cause: libloading::Error,
     },
-    #[error("{} does not tell what it is: {source}", .path.display())]
-    Call { path: PathBuf, source: CallError },
+    #[error("{} does not tell what it is: {cause}", .path.display())]
+    Call { path: PathBuf, cause: CallError },
 }
 
 /// A call of NVRTC that failed for a reason other than the program it was given.
@@ -82,12 +82,12 @@ pub struct CallError {
 #[derive(Debug, thiserror::Error)]
 pub enum HeadersError {
     /// The directory cannot be made.
-    #[error("cannot make {} for CUDA's headers: {source}", .directory.display())]
+    #[error("cannot make {} for CUDA's headers: {cause}", .directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// NVRTC does not unpack them.
     #[error(transparent)]
@@ -119,14 +119,14 @@ pub enum CompileError {
         what: String,
     },
     /// NVRTC itself failed.
-    #[error("compiling {name} with {}: {source}{}", .path.display(), hint(.source))]
+    #[error("compiling {name} with {}: {cause}{}", .path.display(), hint(.cause))]
     Call {
         /// The name of the source.
         name: String,
         /// The NVRTC that was used.
         path: PathBuf,
         /// The call and its result.
-        source: CallError,
+        cause: CallError,
     },
 }
 

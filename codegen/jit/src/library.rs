@@ -140,17 +140,17 @@ impl Library {
         // SAFETY: initialisers of a library that calls itself NVRTC run here. The path comes from the caller, from the
         // environment or from an installation of CUDA, all of which already decide what this process executes.
         let library = unsafe { libloading::Library::new(path) };
-        let library = library.map_err(|source| LoadError::Open {
+        let library = library.map_err(|cause| LoadError::Open {
             path: path.to_path_buf(),
-            source,
+            cause,
         })?;
         Library::new(Box::leak(Box::new(library)), path)
     }
 
     fn new(library: &'static libloading::Library, path: &Path) -> Result<Library, LoadError> {
-        let functions = Functions::of(library).map_err(|source| LoadError::Symbol {
+        let functions = Functions::of(library).map_err(|cause| LoadError::Symbol {
             path: path.to_path_buf(),
-            source,
+            cause,
         })?;
         let mut library = Library {
             functions,
@@ -159,9 +159,9 @@ impl Library {
             architectures: Arc::default(),
         };
         let asked = library.ask();
-        asked.map(|()| library).map_err(|source| LoadError::Call {
+        asked.map(|()| library).map_err(|cause| LoadError::Call {
             path: path.to_path_buf(),
-            source,
+            cause,
         })
     }
 

@@ -65,9 +65,9 @@ impl Nvrtc {
     pub fn headers(&self, parent: &Path) -> Result<Option<Vec<String>>, HeadersError> {
         let (major, minor) = self.version();
         let directory = parent.join(format!("{major}.{minor}"));
-        let failed = |source: std::io::Error| HeadersError::Directory {
+        let failed = |cause: std::io::Error| HeadersError::Directory {
             directory: directory.clone(),
-            source,
+            cause,
         };
         if !directory.join("cuda_fp16.h").is_file() {
             std::fs::create_dir_all(&directory).map_err(failed)?;
@@ -104,10 +104,10 @@ impl Nvrtc {
         }
         let texts = Texts::of(request)?;
         self.run(request, &texts)
-            .map_err(|source| CompileError::Call {
+            .map_err(|cause| CompileError::Call {
                 name: request.name.clone(),
                 path: self.path().to_path_buf(),
-                source,
+                cause,
             })?
             .map_err(|rejection| CompileError::Rejected(Box::new(rejection)))
     }

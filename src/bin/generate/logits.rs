@@ -18,9 +18,9 @@ pub fn dump(
     interrupt.answering(true);
     let vocab_size = session.engine().vocab_size();
     let mut file = AtomicFile::create(path)?;
-    let fault = |source| Error::Io {
+    let fault = |cause| Error::Io {
         path: path.to_owned(),
-        source,
+        cause,
     };
     file.write_all(&header(prompt.len(), vocab_size))
         .map_err(fault)?;

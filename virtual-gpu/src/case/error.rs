@@ -6,12 +6,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
     /// The text is not JSON, or a field is missing, unknown or of the wrong type.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Json {
         /// The case file.
         path: PathBuf,
         /// What the JSON reader found, with line and column.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// A field of the case itself has a value that no launch can have.
     #[error("{}: {message}", path.display())]

@@ -133,9 +133,9 @@ impl Case {
     /// errors.
     pub fn from_json(text: &str, path: impl AsRef<Path>) -> Result<Self, CaseError> {
         let path = path.as_ref().to_path_buf();
-        let raw: RawCase = serde_json::from_str(text).map_err(|source| CaseError::Json {
+        let raw: RawCase = serde_json::from_str(text).map_err(|cause| CaseError::Json {
             path: path.clone(),
-            source,
+            cause,
         })?;
         raw.check().map_err(|message| CaseError::Field {
             path: path.clone(),

@@ -245,9 +245,9 @@ fn several_versions_live_side_by_side() {
 
     // A result code that no binding knows is an error like any other.
     match fake.compile(&request) {
-        Err(CompileError::Call { source, .. }) => {
+        Err(CompileError::Call { cause, .. }) => {
             assert_eq!(
-                source.to_string(),
+                cause.to_string(),
                 "nvrtcCompileProgram failed: FAKE_UNKNOWN (code 77)"
             );
         }

@@ -17,6 +17,6 @@ model="$(scripts/fetch-model.sh)"
 say "building (cargo build --release)"
 cargo build --release
 
-draft="heads/SmolLM2-135M-Instruct-EAGLE3"
+draft="ngram+heads/SmolLM2-135M-Instruct-EAGLE3"
 say "target/release/generate -m $model --draft $draft -p \"$prompt\""
 exec target/release/generate -m "$model" --draft "$draft" -p "$prompt"

@@ -19,6 +19,7 @@ fn every_draft_gives_the_plain_answer_and_says_what_it_is() {
         (draft("medusa-a"), "medusa"),
         (draft("eagle1"), "eagle"),
         (draft("eagle3"), "eagle3"),
+        (format!("ngram+{}", draft("eagle3")), "ngram+eagle3"),
         (small, "small-model"),
     ] {
         for shape in [&[][..], &["--speculative-num-steps", "3"]] {
@@ -199,6 +200,14 @@ fn what_does_not_combine_is_said_before_a_model_is_looked_for() {
         (&["--trace-rounds", "x"], "--trace-rounds needs a draft"),
         (&["--draft-dtype", "q8"], "--draft-dtype needs a draft"),
         (&["--draft", ""], "--draft is empty"),
+        (
+            &["--draft", "ngram+"],
+            "names no draft beside lookup; name one after the plus",
+        ),
+        (
+            &["--draft", "ngram+ngram"],
+            "names lookup twice; name another draft after the plus",
+        ),
         (
             &["--draft", "x", "--draft-dtype", "q5"],
             "there are auto, q8 and q4",

@@ -180,9 +180,10 @@ fn trained(target: &str, draft: Option<&str>, dtype: WeightDtype) -> Engine {
     let path = |name: &str| drafts.join(name).to_str().unwrap().to_owned();
     let mut builder = Engine::builder().model(&path(target)).unwrap().threads(1);
     if let Some(draft) = draft {
-        let draft = match draft {
-            "ngram" => "ngram".to_owned(),
-            name => path(name),
+        let draft = match draft.strip_prefix("ngram+") {
+            Some(name) => format!("ngram+{}", path(name)),
+            None if draft == "ngram" => draft.to_owned(),
+            None => path(draft),
         };
         builder = builder.draft(&draft).unwrap().draft_dtype(dtype);
     }
@@ -230,6 +231,49 @@ fn long_prompts_and_rounded_drafts() {
     }
 }
 
+/// Each round is drafted from the text or by the other draft: nothing changes but the time, and where a text has passages of both
+/// kinds more comes of it than of either alone.
+#[test]
+fn lookup_beside_every_kind() {
+    let plain = trained("target-llama", None, WeightDtype::AsStored);
+    for name in ["eagle1", "eagle3", "medusa-d", "target-llama"] {
+        let both = format!("ngram+{name}");
+        let drafting = trained("target-llama", Some(&both), WeightDtype::AsStored);
+        assert!(drafting.draft_kind().unwrap().starts_with("ngram+"));
+        for sampling in [SamplingParams::greedy(), sampled()] {
+            let (expected, before, _) = run(&plain, &prompt(40), sampling.clone(), Policy::Off, 48);
+            for policy in [shapes()[0], shapes()[1], shapes()[4]] {
+                let what = format!("{both} {policy:?}");
+                let (tokens, after, _) = run(&drafting, &prompt(40), sampling.clone(), policy, 48);
+                assert_eq!(tokens, expected, "{what}");
+                assert_same_state(&after, &before, &what);
+            }
+        }
+    }
+    let greedy = SamplingParams::greedy;
+    let length =
+        |engine: &Engine, prompt: &[u32]| run(engine, prompt, greedy(), shapes()[4], 200).2;
+    // A text that never repeats itself, to a head that learnt it.
+    let length_with = |draft| {
+        let engine = trained("target-llama", Some(draft), WeightDtype::AsStored);
+        length(&engine, &[97, 11, 64, 115, 7])
+    };
+    let (looked_up, guessed) = (length_with("ngram"), length_with("eagle3"));
+    let both = length_with("ngram+eagle3");
+    assert!(guessed > 2.0 * looked_up, "{guessed} {looked_up}");
+    assert!(both > 0.95 * guessed, "{both} {guessed}");
+    // One that does, to a draft that is never right.
+    let other = model("llama");
+    let length_with = |draft: &str| {
+        let engine = engine("qwen3", Some(draft), ActivationDtype::F32);
+        length(&engine, &prompt(40))
+    };
+    let (looked_up, guessed) = (length_with("ngram"), length_with(&other));
+    let both = length_with(&format!("ngram+{other}"));
+    assert!(looked_up > 1.9 * guessed, "{looked_up} {guessed}");
+    assert!(both > 0.95 * looked_up, "{both} {looked_up}");
+}
+
 /// A saved session goes on, though what a head was fed of its tokens is not saved.
 #[test]
 fn saved_sessions_go_on() {
@@ -237,7 +281,8 @@ fn saved_sessions_go_on() {
     let plain = trained("target-llama", None, WeightDtype::AsStored);
     let greedy = SamplingParams::greedy;
     let (expected, _, _) = run(&plain, &prompt(60), greedy(), Policy::Off, 120);
-    for draft in ["ngram", "eagle1", "eagle3", "medusa-a", "target-llama"] {
+    let drafts = ["ngram", "eagle1", "eagle3", "medusa-a", "target-llama"];
+    for draft in drafts.into_iter().chain(["ngram+eagle3"]) {
         let drafting = trained("target-llama", Some(draft), WeightDtype::AsStored);
         let chain = Policy::Fixed(TreeShape::chain(4));
         let (tokens, session, _) = run(&drafting, &prompt(60), greedy(), chain, 40);
@@ -299,7 +344,8 @@ fn limits_cut_trees() {
 #[test]
 fn sessions_go_on_as_after_plain_decoding() {
     let plain = engine("qwen2", None, ActivationDtype::F32);
-    for draft in ["ngram".to_owned(), model("qwen2"), model("llama")] {
+    let both = format!("ngram+{}", model("llama"));
+    for draft in ["ngram".to_owned(), model("qwen2"), model("llama"), both] {
         let drafting = engine("qwen2", Some(&draft), ActivationDtype::F32);
         for taken in 0..10 {
             let turns = |engine: &Engine, policy| {

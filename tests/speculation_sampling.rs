@@ -16,11 +16,18 @@ fn fixture(name: &str) -> String {
     dir.join(name).to_str().unwrap().to_owned()
 }
 
+fn spec(draft: &str) -> String {
+    match draft.strip_prefix("ngram+") {
+        Some(draft) => format!("ngram+{}", fixture(draft)),
+        None => fixture(draft),
+    }
+}
+
 fn engine(draft: &str) -> Engine {
     Engine::builder()
         .model(&fixture("drafts/target-llama"))
         .unwrap()
-        .draft(&fixture(draft))
+        .draft(&spec(draft))
         .unwrap()
         .activation_dtype(ActivationDtype::F32)
         .threads(1)
@@ -103,6 +110,8 @@ fn rejection_sampling_follows_the_target() {
         ("models/llama", 2),
         ("drafts/eagle3", 2),
         ("drafts/medusa-a", 3),
+        // Lookup has no distribution to draw from, and is not asked.
+        ("ngram+drafts/eagle3", 1),
     ] {
         let engine = engine(draft);
         let p = target_distribution(&engine);

@@ -64,8 +64,9 @@ pub(crate) trait DraftModel: Debug + Send + Sync {
         Ok(0.0)
     }
 
-    /// The state of an empty sequence.
-    fn start(&self) -> Box<dyn Drafter>;
+    /// The states of an empty sequence: who drafts for it. Each is asked before those that follow it, which are slower, and which
+    /// are asked only where they promise more.
+    fn start(&self) -> Vec<Box<dyn Drafter>>;
 }
 
 /// Drafts for one sequence, whose tokens it follows.
@@ -78,6 +79,11 @@ pub(crate) trait Drafter: Debug + Send + Sync {
 
     /// Follows a truncation to `len` tokens.
     fn truncate(&mut self, len: usize);
+
+    /// Whether candidates can be drawn from a distribution of its own.
+    fn draws(&self) -> bool {
+        true
+    }
 
     /// Guesses at what follows `ask.root`.
     ///

@@ -10,6 +10,7 @@ pub mod ngram;
 mod open;
 mod random;
 mod small_model;
+mod with_lookup;
 
 pub(crate) use drafter::{Ask, DraftModel, Drafter, Draw, Proposal};
 pub use eagle::EagleOptions;

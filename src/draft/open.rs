@@ -3,10 +3,11 @@ use super::eagle::{Eagle, EagleOptions};
 use super::medusa::Medusa;
 use super::ngram::Ngram;
 use super::small_model::SmallModel;
-use crate::Result;
+use super::with_lookup::WithLookup;
 use crate::checkpoint::Checkpoint;
 use crate::model::ModelConfig;
 use crate::text::Text;
+use crate::{Error, Result};
 use std::sync::Arc;
 
 /// What an engine drafts with, before it is joined to a target: a checkpoint, or the text itself.
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub struct Draft {
     /// `None` looks in prompt and output for what followed before.
     source: Option<(Kind, Checkpoint)>,
+    /// Whether it looks there first where there is a checkpoint.
+    lookup: bool,
 }
 
 /// What a checkpoint's tensors say that it is.
@@ -33,13 +36,31 @@ pub(crate) struct Way {
 
 impl Draft {
     /// `ngram`, or a checkpoint: Medusa heads, an EAGLE head, or a small model. Directory, GGUF file, or the id of a model
-    /// that the hub's cache holds. The kind is read off the tensors.
+    /// that the hub's cache holds. The kind is read off the tensors. `ngram+CHECKPOINT` is both: rounds in which what followed
+    /// before promises more than the checkpoint has come to are drafted from the text. A device drafts with the checkpoint alone.
     ///
     /// # Errors
     /// If the checkpoint is not there or its files contradict their format.
     pub fn open(spec: &str) -> Result<Self> {
         if spec == "ngram" {
-            return Ok(Draft { source: None });
+            return Ok(Draft {
+                source: None,
+                lookup: true,
+            });
+        }
+        if let Some(checkpoint) = spec.strip_prefix("ngram+") {
+            return match Draft::open(checkpoint)? {
+                Draft {
+                    lookup: false,
+                    source,
+                } => Ok(Draft {
+                    source,
+                    lookup: true,
+                }),
+                _ => Err(Error::Invalid(format!(
+                    "the draft {spec} names n-gram lookup twice; name a checkpoint after \"ngram+\""
+                ))),
+            };
         }
         let checkpoint = Checkpoint::open_draft(spec)?;
         let source = if Medusa::recognises(&checkpoint) {
@@ -52,6 +73,7 @@ impl Draft {
         };
         Ok(Draft {
             source: Some(source),
+            lookup: false,
         })
     }
 
@@ -70,27 +92,38 @@ impl Draft {
         text: Option<&Text>,
         options: &EagleOptions,
     ) -> Result<Vec<Way>> {
-        let one = |model: Arc<dyn DraftModel>, description| Ok(vec![Way { model, description }]);
-        match &self.source {
-            None => one(Arc::new(Ngram), "ngram, over prompt and output".to_owned()),
+        let way = |model: Arc<dyn DraftModel>, description| Way { model, description };
+        let ways = match &self.source {
+            None => {
+                let description = "ngram, over prompt and output".to_owned();
+                return Ok(vec![way(Arc::new(Ngram), description)]);
+            }
             Some((Kind::Medusa, checkpoint)) => {
                 let medusa = Medusa::read(checkpoint, target)?;
                 let description = medusa.inferred();
-                one(Arc::new(medusa), description)
+                vec![way(Arc::new(medusa), description)]
             }
             Some((Kind::Eagle, checkpoint)) => {
-                let ways = Eagle::read(checkpoint, target, options)?.into_iter();
-                let way = |eagle: Eagle| Way {
-                    description: eagle.inferred(),
-                    model: Arc::new(eagle),
+                let eagles = Eagle::read(checkpoint, target, options)?.into_iter();
+                let eagle = |eagle: Eagle| {
+                    let description = eagle.inferred();
+                    way(Arc::new(eagle), description)
                 };
-                Ok(ways.map(way).collect())
+                eagles.map(eagle).collect()
             }
             Some((Kind::SmallModel, checkpoint)) => {
                 let model = SmallModel::read(checkpoint, text)?;
                 let description = model.inferred();
-                one(Arc::new(model), description)
+                vec![way(Arc::new(model), description)]
             }
+        };
+        if !self.lookup {
+            return Ok(ways);
         }
+        let both = |Way { model, description }| Way {
+            model: Arc::new(WithLookup::new(model)),
+            description: format!("ngram over prompt and output, or {description}"),
+        };
+        Ok(ways.into_iter().map(both).collect())
     }
 }

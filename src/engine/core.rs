@@ -136,7 +136,14 @@ impl Engine {
         self.shared.draft.as_ref().map(|draft| &draft.model)
     }
 
-    /// Kind of the draft, if there is one: `medusa`, `eagle`, `eagle3`, `small-model` or `ngram`.
+    /// Whether the draft has n-gram lookup beside it and the engine is on a device, whose loop then drafts without lookup.
+    pub fn looks_up_on_host_only(&self) -> bool {
+        let kind = self.draft_kind().unwrap_or_default();
+        self.device_executor().is_some() && kind.starts_with("ngram+")
+    }
+
+    /// Kind of the draft, if there is one: `medusa`, `eagle`, `eagle3`, `small-model` or `ngram`, or one of the first four after
+    /// `ngram+`.
     pub fn draft_kind(&self) -> Option<&'static str> {
         self.draft().map(|draft| draft.kind())
     }

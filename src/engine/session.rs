@@ -57,10 +57,7 @@ impl Session {
             tokens: Vec::new(),
             context_length,
             state: fresh_state(),
-            speculator: host_draft(engine).map(|draft| Speculator {
-                drafter: draft.start(),
-                planner: None,
-            }),
+            speculator: host_draft(engine).map(|draft| Speculator::new(draft.as_ref())),
             learnt: None,
             scratch: Forward::default(),
         })
@@ -101,7 +98,7 @@ impl Session {
             self.kv.truncate(len);
             self.tokens.truncate(len);
             if let Some(speculator) = &mut self.speculator {
-                speculator.drafter.truncate(len);
+                speculator.truncate(len);
             }
             self.state = fresh_state();
         }
@@ -144,7 +141,7 @@ impl Session {
             None => Ok(()),
             Some(speculator) => {
                 let features = rows_of(forward, path);
-                (speculator.drafter).advance(&self.engine, &tokens, &features)
+                speculator.advance(&self.engine, &tokens, &features)
             }
         }
     }
@@ -264,9 +261,9 @@ impl Session {
         match &mut self.speculator {
             None => Ok(()),
             Some(speculator) => {
-                speculator.drafter.truncate(0);
+                speculator.truncate(0);
                 // What the draft is fed of them was not saved.
-                (speculator.drafter).advance(&self.engine, &self.tokens, &[])
+                speculator.advance(&self.engine, &self.tokens, &[])
             }
         }
     }

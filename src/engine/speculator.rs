@@ -1,26 +1,131 @@
 use super::session::Session;
 use super::{Engine, Forward};
-use crate::draft::{Ask, Drafter, Draw, Proposal};
+use crate::draft::{Ask, DraftModel, Drafter, Draw, Proposal};
 use crate::speculation::sampling::{Sampler, TokenCounts};
 use crate::speculation::{
-    Acceptance, CostTable, Limits, Planner, Policy, SpeculationOptions, StepCost, Tree,
+    Acceptance, CostTable, Limits, Observation, Planner, Policy, SpeculationOptions, StepCost, Tree,
 };
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
 use stheno_codegen::plan::{Row, SegmentKind, SequenceIndex};
 
-/// The draft's state of a session, and what the session has learned about drafting.
+/// The draft's state of a session.
 #[derive(Debug)]
 pub(super) struct Speculator {
-    pub drafter: Box<dyn Drafter>,
-    pub planner: Option<Planner>,
+    /// The faster ones first.
+    sources: Vec<Source>,
+}
+
+/// Who drafts, and what the session has learned about it.
+#[derive(Debug)]
+struct Source {
+    drafter: Box<dyn Drafter>,
+    planner: Option<Planner>,
 }
 
 impl Speculator {
-    pub fn fork(&self) -> Self {
+    pub fn new(draft: &dyn DraftModel) -> Self {
+        let source = |drafter| Source {
+            drafter,
+            planner: None,
+        };
         Speculator {
-            drafter: self.drafter.fork(),
-            planner: self.planner.clone(),
+            sources: draft.start().into_iter().map(source).collect(),
+        }
+    }
+
+    pub fn fork(&self) -> Self {
+        let fork = |source: &Source| Source {
+            drafter: source.drafter.fork(),
+            planner: source.planner.clone(),
+        };
+        Speculator {
+            sources: self.sources.iter().map(fork).collect(),
+        }
+    }
+
+    /// Follows a commit, as [`Drafter::advance`].
+    pub fn advance(&mut self, engine: &Engine, tokens: &[u32], features: &[f32]) -> Result<()> {
+        let mut sources = self.sources.iter_mut();
+        sources.try_for_each(|source| source.drafter.advance(engine, tokens, features))
+    }
+
+    /// Follows a truncation, as [`Drafter::truncate`].
+    pub fn truncate(&mut self, len: usize) {
+        let sources = self.sources.iter_mut();
+        sources.for_each(|source| source.drafter.truncate(len));
+    }
+
+    fn set_policy(&mut self, policy: Policy, costs: &CostTable) {
+        for Source { planner, .. } in &mut self.sources {
+            match planner {
+                Some(planner) => planner.set_policy(policy, costs.clone()),
+                planner => *planner = Some(Planner::new(policy, costs.clone())),
+            }
+        }
+    }
+
+    /// Asks the sources in turn, until one proposes what promises as much as those after it have come to. Its index comes with
+    /// it; `None` if none of them is to be asked.
+    fn propose(
+        &mut self,
+        engine: &Engine,
+        input: RoundInput<'_>,
+        limits: Limits,
+    ) -> Result<Option<(usize, Proposal)>> {
+        let is_drawn = input.options.acceptance == Acceptance::Rejection;
+        let mut promises = Vec::with_capacity(self.sources.len());
+        for Source { drafter, planner } in &mut self.sources {
+            let begins = planner.as_mut().is_some_and(|p| p.begin(limits));
+            let asked = begins && (drafter.draws() || !is_drawn);
+            promises.push(planner.as_ref().filter(|_| asked).map(Planner::promise));
+        }
+        let mut chosen = None;
+        for (index, Source { drafter, planner }) in self.sources.iter_mut().enumerate() {
+            let Some(planner) = planner.as_ref().filter(|_| promises[index].is_some()) else {
+                continue;
+            };
+            let draw = is_drawn.then_some(Draw {
+                sampler: &mut *input.sampler,
+                counts: &mut *input.counts,
+                position: limits.positions as u32,
+            });
+            let proposal = drafter.propose(&mut Ask {
+                engine,
+                root: input.root,
+                planner,
+                choices: input.options.choices.as_ref(),
+                draw,
+            })?;
+            let rest = promises[index + 1..].iter().flatten().copied();
+            let rest = rest.reduce(f64::max);
+            let is_enough =
+                rest.is_none_or(|rest| planner.worth(&proposal.tree, proposal.levels) >= rest);
+            chosen = Some((index, proposal));
+            if is_enough {
+                break;
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Tells the planners what came of a tree.
+    fn learn(&mut self, verified: &Verified, path: &[u32]) {
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let Some(planner) = &mut source.planner else {
+                continue;
+            };
+            match verified.source {
+                Some(source) if source == index => planner.observe(&Observation {
+                    tree: &verified.proposal.tree,
+                    path,
+                    draft: verified.draft,
+                    levels: verified.proposal.levels,
+                    verify: verified.verify,
+                }),
+                Some(_) => planner.pass(path.len()),
+                None => planner.observe_plain(verified.verify),
+            }
         }
     }
 }
@@ -30,8 +135,8 @@ impl Speculator {
 pub(super) struct Verified {
     pub proposal: Proposal,
     pub forward: Forward,
-    /// Whether a draft was asked.
-    pub drafted: bool,
+    /// Which source drafted it; `None` if none was asked.
+    source: Option<usize>,
     pub draft: Duration,
     pub verify: Duration,
 }
@@ -59,10 +164,7 @@ impl Session {
             Policy::Fixed(_) | Policy::Off => CostTable::new(Vec::new()),
         };
         if let Some(speculator) = &mut self.speculator {
-            match &mut speculator.planner {
-                Some(planner) => planner.set_policy(options.policy, costs),
-                planner => *planner = Some(Planner::new(options.policy, costs)),
-            }
+            speculator.set_policy(options.policy, &costs);
         }
         Ok(true)
     }
@@ -83,28 +185,15 @@ impl Session {
             nodes: max_rows.min(Tree::MAX_NODES),
             positions,
         };
-        let mut proposal = Proposal::of(Tree::new(input.root), 0);
-        let mut drafted = false;
-        if let Some(Speculator {
-            drafter,
-            planner: Some(planner),
-        }) = &mut self.speculator
-            && planner.begin(limits)
-        {
-            drafted = true;
-            let draw = (input.options.acceptance == Acceptance::Rejection).then_some(Draw {
-                sampler: input.sampler,
-                counts: input.counts,
-                position: positions as u32,
-            });
-            proposal = drafter.propose(&mut Ask {
-                engine: &self.engine,
-                root: input.root,
-                planner,
-                choices: input.options.choices.as_ref(),
-                draw,
-            })?;
-        }
+        let root = input.root;
+        let drafted = match &mut self.speculator {
+            Some(speculator) => speculator.propose(&self.engine, input, limits)?,
+            None => None,
+        };
+        let (source, proposal) = match drafted {
+            Some((source, proposal)) => (Some(source), proposal),
+            None => (None, Proposal::of(Tree::new(root), 0)),
+        };
         let draft = start.elapsed();
         let rows = proposal.tree.rows(SequenceIndex(0), positions as u32);
         let verify = Instant::now();
@@ -113,28 +202,16 @@ impl Session {
         Ok(Verified {
             proposal,
             forward,
-            drafted,
+            source,
             draft,
             verify: verify.elapsed(),
         })
     }
 
-    /// Tells the planner what came of a tree.
+    /// Takes note of what came of a tree.
     pub(super) fn learn(&mut self, verified: &Verified, path: &[u32]) {
-        let Some(planner) = self.speculator.as_mut().and_then(|s| s.planner.as_mut()) else {
-            return;
-        };
-        let tree = &verified.proposal.tree;
-        if verified.drafted {
-            planner.observe(&crate::speculation::Observation {
-                tree,
-                path,
-                draft: verified.draft,
-                levels: verified.proposal.levels,
-                verify: verified.verify,
-            });
-        } else {
-            planner.observe_plain(verified.verify);
+        if let Some(speculator) = &mut self.speculator {
+            speculator.learn(verified, path);
         }
     }
 }

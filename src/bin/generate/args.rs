@@ -159,7 +159,7 @@ pub struct PromptArgs {
 #[command(next_help_heading = "Speculation")]
 pub struct DraftArgs {
     /// What guesses ahead: a small model, Medusa heads or an EAGLE head (directory, GGUF file or hub id), or `ngram`, which
-    /// looks in prompt and answer for what followed before
+    /// looks in prompt and answer for what followed before; `ngram+DRAFT` is both, whichever promises more
     #[arg(long, visible_alias = "model-draft", value_name = "DRAFT")]
     pub draft: Option<String>,
     /// What the draft's dense weights are rounded to as they are loaded: auto (as stored), q8 or q4

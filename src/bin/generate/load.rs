@@ -112,6 +112,9 @@ pub fn engine(args: &ModelArgs, draft: Option<&DraftArgs>) -> Result<Engine> {
     if let Some(description) = engine.draft_description() {
         eprintln!("draft: {description}");
     }
+    if engine.looks_up_on_host_only() {
+        eprintln!("draft: lookup beside a draft is the host's; this device drafts without it");
+    }
     Ok(engine)
 }
 

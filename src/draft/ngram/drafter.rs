@@ -46,10 +46,10 @@ impl DraftModel for Ngram {
         Ok(())
     }
 
-    fn start(&self) -> Box<dyn Drafter> {
-        Box::new(NgramDrafter {
+    fn start(&self) -> Vec<Box<dyn Drafter>> {
+        vec![Box::new(NgramDrafter {
             index: SuffixIndex::new(LONGEST_MATCH),
-        })
+        })]
     }
 }
 
@@ -66,6 +66,10 @@ impl Drafter for NgramDrafter {
 
     fn truncate(&mut self, len: usize) {
         self.index.truncate(len);
+    }
+
+    fn draws(&self) -> bool {
+        false
     }
 
     fn propose(&mut self, ask: &mut Ask<'_>) -> Result<Proposal> {

@@ -15,6 +15,10 @@ pub(crate) struct Planner {
     /// Seconds of drafting, before and for each level.
     draft: DraftCost,
     pause: Pause,
+    /// What its rounds came to.
+    outcome: Outcome,
+    /// Tokens of rounds that others drafted since its last.
+    passed: usize,
     /// Whether the draft has text to catch up with before it guesses: its next round is no measure of what drafting costs.
     behind: bool,
     limits: Limits,
@@ -89,11 +93,32 @@ impl Pause {
     }
 }
 
+/// Means over the rounds that a draft was asked in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outcome {
+    rounds: u32,
+    tokens: f64,
+    /// As the costs say, so that what they say of other rounds compares.
+    seconds: f64,
+}
+
+impl Outcome {
+    fn observe(&mut self, tokens: usize, seconds: f64) {
+        self.rounds += 1;
+        let share = DECAY.max(1.0 / f64::from(self.rounds));
+        self.tokens += share * (tokens as f64 - self.tokens);
+        self.seconds += share * (seconds - self.seconds);
+    }
+}
+
 /// How fast means of costs and rates forget.
 const DECAY: f64 = 0.1;
 
 /// Speculation that promises less than this over a plain step is left.
 const LEAST_GAIN: f64 = 1.01;
+
+/// Tokens that a draft takes in as it guesses, without being measured wrong.
+const FEW: usize = 16;
 
 /// Drafting that takes less than this share of a plain step is not worth a pause.
 const FREE: f64 = 0.01;
@@ -112,6 +137,8 @@ impl Planner {
             child_rate: 0.6,
             draft: DraftCost { start: 0.0, level },
             pause: Pause::new(),
+            outcome: Outcome::default(),
+            passed: 0,
             behind: true,
             limits: Limits::default(),
         }
@@ -122,6 +149,7 @@ impl Planner {
         self.policy = policy;
         self.behind = true;
         if self.costs.steps() != costs.steps() {
+            self.outcome = Outcome::default();
             self.draft.level = self.draft.level.max(0.05 * costs.seconds(1, 0));
             self.costs = costs;
         }
@@ -243,9 +271,32 @@ impl Planner {
         tree.retain_top(nodes)
     }
 
+    /// Tokens a second of the rounds that the draft was asked in so far, of a step where no costs are known. More than plain steps
+    /// give: whether it is worth asking at all is for [`Planner::begin`] to say. Boundless before the first few rounds.
+    pub fn promise(&self) -> f64 {
+        let Outcome {
+            rounds,
+            tokens,
+            seconds,
+        } = self.outcome;
+        if rounds < Pause::TRIAL {
+            return f64::INFINITY;
+        }
+        (tokens / seconds).max(LEAST_GAIN / self.seconds(1))
+    }
+
+    /// Tokens a second that a proposal of the draft is expected to give, in the same measure.
+    pub fn worth(&self, proposal: &Tree, levels: u32) -> f64 {
+        let expected: f64 = self.probabilities(proposal).iter().sum();
+        expected / self.round_seconds(proposal.len(), levels)
+    }
+
     /// Takes note of a round that was drafted in.
     pub fn observe(&mut self, round: &Observation<'_>) {
         let tree = round.tree;
+        let seconds = self.round_seconds(tree.len(), round.levels);
+        self.outcome.observe(round.path.len(), seconds);
+        self.behind |= std::mem::take(&mut self.passed) > FEW;
         for &node in round.path {
             let node = node as usize;
             let mut accepted = false;
@@ -287,6 +338,11 @@ impl Planner {
         if self.draft.start > FREE * plain {
             self.pause.observe(round.path.len() as f64 * plain / spent);
         }
+    }
+
+    /// Takes note of a round that another draft was taken in, which gave so many tokens.
+    pub fn pass(&mut self, tokens: usize) {
+        self.passed += tokens;
     }
 
     /// Takes note of a step of one row without drafting.
@@ -332,7 +388,12 @@ impl Planner {
 
     fn round_seconds(&self, nodes: usize, levels: u32) -> f64 {
         let drafted = f64::from(levels.saturating_sub(1)) * self.draft.level + self.draft.start;
-        let seconds = drafted + self.costs.seconds(nodes, self.limits.positions);
+        drafted + self.seconds(nodes)
+    }
+
+    /// Of a step of so many rows.
+    fn seconds(&self, rows: usize) -> f64 {
+        let seconds = self.costs.seconds(rows, self.limits.positions);
         // A machine that nothing was measured on.
         if seconds > 0.0 { seconds } else { 1.0 }
     }

@@ -174,3 +174,50 @@ fn fixed_shapes_are_kept() {
     planner.set_policy(Policy::Off, CostTable::new(Vec::new()));
     assert!(!planner.begin(limits()));
 }
+
+/// Of two drafts the other is asked only where it has come to more.
+#[test]
+fn promises_what_rounds_came_to() {
+    let mut planner = automatic(1.0 + 63.0 * 0.1);
+    assert_eq!(planner.promise(), f64::INFINITY);
+    let tree = chain(0.9, 3);
+    for _ in 0..Pause::TRIAL {
+        round(&mut planner, &tree, 2);
+    }
+    // Three tokens in a step of four rows.
+    let promise = planner.promise();
+    assert!((promise - 3.0 / 1.3).abs() < 0.01, "{promise}");
+    // Never less than a plain step gives: whether that is worth asking at all, the pause says.
+    for _ in 0..200 {
+        round(&mut planner, &tree, 0);
+    }
+    assert!((planner.promise() - LEAST_GAIN).abs() < 1e-9);
+
+    // What a proposal promises, in the same measure; a root alone is a plain step.
+    let other = automatic(1.0 + 63.0 * 0.1);
+    assert!((other.worth(&chain(0.5, 2), 1) - 1.75 / 1.2).abs() < 1e-6);
+    assert!((other.worth(&Tree::new(0), 1) - 1.0).abs() < 1e-9);
+}
+
+/// A draft that others are taken before is measured all the same, unless it has long text to catch up with.
+#[test]
+fn a_draft_that_is_passed_over_learns_what_it_costs() {
+    let learnt = |passed: usize| {
+        let mut planner = automatic(1.0);
+        let tree = chain(0.9, 1);
+        round(&mut planner, &tree, 1);
+        for _ in 0..200 {
+            planner.pass(passed);
+            planner.observe(&Observation {
+                tree: &tree,
+                path: &[0, 1],
+                draft: Duration::from_millis(300),
+                levels: 1,
+                verify: Duration::from_secs(1),
+            });
+        }
+        planner.draft.start
+    };
+    assert!((learnt(5) - 0.3).abs() < 0.01, "{}", learnt(5));
+    assert_eq!(learnt(FEW + 1), 0.0);
+}

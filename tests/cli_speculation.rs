@@ -28,6 +28,13 @@ fn every_draft_gives_the_plain_answer_and_says_what_it_is() {
             let object = last_json(&output);
             assert_eq!(object["tokens"], plain["tokens"], "{name} {shape:?}");
             assert_eq!(object["stats"]["draft"]["kind"], kind);
+            let speculation = &object["stats"]["speculation"];
+            let drafters = speculation["drafters"].as_array();
+            assert_eq!(drafters.is_some(), kind.starts_with("ngram+"), "{name}");
+            for drafter in drafters.into_iter().flatten() {
+                assert!(kind.split('+').any(|kind| drafter["kind"] == kind));
+                assert!(drafter["emitted"].as_u64() >= drafter["rounds"].as_u64());
+            }
             let described = object["stats"]["draft"]["description"].as_str().unwrap();
             assert!(stderr(&output).contains(&format!("draft: {described}")));
         }

@@ -272,6 +272,23 @@ fn lookup_beside_every_kind() {
     let both = length_with(&format!("ngram+{other}"));
     assert!(looked_up > 1.9 * guessed, "{looked_up} {guessed}");
     assert!(both > 0.95 * looked_up, "{both} {looked_up}");
+    let both = engine(
+        "qwen3",
+        Some(&format!("ngram+{other}")),
+        ActivationDtype::F32,
+    );
+    let mut options = GenerateOptions::greedy(200);
+    options.ignore_eos = true;
+    options.speculation.policy = shapes()[4];
+    let mut session = both.session(SessionOptions::default()).unwrap();
+    let mut stream = session.generate(prompt(40), &options).unwrap();
+    stream.by_ref().for_each(|token| assert!(token.is_ok()));
+    let speculation = stream.statistics().speculation.clone().unwrap();
+    let by = |kind| speculation.drafters.iter().find(|d| d.kind == kind);
+    let (lookup, other) = (by("ngram").unwrap(), by("small-model").unwrap());
+    assert_eq!(lookup.rounds + other.rounds, speculation.rounds);
+    assert_eq!(lookup.emitted + other.emitted, speculation.emitted);
+    assert!(lookup.accept_len() > 2.0 && other.accept_len() < 1.2);
 }
 
 /// A saved session goes on, though what a head was fed of its tokens is not saved.

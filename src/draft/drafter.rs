@@ -9,7 +9,7 @@ use stheno_codegen::plan::PlanBuilder;
 
 /// A kind of draft, loaded: what it adds to the plan of a target, and how a sequence drafts with it.
 pub(crate) trait DraftModel: Debug + Send + Sync {
-    /// Kind, for people and for `--json`.
+    /// Kind, for people and for `--json`; of several drafters their kinds in order, with `+` between them.
     fn kind(&self) -> &'static str;
 
     /// What of the target's hidden states it is fed.

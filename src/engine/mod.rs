@@ -32,7 +32,7 @@ pub use device::Device;
 pub use forward::Forward;
 pub use options::GenerateOptions;
 pub use prompt::Prompt;
-pub use round::{LevelStatistics, Round, SpeculationStatistics};
+pub use round::{DrafterStatistics, LevelStatistics, Round, SpeculationStatistics};
 pub use session::{Session, SessionOptions};
 pub use statistics::{FinishReason, Statistics};
 pub use stream::{Token, TokenStream};

@@ -51,6 +51,8 @@ pub struct SpeculationStatistics {
     pub emitted: usize,
     /// For each level below the root, from 1.
     pub levels: Vec<LevelStatistics>,
+    /// Where lookup and another draft take turns: what each did, in the order of their first rounds.
+    pub drafters: Vec<DrafterStatistics>,
     /// Time to draft. This one and the two that follow come from a device when a generation has ended; a virtual one has no clock, and
     /// leaves them 0: see [`SpeculationStatistics::is_timed`].
     pub draft: Duration,
@@ -67,6 +69,24 @@ pub struct LevelStatistics {
     pub offered: usize,
     /// Those of them in which a node of it was accepted.
     pub accepted: usize,
+}
+
+/// Rounds that one of several drafters drafted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DrafterStatistics {
+    /// `ngram`, or the kind of the other.
+    pub kind: &'static str,
+    /// Its verifications.
+    pub rounds: usize,
+    /// Tokens emitted in them, bonus tokens among them.
+    pub emitted: usize,
+}
+
+impl DrafterStatistics {
+    /// Mean number of tokens emitted per round, the bonus token counted.
+    pub fn accept_len(&self) -> f64 {
+        self.emitted as f64 / self.rounds.max(1) as f64
+    }
 }
 
 impl SpeculationStatistics {
@@ -96,6 +116,31 @@ impl SpeculationStatistics {
         for (level, other) in self.levels.iter_mut().zip(&other.levels) {
             level.offered += other.offered;
             level.accepted += other.accepted;
+        }
+        for other in &other.drafters {
+            self.add_drafter(*other);
+        }
+    }
+
+    /// Counts a round that one of several drafters drafted.
+    pub(super) fn count_drafter(&mut self, kind: Option<&'static str>, emitted: usize) {
+        if let Some(kind) = kind {
+            let rounds = 1;
+            self.add_drafter(DrafterStatistics {
+                kind,
+                rounds,
+                emitted,
+            });
+        }
+    }
+
+    fn add_drafter(&mut self, other: DrafterStatistics) {
+        match self.drafters.iter_mut().find(|d| d.kind == other.kind) {
+            Some(drafter) => {
+                drafter.rounds += other.rounds;
+                drafter.emitted += other.emitted;
+            }
+            None => self.drafters.push(other),
         }
     }
 

@@ -19,23 +19,27 @@ pub(super) struct Speculator {
 /// Who drafts, and what the session has learned about it.
 #[derive(Debug)]
 struct Source {
+    kind: &'static str,
     drafter: Box<dyn Drafter>,
     planner: Option<Planner>,
 }
 
 impl Speculator {
     pub fn new(draft: &dyn DraftModel) -> Self {
-        let source = |drafter| Source {
+        let source = |(kind, drafter)| Source {
+            kind,
             drafter,
             planner: None,
         };
+        let kinds = draft.kind().split('+');
         Speculator {
-            sources: draft.start().into_iter().map(source).collect(),
+            sources: kinds.zip(draft.start()).map(source).collect(),
         }
     }
 
     pub fn fork(&self) -> Self {
         let fork = |source: &Source| Source {
+            kind: source.kind,
             drafter: source.drafter.fork(),
             planner: source.planner.clone(),
         };
@@ -75,13 +79,19 @@ impl Speculator {
     ) -> Result<Option<(usize, Proposal)>> {
         let is_drawn = input.options.acceptance == Acceptance::Rejection;
         let mut promises = Vec::with_capacity(self.sources.len());
-        for Source { drafter, planner } in &mut self.sources {
+        for Source {
+            drafter, planner, ..
+        } in &mut self.sources
+        {
             let begins = planner.as_mut().is_some_and(|p| p.begin(limits));
             let asked = begins && (drafter.draws() || !is_drawn);
             promises.push(planner.as_ref().filter(|_| asked).map(Planner::promise));
         }
         let mut chosen = None;
-        for (index, Source { drafter, planner }) in self.sources.iter_mut().enumerate() {
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let Source {
+                drafter, planner, ..
+            } = source;
             let Some(planner) = planner.as_ref().filter(|_| promises[index].is_some()) else {
                 continue;
             };
@@ -137,6 +147,8 @@ pub(super) struct Verified {
     pub forward: Forward,
     /// Which source drafted it; `None` if none was asked.
     source: Option<usize>,
+    /// Its kind, where there are several.
+    pub drafter: Option<&'static str>,
     pub draft: Duration,
     pub verify: Duration,
 }
@@ -195,6 +207,9 @@ impl Session {
             None => (None, Proposal::of(Tree::new(root), 0)),
         };
         let draft = start.elapsed();
+        let sources = self.speculator.iter().map(|s| s.sources.as_slice());
+        let sources = sources.filter(|sources| sources.len() > 1).flatten();
+        let drafter = source.and_then(|index| sources.map(|s| s.kind).nth(index));
         let rows = proposal.tree.rows(SequenceIndex(0), positions as u32);
         let verify = Instant::now();
         self.engine
@@ -203,6 +218,7 @@ impl Session {
             proposal,
             forward,
             source,
+            drafter,
             draft,
             verify: verify.elapsed(),
         })

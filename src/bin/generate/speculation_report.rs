@@ -1,11 +1,11 @@
 use serde_json::{Value, json};
 use std::time::Duration;
-use stheno::engine::{Engine, SpeculationStatistics};
+use stheno::engine::{DrafterStatistics, Engine, SpeculationStatistics};
 
 /// The object of `--json`. Times are null where there is no clock.
 pub fn to_json(statistics: &SpeculationStatistics) -> Value {
     let seconds = |time: Duration| statistics.is_timed().then_some(time.as_secs_f64());
-    json!({
+    let mut object = json!({
         "rounds": statistics.rounds,
         "drafted": statistics.drafted,
         "accepted": statistics.accepted,
@@ -14,7 +14,12 @@ pub fn to_json(statistics: &SpeculationStatistics) -> Value {
         "draft_seconds": seconds(statistics.draft),
         "verify_seconds": seconds(statistics.verify),
         "accept_seconds": seconds(statistics.accept),
-    })
+    });
+    // Of a draft alone it would say nothing new.
+    if !statistics.drafters.is_empty() {
+        object["drafters"] = json!(statistics.drafters);
+    }
+    object
 }
 
 /// Kind and description of an engine's draft; null without.
@@ -47,6 +52,15 @@ pub fn to_text(statistics: &SpeculationStatistics) -> String {
         };
         let levels: Vec<String> = statistics.levels.iter().enumerate().map(level).collect();
         text += &format!("accepted at {}\n", levels.join(" | "));
+    }
+    if !statistics.drafters.is_empty() {
+        let drafter = |drafter: &DrafterStatistics| {
+            let DrafterStatistics { kind, rounds, .. } = drafter;
+            let accept_len = drafter.accept_len();
+            format!("by {kind} in {rounds} rounds of {accept_len:.2} tokens")
+        };
+        let drafters: Vec<String> = statistics.drafters.iter().map(drafter).collect();
+        text += &format!("drafted {}\n", drafters.join(" | "));
     }
     if !statistics.is_timed() {
         return text;

@@ -194,6 +194,14 @@ fn what_is_no_draft() {
     assert!(build(&target(), empty.path()).is_err());
     let missing = build(&target(), &empty.path().join("none")).unwrap_err();
     assert!(missing.to_string().contains("none"), "{missing}");
+    for (spec, words) in [
+        ("ngram+ngram", "names n-gram lookup twice"),
+        ("ngram+/none", "/none: not there"),
+        ("ngram+", "not there"),
+    ] {
+        let refused = Engine::builder().draft(spec).err().unwrap().to_string();
+        assert!(refused.contains(words), "{spec}: {refused}");
+    }
 }
 
 fn engine(draft: &str) -> Engine {

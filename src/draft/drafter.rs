@@ -9,7 +9,7 @@ use stheno_codegen::plan::PlanBuilder;
 
 /// A kind of draft, loaded: what it adds to the plan of a target, and how a sequence drafts with it.
 pub(crate) trait DraftModel: Debug + Send + Sync {
-    /// Kind, for people and for `--json`; of several drafters their kinds in order, with `+` between them.
+    /// Kind, for people and for `--json`.
     fn kind(&self) -> &'static str;
 
     /// What of the target's hidden states it is fed.
@@ -64,9 +64,8 @@ pub(crate) trait DraftModel: Debug + Send + Sync {
         Ok(0.0)
     }
 
-    /// The states of an empty sequence: who drafts for it. Each is asked before those that follow it, which are slower, and which
-    /// are asked only where they promise more.
-    fn start(&self) -> Vec<Box<dyn Drafter>>;
+    /// The state of an empty sequence.
+    fn start(&self) -> Box<dyn Drafter>;
 }
 
 /// Drafts for one sequence, whose tokens it follows.

@@ -10,10 +10,10 @@ pub mod ngram;
 mod open;
 mod random;
 mod small_model;
-mod with_lookup;
 
 pub(crate) use drafter::{Ask, DraftModel, Drafter, Draw, Proposal};
 pub use eagle::EagleOptions;
+pub(crate) use ngram::Ngram;
 pub use open::Draft;
 pub(crate) use open::Way;
 pub use random::RandomDraft;

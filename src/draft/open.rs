@@ -3,7 +3,6 @@ use super::eagle::{Eagle, EagleOptions};
 use super::medusa::Medusa;
 use super::ngram::Ngram;
 use super::small_model::SmallModel;
-use super::with_lookup::WithLookup;
 use crate::checkpoint::Checkpoint;
 use crate::model::ModelConfig;
 use crate::text::Text;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 pub struct Draft {
     /// `None` looks in prompt and output for what followed before.
     source: Option<(Kind, Checkpoint)>,
-    /// Whether it looks there first where there is a checkpoint.
+    /// Whether lookup takes turns with the checkpoint.
     lookup: bool,
 }
 
@@ -31,6 +30,8 @@ enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     pub model: Arc<dyn DraftModel>,
+    /// Whether lookup takes turns with it.
+    pub lookup: bool,
     pub description: String,
 }
 
@@ -45,22 +46,19 @@ impl Draft {
         if spec == "ngram" {
             return Ok(Draft {
                 source: None,
-                lookup: true,
+                lookup: false,
             });
         }
-        if let Some(checkpoint) = spec.strip_prefix("ngram+") {
-            return match Draft::open(checkpoint)? {
-                Draft {
-                    lookup: false,
-                    source,
-                } => Ok(Draft {
-                    source,
-                    lookup: true,
-                }),
-                _ => Err(Error::Invalid(format!(
-                    "the draft {spec} names n-gram lookup twice; name a checkpoint after \"ngram+\""
-                ))),
-            };
+        if let Some(other) = spec.strip_prefix("ngram+") {
+            if other.is_empty() || other == "ngram" || other.starts_with("ngram+") {
+                return Err(Error::Invalid(format!(
+                    "the draft {spec} names no other beside lookup; name one after the plus, or ngram alone"
+                )));
+            }
+            return Ok(Draft {
+                lookup: true,
+                ..Draft::open(other)?
+            });
         }
         let checkpoint = Checkpoint::open_draft(spec)?;
         let source = if Medusa::recognises(&checkpoint) {
@@ -92,11 +90,18 @@ impl Draft {
         text: Option<&Text>,
         options: &EagleOptions,
     ) -> Result<Vec<Way>> {
-        let way = |model: Arc<dyn DraftModel>, description| Way { model, description };
-        let ways = match &self.source {
+        let way = |model: Arc<dyn DraftModel>, description: String| Way {
+            model,
+            lookup: self.lookup,
+            description: match self.lookup {
+                true => format!("ngram over prompt and output, or {description}"),
+                false => description,
+            },
+        };
+        Ok(match &self.source {
             None => {
                 let description = "ngram, over prompt and output".to_owned();
-                return Ok(vec![way(Arc::new(Ngram), description)]);
+                vec![way(Arc::new(Ngram), description)]
             }
             Some((Kind::Medusa, checkpoint)) => {
                 let medusa = Medusa::read(checkpoint, target)?;
@@ -116,14 +121,6 @@ impl Draft {
                 let description = model.inferred();
                 vec![way(Arc::new(model), description)]
             }
-        };
-        if !self.lookup {
-            return Ok(ways);
-        }
-        let both = |Way { model, description }| Way {
-            model: Arc::new(WithLookup::new(model)),
-            description: format!("ngram over prompt and output, or {description}"),
-        };
-        Ok(ways.into_iter().map(both).collect())
+        })
     }
 }

@@ -118,11 +118,11 @@ impl DraftModel for SmallModel {
         Ok(())
     }
 
-    fn start(&self) -> Vec<Box<dyn Drafter>> {
-        vec![Box::new(SmallModelDrafter {
+    fn start(&self) -> Box<dyn Drafter> {
+        Box::new(SmallModelDrafter {
             vocab_size: self.config.vocab_size,
             ..SmallModelDrafter::default()
-        })]
+        })
     }
 }
 

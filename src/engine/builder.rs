@@ -262,6 +262,7 @@ impl EngineBuilder {
                         threads,
                         draft: way.map(|way| LoadedDraft {
                             model: Arc::clone(&way.model),
+                            lookup: way.lookup,
                             description: way.description.clone(),
                         }),
                         costs: OnceLock::new(),

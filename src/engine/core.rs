@@ -2,7 +2,7 @@ use super::executor::{Executor, lock};
 use super::speculator::measure_costs;
 use super::{Device, EngineBuilder, Forward, Session, SessionOptions};
 use crate::device::DeviceExecutor;
-use crate::draft::DraftModel;
+use crate::draft::{DraftModel, Drafter, Ngram};
 use crate::host::{self, Call};
 use crate::model::Precision;
 use crate::plan::{Plan, Row, SegmentKind};
@@ -46,8 +46,19 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct LoadedDraft {
     pub model: Arc<dyn DraftModel>,
+    /// Whether lookup takes turns with it.
+    pub lookup: bool,
     /// What was inferred about it.
     pub description: String,
+}
+
+impl LoadedDraft {
+    /// Who drafts for an empty sequence. Each is asked before those that follow it, which are slower.
+    pub fn start(&self) -> Vec<(&'static str, Box<dyn Drafter>)> {
+        let own = (self.model.kind(), self.model.start());
+        let lookup = self.lookup.then(|| (Ngram.kind(), Ngram.start()));
+        lookup.into_iter().chain([own]).collect()
+    }
 }
 
 impl Engine {
@@ -136,14 +147,13 @@ impl Engine {
         self.shared.draft.as_ref().map(|draft| &draft.model)
     }
 
-    /// Whether the draft has n-gram lookup beside it and the engine is on a device, whose loop then drafts without lookup.
-    pub fn looks_up_on_host_only(&self) -> bool {
-        let kind = self.draft_kind().unwrap_or_default();
-        self.device_executor().is_some() && kind.starts_with("ngram+")
+    /// Whether n-gram lookup beside the draft was asked for, with `ngram+DRAFT`. On the host the two take turns; a device drafts without
+    /// lookup.
+    pub fn has_lookup_beside(&self) -> bool {
+        (self.shared.draft.as_ref()).is_some_and(|draft| draft.lookup)
     }
 
-    /// Kind of the draft, if there is one: `medusa`, `eagle`, `eagle3`, `small-model` or `ngram`, or one of the first four after
-    /// `ngram+`.
+    /// Kind of the draft, if there is one: `medusa`, `eagle`, `eagle3`, `small-model` or `ngram`.
     pub fn draft_kind(&self) -> Option<&'static str> {
         self.draft().map(|draft| draft.kind())
     }

@@ -71,12 +71,12 @@ pub struct LevelStatistics {
     pub accepted: usize,
 }
 
-/// Rounds that one of several drafters drafted.
+/// What one of several drafters did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DrafterStatistics {
     /// `ngram`, or the kind of the other.
     pub kind: &'static str,
-    /// Its verifications.
+    /// Rounds that it had the last word in, those among them in which it guessed nothing.
     pub rounds: usize,
     /// Tokens emitted in them, bonus tokens among them.
     pub emitted: usize,
@@ -122,7 +122,7 @@ impl SpeculationStatistics {
         }
     }
 
-    /// Counts a round that one of several drafters drafted.
+    /// Counts a round of one of several drafters.
     pub(super) fn count_drafter(&mut self, kind: Option<&'static str>, emitted: usize) {
         if let Some(kind) = kind {
             let rounds = 1;

@@ -1,9 +1,8 @@
-use super::core::Shared;
+use super::core::{LoadedDraft, Shared};
 use super::executor::SessionKv;
 use super::speculator::Speculator;
 use super::{Engine, Forward};
 use crate::device::Learnt;
-use crate::draft::DraftModel;
 use crate::plan::{Row, SegmentKind, SequenceIndex};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -57,7 +56,7 @@ impl Session {
             tokens: Vec::new(),
             context_length,
             state: fresh_state(),
-            speculator: host_draft(engine).map(|draft| Speculator::new(draft.as_ref())),
+            speculator: host_draft(engine).map(Speculator::new),
             learnt: None,
             scratch: Forward::default(),
         })
@@ -274,10 +273,9 @@ impl Session {
 }
 
 /// A device drafts by itself.
-fn host_draft(engine: &Engine) -> Option<&Arc<dyn DraftModel>> {
-    engine
-        .draft()
-        .filter(|_| engine.device_executor().is_none())
+fn host_draft(engine: &Engine) -> Option<&LoadedDraft> {
+    let draft = engine.shared.draft.as_ref();
+    draft.filter(|_| engine.device_executor().is_none())
 }
 
 /// Features of the rows of a path, [path, columns]; nothing if the plan has none.

@@ -1,6 +1,7 @@
+use super::core::LoadedDraft;
 use super::session::Session;
 use super::{Engine, Forward};
-use crate::draft::{Ask, DraftModel, Drafter, Draw, Proposal};
+use crate::draft::{Ask, Drafter, Draw, Proposal};
 use crate::speculation::sampling::{Sampler, TokenCounts};
 use crate::speculation::{
     Acceptance, CostTable, Limits, Observation, Planner, Policy, SpeculationOptions, StepCost, Tree,
@@ -25,15 +26,14 @@ struct Source {
 }
 
 impl Speculator {
-    pub fn new(draft: &dyn DraftModel) -> Self {
+    pub fn new(draft: &LoadedDraft) -> Self {
         let source = |(kind, drafter)| Source {
             kind,
             drafter,
             planner: None,
         };
-        let kinds = draft.kind().split('+');
         Speculator {
-            sources: kinds.zip(draft.start()).map(source).collect(),
+            sources: draft.start().into_iter().map(source).collect(),
         }
     }
 
@@ -207,9 +207,12 @@ impl Session {
             None => (None, Proposal::of(Tree::new(root), 0)),
         };
         let draft = start.elapsed();
-        let sources = self.speculator.iter().map(|s| s.sources.as_slice());
-        let sources = sources.filter(|sources| sources.len() > 1).flatten();
-        let drafter = source.and_then(|index| sources.map(|s| s.kind).nth(index));
+        let drafter = match (&self.speculator, source) {
+            (Some(Speculator { sources }), Some(source)) if sources.len() > 1 => {
+                Some(sources[source].kind)
+            }
+            _ => None,
+        };
         let rows = proposal.tree.rows(SequenceIndex(0), positions as u32);
         let verify = Instant::now();
         self.engine

@@ -33,12 +33,6 @@ pub fn check_draft(args: &DraftArgs) -> Result<()> {
         (Some(""), _) => {
             usage("--draft is empty; name a directory, a GGUF file, a hub id, or ngram")
         }
-        (Some("ngram+ngram"), _) => usage(
-            "--draft ngram+ngram names lookup twice; name another draft after the plus, or ngram alone",
-        ),
-        (Some("ngram+"), _) => usage(
-            "--draft ngram+ names no draft beside lookup; name one after the plus, or ngram alone",
-        ),
         (None, Some(flag)) => usage(format!("{flag} needs a draft; name one with --draft")),
         (Some("ngram"), Some(flag)) => usage(format!(
             "{flag} is for drafts with weights; --draft ngram has none"
@@ -108,8 +102,6 @@ pub fn of_engine(
     let Some(kind) = engine.draft_kind() else {
         return Ok(SpeculationOptions::off());
     };
-    // What lookup cannot do, the draft beside it does.
-    let kind = kind.strip_prefix("ngram+").unwrap_or(kind);
     let eagle = matches!(kind, "eagle" | "eagle3");
     for (flag, said) in [
         ("--draft-rope-theta", draft.draft_rope_theta.is_some()),

@@ -25,7 +25,10 @@ pub fn to_json(statistics: &SpeculationStatistics) -> Value {
 /// Kind and description of an engine's draft; null without.
 pub fn draft_to_json(engine: &Engine) -> Value {
     match (engine.draft_kind(), engine.draft_description()) {
-        (Some(kind), description) => json!({ "kind": kind, "description": description }),
+        (Some(kind), description) => {
+            let lookup = engine.has_lookup_beside();
+            json!({ "kind": kind, "lookup": lookup, "description": description })
+        }
         (None, _) => Value::Null,
     }
 }
@@ -57,10 +60,10 @@ pub fn to_text(statistics: &SpeculationStatistics) -> String {
         let drafter = |drafter: &DrafterStatistics| {
             let DrafterStatistics { kind, rounds, .. } = drafter;
             let accept_len = drafter.accept_len();
-            format!("by {kind} in {rounds} rounds of {accept_len:.2} tokens")
+            format!("{kind} in {rounds} rounds of {accept_len:.2} tokens")
         };
         let drafters: Vec<String> = statistics.drafters.iter().map(drafter).collect();
-        text += &format!("drafted {}\n", drafters.join(" | "));
+        text += &format!("asked last: {}\n", drafters.join(" | "));
     }
     if !statistics.is_timed() {
         return text;

@@ -280,12 +280,9 @@ impl DraftModel for Eagle {
         probe::agreement(engine, self.layout.target_ids.as_deref(), tokens)
     }
 
-    fn start(&self) -> Vec<Box<dyn Drafter>> {
+    fn start(&self) -> Box<dyn Drafter> {
         let layout = &self.layout;
         let columns = self.features().columns(layout.target_hidden_size) as usize;
-        vec![Box::new(EagleDrafter::new(
-            columns,
-            layout.target_ids.clone(),
-        ))]
+        Box::new(EagleDrafter::new(columns, layout.target_ids.clone()))
     }
 }

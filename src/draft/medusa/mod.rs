@@ -202,13 +202,13 @@ impl DraftModel for Medusa {
         Ok(())
     }
 
-    fn start(&self) -> Vec<Box<dyn Drafter>> {
+    fn start(&self) -> Box<dyn Drafter> {
         let layout = &self.layout;
-        vec![Box::new(MedusaDrafter::new(
+        Box::new(MedusaDrafter::new(
             layout.heads.len(),
             layout.hidden_size as usize,
             layout.logit_scale,
             layout.target_ids.clone(),
-        ))]
+        ))
     }
 }

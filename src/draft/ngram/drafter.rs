@@ -9,7 +9,7 @@ use stheno_codegen::plan::PlanBuilder;
 
 /// Guesses what followed the last tokens where they stood before. No weights, and next to no time.
 #[derive(Debug)]
-pub(in crate::draft) struct Ngram;
+pub(crate) struct Ngram;
 
 /// Contexts longer than this say no more about what follows.
 const LONGEST_MATCH: usize = 32;
@@ -46,10 +46,10 @@ impl DraftModel for Ngram {
         Ok(())
     }
 
-    fn start(&self) -> Vec<Box<dyn Drafter>> {
-        vec![Box::new(NgramDrafter {
+    fn start(&self) -> Box<dyn Drafter> {
+        Box::new(NgramDrafter {
             index: SuffixIndex::new(LONGEST_MATCH),
-        })]
+        })
     }
 }
 

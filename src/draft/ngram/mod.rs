@@ -8,7 +8,7 @@ mod automaton;
 mod drafter;
 mod proposal;
 
-pub(super) use drafter::Ngram;
+pub(crate) use drafter::Ngram;
 
 use crate::Result;
 use crate::speculation::Tree;

@@ -90,7 +90,8 @@ DEVICE void show_tokens(const Program& program, const Call& call, const Taken* t
     const u32 first = generation.known - generation.begin;
     const bool is_step = call.segment == SEGMENT_TARGET;
     // Of a step all rows but the first are guesses; of a prompt's chunk none.
-    const u32 origin = is_step ? is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
+    const u32 looked_up = HAS_DRAFT ? generation.looked_up : 0;
+    const u32 origin = is_step ? looked_up << 16 | is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
 #pragma unroll 1
     for (u32 i = 0; i < count; i++) {
         const u32 row = generation.path[i];
@@ -121,23 +122,29 @@ DEVICE void show_tree(const Program& program, const Control& control) {
     store_relaxed_system(node + 8, bits_of(tree.scores[threadIdx.x]));
 }
 
-// The tree of the next round, as far as it needs no draft: what lookup guesses, or the root alone. By all consumers, after what is
-// known has been counted.
-DEVICE void begin_tree(const Program& program, Shared& shared, Control& control, u32 known, u32 levels) {
+// The tree of the next round, as far as it needs no draft: what lookup guesses, or the root alone; returns the guesses. Beside a draft
+// lookup guesses where that promises as much as the draft has come to, or the draft pauses. By all consumers, after what is known has
+// been counted.
+DEVICE u32 begin_tree(const Program& program, Shared& shared, Control& control, u32 known, u32 levels, bool pauses) {
+    const Generation& generation = control.generation;
     u32 guesses = 0;
-    if (levels > 0 && control.generation.drafter == DRAFTER_LOOKUP) {
+    const bool is_alone = generation.drafter == DRAFTER_LOOKUP, is_beside = HAS_DRAFT && generation.looks_up;
+    if (levels > 0 && (is_alone && !pauses || is_beside)) {
+        const Planner& own = is_beside ? control.lookup : control.planner;
         guesses = guess_tokens(program, shared, control.tree, known, levels);
-        if (control.planner.automatic) guesses = weigh_chain(program, guesses);
+        if (own.automatic) guesses = weigh_chain(own, guesses);
+        if (is_beside && !pauses && worth_of_chain(own, guesses) < promise_of(control.planner)) guesses = 0;
     }
     // All reads of the tree before, and what has been guessed, before thread 0 completes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    if (threadIdx.x != 0) return;
+    if (threadIdx.x != 0) return guesses;
     Tree& tree = control.tree;
     tree.nodes = 1 + guesses;
     tree.levels = guesses;
     tree.tokens[0] = ((const u32*)program.history)[known - 1];
     tree.parents[0] = NONE;
     tree.scores[0] = 0.0f;
+    return guesses;
 }
 
 // By all consumers of block 0 at the end of a call of the target.
@@ -179,16 +186,20 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     Planner& planner = control.planner;
     // A draft that was asked counts, also where none of what it said was worth its verification.
     const bool was_drafted = control.growth.levels > 0 || control.tree.nodes > 1;
-    if (planner.automatic && is_verified && count > 0 && was_drafted) observe_round(program, shared, count);
+    const bool looked_up = HAS_DRAFT && generation.looked_up;
+    if ((planner.automatic || HAS_DRAFT && generation.looks_up) && is_verified && count > 0 && was_drafted)
+        observe_round(program, shared, looked_up ? control.lookup : planner, count);
     // What was learnt, to all.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     const u32 useful = is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
     const bool pauses = planner.automatic && planner.left > 0 && useful > 0;
     const u32 levels = pauses ? 0 : useful;
-    begin_tree(program, shared, control, known, levels);
+    const u32 guesses = begin_tree(program, shared, control, known, useful, pauses);
     if (threadIdx.x != 0) return;
     if (pauses) planner.left--;
     if (is_verified && !was_drafted) planner.behind = 1;
+    if (looked_up) planner.passed += count;
+    generation.looked_up = guesses > 0 && generation.drafter != DRAFTER_LOOKUP;
     planner.drafted = 0.0f;
     generation.rounds += is_verified;
     generation.length = call.length + (is_verified ? count : call.rows);
@@ -200,7 +211,7 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
         for (u32 row = 0; row < call.rows; row++) generation.path[row] = (u8)row;
     generation.known = known;
     generation.finish = shared.words[1];
-    const bool drafts = levels > 0 && generation.nodes > 1 && generation.drafter != DRAFTER_LOOKUP;
+    const bool drafts = levels > 0 && generation.nodes > 1 && generation.drafter != DRAFTER_LOOKUP && guesses == 0;
     generation.drafting = drafts ? DRAFTING_ROOT : DRAFTING_DONE;
     // Where nothing is drafted it says so.
     begin_growth(control.growth);

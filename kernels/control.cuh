@@ -56,6 +56,9 @@ struct Generation {
     u32 rounds;        // trees verified
     u32 acceptance;    // Acceptance
     float posterior_threshold, posterior_alpha;  // of typical acceptance
+    u32 looks_up;      // 1: beside another drafter what followed before is a guess too, where that promises more
+    u32 looked_up;     // 1: the round's tree is such a guess
+    u32 unused[2];
     u32 stops[STOP_LIMIT];
     u32 runs[SEGMENT_LIMIT];  // of each segment since the program was loaded
     u8 path[ROW_LIMIT];       // rows of the target's last call that stayed: see Call
@@ -123,6 +126,9 @@ struct Planner {
     u32 left, length;         // rounds without guesses: that are left, and of the next pause
     u32 behind;               // 1: the draft has text to catch up with first: its next round is no measure of what drafting costs
     float drafted;            // seconds that the draft has taken in this round
+    u32 trials;               // rounds that it was asked in; of them the mean
+    float tokens, seconds;    //   of tokens and of seconds, as the costs say
+    u32 passed;               // tokens of rounds since its last that were drafted by another
     float offered[CALIBRATION_BUCKETS], accepted[CALIBRATION_BUCKETS];  // guesses, by what the draft thought of them
 };
 
@@ -144,6 +150,7 @@ struct Control {
     Tree tree;
     Growth growth;
     Planner planner;
+    Planner lookup;  // of lookup beside another drafter
     Times times;
     u64 draws;  // f32 [row of draws][VOCAB_SIZE], for rejection: what guesses were drawn from; rows: see draws_of
     StaticTree static_tree;

@@ -18,6 +18,8 @@
 #define LEAST_GAIN 1.01f
 // Drafting that takes less than this share of a plain step is not worth a pause.
 #define FREE_SHARE 0.01f
+// Tokens that a draft takes in as it guesses, without being measured wrong.
+#define FEW 16u
 // Rounds after which a gain is believed; and rounds of a pause.
 #define TRIAL 6u
 #define SHORTEST_PAUSE 16u
@@ -49,6 +51,32 @@ DEVICE float step_seconds(const Planner& planner, u32 rows) {
 DEVICE float round_seconds(const Planner& planner, u32 nodes, u32 levels) {
     const float drafted = (float)(levels - smaller(levels, 1u)) * planner.level + planner.start;
     return drafted + step_seconds(planner, nodes);
+}
+
+// By what rounds are compared whose trees different drafters made: seconds, or rounds alone where trees have one size, for which no
+// costs are known.
+DEVICE float cost_of(const Planner& planner, u32 nodes, u32 levels) {
+    return planner.automatic ? round_seconds(planner, nodes, levels) : 1.0f;
+}
+
+// Tokens for the time of the rounds that a draft was asked in; more than plain steps give, since whether it is worth asking at all is
+// for pauses to say. Boundless before the first few.
+DEVICE float promise_of(const Planner& planner) {
+    if (planner.trials < TRIAL) return LARGEST_FLOAT;
+    const float plain = planner.automatic ? step_seconds(planner, 1) : 1.0f;
+    return larger(__fdiv_rn(planner.tokens, planner.seconds), __fdiv_rn(LEAST_GAIN, plain));
+}
+
+// Tokens for the time that a chain of so many guesses is expected to give. All are equally likely; what that is worth, their past says.
+DEVICE float worth_of_chain(const Planner& planner, u32 guesses) {
+    const float edge = calibrated(planner, 1.0f);
+    float expected = 1.0f, own = 1.0f;
+#pragma unroll 1
+    for (u32 i = 0; i < guesses; i++) {
+        own *= edge;
+        expected += own;
+    }
+    return __fdiv_rn(expected, cost_of(planner, 1 + guesses, 0));
 }
 
 // Candidates in the order in which they are taken: parents come before their children.
@@ -128,8 +156,7 @@ DEVICE_CALL void weigh_draws(const Program& program, u32 limit) {
 }
 
 // How many of a chain's guesses are worth their verification. All are equally likely; what that is worth, their past says.
-DEVICE_CALL u32 weigh_chain(const Program& program, u32 guesses) {
-    const Planner& planner = control_of(program).planner;
+DEVICE_CALL u32 weigh_chain(const Planner& planner, u32 guesses) {
     Weighing& weighing = weighing_of();
     if (threadIdx.x < guesses) {
         weighing.parent[threadIdx.x] = threadIdx.x == 0 ? NONE : threadIdx.x - 1;
@@ -182,7 +209,10 @@ DEVICE void time_arrival(Control& control, const Call& call) {
     if (call.segment != SEGMENT_TARGET) return;
     const u64 took = times.arrived - times.clock;
     times.verify += took;
-    if (control.planner.automatic) observe_step(control.planner, call.rows, (float)took * 1e-9f);
+    if (!control.planner.automatic) return;
+    observe_step(control.planner, call.rows, (float)took * 1e-9f);
+    // Steps take as long, whoever drafted.
+    control.lookup.stretch = control.planner.stretch;
 }
 
 // Once it is decided what follows the call. By one thread.
@@ -198,10 +228,10 @@ DEVICE void time_decision(Control& control, const Call& call) {
     }
 }
 
-// Takes note of a round that was drafted in: of `count` nodes on the path some were guesses. By all consumers, between barriers.
-DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count) {
+// Takes note of a round that the planner's draft was asked in: of `count` nodes on the path some were guesses. By all consumers,
+// between barriers.
+DEVICE_CALL void observe_round(const Program& program, Shared& shared, Planner& planner, u32 count) {
     Control& control = control_of(program);
-    Planner& planner = control.planner;
     const Tree& tree = control.tree;
     const u8* const path = control.generation.path;
     u64& on_path = shared.best[0];
@@ -233,11 +263,15 @@ DEVICE_CALL void observe_round(const Program& program, Shared& shared, u32 count
 #pragma unroll 1
         for (u32 j = 0; j < count; j++)
             if (with_children >> path[j] & 1) planner.child_rate += DECAY * ((j + 1 < count ? 1.0f : 0.0f) - planner.child_rate);
-        const u32 was_behind = planner.behind;
-        planner.behind = 0;
-        if (was_behind) return;
         // Heads guess all levels at once.
-        observe_draft(planner, control.generation.drafter == DRAFTER_HEADS ? 1 : control.growth.levels);
+        const u32 levels = control.generation.drafter == DRAFTER_HEADS ? 1 : control.growth.levels;
+        const float share = larger(DECAY, __fdiv_rn(1.0f, (float)++planner.trials));
+        planner.tokens += share * ((float)count - planner.tokens);
+        planner.seconds += share * (cost_of(planner, tree.nodes, levels) - planner.seconds);
+        const u32 was_behind = planner.behind || planner.passed > FEW;
+        planner.behind = planner.passed = 0;
+        if (was_behind || !planner.automatic) return;
+        observe_draft(planner, levels);
         const float plain = step_seconds(planner, 1);
         // A draft that costs next to nothing may be asked always: what it says decides whether it is heeded.
         if (planner.start > FREE_SHARE * plain) {

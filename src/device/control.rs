@@ -1,6 +1,6 @@
 //! What the loop on the device starts from: the control block of a generation, with its first call.
 
-use super::generation::{DeviceDrafter, GenerationInput, Learnt};
+use super::generation::{DeviceDrafter, GenerationInput};
 use super::state::stops;
 use super::{DeviceExecutor, DeviceKv};
 use crate::plan::SegmentKind;
@@ -62,13 +62,17 @@ pub(super) fn control(
             abi::CHOOSES_VERIFIED
         }
     };
-    if let Some(Learnt(planner)) = input.learnt {
+    if let Some(learnt) = input.learnt {
         control.planner = abi::Planner {
             behind: 1,
             drafted: 0.0,
-            ..planner
+            ..learnt.drafter
         };
+        control.lookup = learnt.lookup;
     }
+    // It has no distribution to draw from.
+    let draws = input.acceptance == Acceptance::Rejection;
+    control.generation.looks_up = u32::from(input.looks_up && !draws);
     control.tree.nodes = 1;
     control.tree.tokens[0] = input.tokens.last().copied().unwrap_or(0);
     control.tree.parents[0] = NONE;

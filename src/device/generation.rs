@@ -48,6 +48,8 @@ pub(crate) struct GenerationInput<'a> {
     /// What is guessed ahead in a round, if anything is.
     pub tree: Option<TreeShape>,
     pub drafter: DeviceDrafter,
+    /// Whether lookup takes turns with another drafter.
+    pub looks_up: bool,
     /// The ranks of a static tree; of heads only.
     pub choices: Option<&'a Choices>,
     /// Which guesses count as right.
@@ -58,28 +60,37 @@ pub(crate) struct GenerationInput<'a> {
     pub learnt: Option<Learnt>,
 }
 
-/// What the loop's planner knows.
+/// What the loop's planners know.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Learnt(pub(super) abi::Planner);
+pub(crate) struct Learnt {
+    /// Of the drafter.
+    pub(super) drafter: abi::Planner,
+    /// Of lookup beside it.
+    pub(super) lookup: abi::Planner,
+}
 
 impl Learnt {
     /// Nothing yet but costs, of the target and about those of the draft.
     pub fn new(costs: &CostTable, drafter: DeviceDrafter) -> Self {
         let plain = costs.seconds(1, 0) as f32;
-        Learnt(abi::Planner {
+        let lookup = abi::Planner {
             automatic: 1,
             steps: std::array::from_fn(|i| costs.seconds(1 << i, 0) as f32),
-            // Heads guess all levels at once.
-            level: match drafter {
-                DeviceDrafter::Model | DeviceDrafter::Layer => 0.05 * plain,
-                DeviceDrafter::Lookup | DeviceDrafter::Heads => 0.0,
-            },
             stretch: 1.0,
             child_rate: 0.6,
             gain: 1.0,
             length: 16,
             ..abi::Planner::zeroed()
-        })
+        };
+        let drafter = abi::Planner {
+            // Heads guess all levels at once.
+            level: match drafter {
+                DeviceDrafter::Model | DeviceDrafter::Layer => 0.05 * plain,
+                DeviceDrafter::Lookup | DeviceDrafter::Heads => 0.0,
+            },
+            ..lookup
+        };
+        Learnt { drafter, lookup }
     }
 }
 
@@ -118,6 +129,8 @@ pub(crate) struct Generated {
     pub round: u32,
     /// Whether the call verified a tree, if only a root; the others end a prompt.
     pub is_verified: bool,
+    /// Whether lookup beside another drafter guessed.
+    pub looked_up: bool,
 }
 
 /// A node of a tree that was verified.
@@ -368,6 +381,7 @@ impl Generation {
             guesses: origin >> 1 & 0x7f,
             levels: origin >> 8 & 0x7f,
             is_verified: origin >> 15 & 1 != 0,
+            looked_up: origin >> 16 & 1 != 0,
             round: word(at + 3),
         }
     }
@@ -410,10 +424,16 @@ impl Generation {
 
     /// What the loop's planner has learnt, once the generation has ended.
     pub fn learnt(&self) -> Result<Learnt, DeviceError> {
-        let mut planner = abi::Planner::zeroed();
-        let at = std::mem::offset_of!(Control, planner) as u64;
-        (self.state.control).read(at, bytemuck::bytes_of_mut(&mut planner))?;
-        Ok(Learnt(planner))
+        let read = |at: usize| {
+            let mut planner = abi::Planner::zeroed();
+            let bytes = bytemuck::bytes_of_mut(&mut planner);
+            self.state.control.read(at as u64, bytes)?;
+            Ok::<_, DeviceError>(planner)
+        };
+        Ok(Learnt {
+            drafter: read(std::mem::offset_of!(Control, planner))?,
+            lookup: read(std::mem::offset_of!(Control, lookup))?,
+        })
     }
 
     /// What its rounds took, once it has ended; `None` on a virtual device, whose clock counts instructions.

@@ -70,7 +70,7 @@ pub use facts::DeviceFacts;
 pub use forward::{DeviceCall, DeviceForward};
 pub use function::{Function, LaunchShape};
 pub(crate) use generation::{
-    DeviceDrafter, Generation, GenerationInput, Learnt, RoundTimes, VerifiedNode,
+    DeviceDrafter, Generated, Generation, GenerationInput, Learnt, RoundTimes, VerifiedNode,
 };
 pub use guesses::Guesses;
 pub use kv::DeviceKv;

@@ -38,7 +38,7 @@ pub(crate) struct Way {
 impl Draft {
     /// `ngram`, or a checkpoint: Medusa heads, an EAGLE head, or a small model. Directory, GGUF file, or the id of a model
     /// that the hub's cache holds. The kind is read off the tensors. `ngram+CHECKPOINT` is both: rounds in which what followed
-    /// before promises more than the checkpoint has come to are drafted from the text. A device drafts with the checkpoint alone.
+    /// before promises more than the checkpoint has come to are drafted from the text.
     ///
     /// # Errors
     /// If the checkpoint is not there or its files contradict their format.

@@ -147,8 +147,7 @@ impl Engine {
         self.shared.draft.as_ref().map(|draft| &draft.model)
     }
 
-    /// Whether n-gram lookup beside the draft was asked for, with `ngram+DRAFT`. On the host the two take turns; a device drafts without
-    /// lookup.
+    /// Whether n-gram lookup takes turns with the draft: `ngram+DRAFT`.
     pub fn has_lookup_beside(&self) -> bool {
         (self.shared.draft.as_ref()).is_some_and(|draft| draft.lookup)
     }

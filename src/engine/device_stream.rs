@@ -1,7 +1,8 @@
 use super::accept::{Chooser, Picked};
 use super::executor::{SessionKv, lock};
 use super::{Engine, GenerateOptions, Round, Session, Statistics};
-use crate::device::{DeviceDrafter, Generation, GenerationInput, Learnt, VerifiedNode};
+use crate::device::{DeviceDrafter, Generated, Generation, GenerationInput, Learnt, VerifiedNode};
+use crate::draft::{DraftModel, Ngram};
 use crate::plan::SegmentKind;
 use crate::speculation::{Acceptance, DEEPEST, Policy, SpeculationOptions, Tree, TreeShape};
 use crate::{Error, Result};
@@ -14,6 +15,8 @@ pub(super) struct DeviceStream {
     /// With [`Policy::Off`] if there is no draft.
     speculation: SpeculationOptions,
     drafter: DeviceDrafter,
+    /// Of lookup and of the drafter beside it.
+    kinds: Option<(&'static str, &'static str)>,
     round: Current,
 }
 
@@ -25,6 +28,17 @@ struct Current {
     tokens: usize,
     /// Calls before it that verified a tree.
     verified: usize,
+}
+
+/// Who drafted the round that a token came of, where drafters take turns.
+fn kind_of(
+    kinds: Option<(&'static str, &'static str)>,
+    generated: &Generated,
+) -> Option<&'static str> {
+    kinds.map(|(lookup, other)| match generated.looked_up {
+        true => lookup,
+        false => other,
+    })
 }
 
 /// Takes a round that the device has verified.
@@ -52,6 +66,8 @@ impl DeviceStream {
             stop_ids,
             speculation,
             drafter,
+            kinds: (engine.draft_kind().filter(|_| engine.has_lookup_beside()))
+                .map(|other| (Ngram.kind(), other)),
             round: Current::default(),
         })
     }
@@ -102,6 +118,7 @@ impl DeviceStream {
             if let (Some(speculation), true) = (&mut statistics.speculation, generated.is_verified)
             {
                 speculation.count_round(generated.guesses as usize, generated.levels as usize);
+                speculation.count_drafter(kind_of(self.kinds, &generated), 1, 0);
             }
             let nodes = match generated.is_verified {
                 true => running.tree(verified),
@@ -118,6 +135,7 @@ impl DeviceStream {
         }
         if let (Some(speculation), true) = (&mut statistics.speculation, generated.is_verified) {
             speculation.count_token(self.round.tokens, generated.accepted);
+            speculation.count_drafter(kind_of(self.kinds, &generated), 0, 1);
         }
         self.round.tokens += 1;
         chooser.counts.push(generated.token);
@@ -177,6 +195,7 @@ impl DeviceStream {
             logprobs: chooser.logprobs,
             tree,
             drafter: self.drafter,
+            looks_up: engine.has_lookup_beside(),
             choices: self.speculation.choices.as_ref().filter(|_| !draws),
             acceptance: self.speculation.acceptance,
             traces,

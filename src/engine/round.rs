@@ -122,10 +122,14 @@ impl SpeculationStatistics {
         }
     }
 
-    /// Counts a round of one of several drafters.
-    pub(super) fn count_drafter(&mut self, kind: Option<&'static str>, emitted: usize) {
+    /// Counts rounds and tokens of one of several drafters.
+    pub(super) fn count_drafter(
+        &mut self,
+        kind: Option<&'static str>,
+        rounds: usize,
+        emitted: usize,
+    ) {
         if let Some(kind) = kind {
-            let rounds = 1;
             self.add_drafter(DrafterStatistics {
                 kind,
                 rounds,

@@ -334,7 +334,7 @@ impl<'a> TokenStream<'a> {
         }
         if let Some(statistics) = &mut self.statistics.speculation {
             statistics.count(tree, &walk.path, walk.tokens.len());
-            statistics.count_drafter(verified.drafter, walk.tokens.len());
+            statistics.count_drafter(verified.drafter, 1, walk.tokens.len());
             statistics.draft += verified.draft;
             statistics.verify += verified.verify;
             statistics.accept += accept.elapsed();

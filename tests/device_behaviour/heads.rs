@@ -95,26 +95,6 @@ fn eagle3_drafts_trees() {
     check("target-llama", "eagle3", &[shape(1, 3, 4), shape(4, 4, 16)]);
 }
 
-/// A device leaves lookup beside a draft out: the program and the rounds are those of the draft alone.
-#[test]
-fn lookup_beside_a_layer_is_left_out() {
-    let path = |name: &str| fixture(&format!("drafts/{name}"));
-    let [alone, both] = ["", "ngram+"].map(|lookup| {
-        engine_at(&path("target-llama"), Device::Virtual, |builder| {
-            let builder = builder.context_length(300).max_rows(16);
-            builder
-                .draft(&format!("{lookup}{}", path("eagle3")))
-                .unwrap()
-        })
-    });
-    assert!(both.has_lookup_beside() && !alone.has_lookup_beside());
-    let policy = Policy::Fixed(shape(1, 3, 4));
-    let options = options(SamplingParams::greedy(), 12, policy);
-    let [alone, both] = [&alone, &both].map(|engine| rounds(engine, &prompts()[0], &options));
-    assert!(alone.1.len() > 2);
-    assert_eq!(both, alone);
-}
-
 #[test]
 #[ignore = "a minute: run with --include-ignored"]
 fn eagle1_drafts_trees() {

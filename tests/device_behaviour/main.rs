@@ -11,6 +11,7 @@ mod endings;
 mod families;
 mod grids;
 mod heads;
+mod lookup_beside;
 mod ngram;
 mod real;
 mod rejection;

@@ -112,9 +112,6 @@ pub fn engine(args: &ModelArgs, draft: Option<&DraftArgs>) -> Result<Engine> {
     if let Some(description) = engine.draft_description() {
         eprintln!("draft: {description}");
     }
-    if engine.has_lookup_beside() && engine.device_executor().is_some() {
-        eprintln!("draft: lookup beside a draft is the host's; this device drafts without it");
-    }
     Ok(engine)
 }
 

@@ -14,13 +14,28 @@ struct Told {
 }
 
 impl DeviceExecutor {
+    /// Whether a call of the segment takes so many rows.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_count(&self, segment: SegmentKind, count: usize) -> Result<()> {
+        let limit = self.rows_of(segment);
+        match (1..=limit).contains(&count) {
+            true => Ok(()),
+            false => Err(Error::Invalid(format!(
+                "{count} rows; a call of the {segment} segment takes 1 to {limit} on this device"
+            ))),
+        }
+    }
+
     /// Checks the rows, a tree after `start` positions, and describes them to the kernel.
     pub(super) fn tree(&self, segment: SegmentKind, start: usize, rows: &[Row]) -> Result<Call> {
         self.describe(segment, start, rows.len(), |i| {
             let row = &rows[i];
             if row.sequence.0 != 0 {
-                return Err(Error::Unsupported(format!(
-                    "row {i}: a device takes the rows of one sequence in this version"
+                return Err(Error::Invalid(format!(
+                    "row {i} names sequence {}, which is not there",
+                    row.sequence.0
                 )));
             }
             if row.delta.is_some() {
@@ -79,12 +94,7 @@ impl DeviceExecutor {
         count: usize,
         row: impl Fn(usize) -> Result<Told>,
     ) -> Result<Call> {
-        let limit = self.rows_of(segment);
-        if count == 0 || count > limit {
-            return Err(Error::Invalid(format!(
-                "{count} rows; a call of the {segment} segment takes 1 to {limit} on this device"
-            )));
-        }
+        self.check_count(segment, count)?;
         let (plan, sizes) = (self.plan(), &self.program().sizes);
         let index = plan.segments.iter().position(|s| s.kind == segment);
         let index = index.ok_or_else(|| Error::Invalid(format!("the plan has no {segment}")))?;

@@ -78,7 +78,8 @@ impl Engine {
     /// Runs `rows` over the committed content of `sessions`, which [`Row::sequence`] counts from 0. Nothing is
     /// committed; [`Session::commit`] does that, with the path that is wanted.
     ///
-    /// The call runs in the target segment where the rows fit it, otherwise in the prefill segment.
+    /// The call runs in the target segment where the rows fit it, otherwise in the prefill segment. On the host all rows share one
+    /// pass over the weights; on a device sequences run one after the other, to the same result.
     ///
     /// # Errors
     /// If rows contradict each other or the sessions, exceed the context or are too many, or a session belongs to

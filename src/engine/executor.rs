@@ -1,5 +1,6 @@
 use super::Forward;
-use crate::device::{DeviceExecutor, DeviceForward, DeviceKv};
+use super::device_calls::DeviceCalls;
+use crate::device::{DeviceExecutor, DeviceKv};
 use crate::host::{self, HostExecutor, KvSequence};
 use crate::plan::{Plan, Row, SegmentKind};
 use crate::{Error, Result};
@@ -26,7 +27,7 @@ pub(super) enum SessionKv {
 #[derive(Debug)]
 pub(super) enum Computed {
     Host(host::Forward),
-    Device(DeviceForward),
+    Device(DeviceCalls),
 }
 
 impl Default for Computed {
@@ -105,7 +106,7 @@ impl SessionKv {
 }
 
 /// Something of an engine was handed to another one.
-fn foreign(what: &str) -> Error {
+pub(super) fn foreign(what: &str) -> Error {
     Error::Invalid(format!("{what} was made by another engine"))
 }
 
@@ -143,19 +144,13 @@ impl Executor {
                 lock(executor).forward(segment, rows, &sequences?, inner)
             }
             Executor::Device(executor) => {
-                let [SessionKv::Device(kv)] = sequences else {
-                    return Err(Error::Unsupported(format!(
-                        "a call over {} sessions: a device runs one at a time in this version",
-                        sequences.len()
-                    )));
+                if !matches!(out.inner, Computed::Device(_)) {
+                    out.inner = Computed::Device(DeviceCalls::default());
+                }
+                let Computed::Device(inner) = &mut out.inner else {
+                    return Ok(());
                 };
-                let mut forward = match std::mem::take(&mut out.inner) {
-                    Computed::Device(forward) => forward,
-                    Computed::Host(_) => DeviceForward::default(),
-                };
-                let done = executor.forward(segment, rows, &mut lock(kv), &mut forward);
-                out.inner = Computed::Device(forward);
-                done
+                inner.run(executor, segment, rows, sequences)
             }
         }
     }
@@ -167,7 +162,7 @@ impl Executor {
                 kv.commit(forward.kv(), path)
             }
             (Executor::Device(executor), SessionKv::Device(kv), Computed::Device(forward)) => {
-                executor.commit(&mut lock(kv), forward, path)
+                forward.commit(executor, &mut lock(kv), path)
             }
             _ => Err(foreign("the call")),
         }

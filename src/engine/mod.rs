@@ -10,6 +10,7 @@ mod builder;
 mod cancel;
 mod core;
 mod device;
+mod device_calls;
 mod device_stream;
 mod executor;
 mod fingerprint;

@@ -18,6 +18,7 @@ mod rejection;
 mod rows;
 mod sampling;
 mod sessions;
+mod several;
 mod stepped;
 mod support;
 mod tiny_gguf;

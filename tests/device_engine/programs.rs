@@ -87,12 +87,12 @@ fn a_draft_model_in_the_loop() {
     check_rounds(&engine, shape);
 }
 
-/// The same of what is fed hidden states of the target.
+/// The same of what is fed hidden states of the target, and of lookup beside it.
 #[test]
 fn heads_in_the_loop() {
     let target = fixture("drafts/target-llama");
-    for draft in ["eagle3", "medusa-d"] {
-        let draft = fixture(&format!("drafts/{draft}"));
+    for (lookup, draft) in [("", "eagle3"), ("", "medusa-d"), ("ngram+", "eagle3")] {
+        let draft = format!("{lookup}{}", fixture(&format!("drafts/{draft}")));
         let engine = engine_at(&target, Device::Virtual, |builder| {
             builder.context_length(160).draft(&draft).unwrap()
         });

@@ -5,6 +5,12 @@ use super::widen::Element;
 use super::{Isa, LANES, sum_lanes};
 use crate::speculation::sampling::math::exp;
 
+/// Whether sums of four blocks of 16 lanes for `queries` queries fit the registers.
+#[inline(always)]
+fn fits_four(isa: Isa, queries: usize) -> bool {
+    isa.has_32_vectors() || queries == 1
+}
+
 /// `scores[g][p] = scale * sum_d q[g][d] K[d][p]`, summed in order of d, for p in 0..count.
 ///
 /// `k` is [head_dim][stride], K transposed; `scores[g]` has at least `count` rounded up to 16 elements and so has
@@ -17,25 +23,64 @@ pub fn scores<E: Element, const G: usize>(
     stride: usize,
     count: usize,
     scale: f32,
-    scores: [&mut [f32]; G],
+    mut scores: [&mut [f32]; G],
 ) {
-    for start in (0..count).step_by(LANES) {
-        let mut acc = [[0f32; LANES]; G];
+    let end = count.next_multiple_of(LANES);
+    let mut start = 0;
+    let keys = Keys { isa, k, stride };
+    if fits_four(isa, G) {
+        while start + 4 * LANES <= end {
+            keys.score::<G, 4>(q, start, scale, &mut scores);
+            start += 4 * LANES;
+        }
+        if start + 2 * LANES <= end {
+            keys.score::<G, 2>(q, start, scale, &mut scores);
+            start += 2 * LANES;
+        }
+    }
+    while start < end {
+        keys.score::<G, 1>(q, start, scale, &mut scores);
+        start += LANES;
+    }
+}
+
+/// K, as [`scores`] has it.
+struct Keys<'k, E> {
+    isa: Isa,
+    k: &'k [E],
+    stride: usize,
+}
+
+impl<E: Element> Keys<'_, E> {
+    /// The scores of B blocks of 16 positions from `start` on. Each is one chain of dependent sums: several side by side keep the
+    /// processor busy while one waits for itself.
+    #[inline(always)]
+    fn score<const G: usize, const B: usize>(
+        &self,
+        q: [&[f32]; G],
+        start: usize,
+        scale: f32,
+        scores: &mut [&mut [f32]; G],
+    ) {
+        let mut acc = [[[0f32; LANES]; B]; G];
         for d in 0..q[0].len() {
-            let k = k[d * stride + start..].first_chunk();
-            let k = k.expect("rows of K are whole lanes");
-            let wide = E::widen_lanes(isa, k);
-            for g in 0..G {
-                let q = q[g][d];
-                for lane in 0..LANES {
-                    acc[g][lane] = wide[lane].mul_add(q, acc[g][lane]);
+            let k = &self.k[d * self.stride + start..][..B * LANES];
+            for (b, k) in k.as_chunks().0.iter().enumerate() {
+                let wide = E::widen_lanes(self.isa, k);
+                for g in 0..G {
+                    let q = q[g][d];
+                    for lane in 0..LANES {
+                        acc[g][b][lane] = wide[lane].mul_add(q, acc[g][b][lane]);
+                    }
                 }
             }
         }
         for g in 0..G {
-            let out = &mut scores[g][start..][..LANES];
-            for lane in 0..LANES {
-                out[lane] = acc[g][lane] * scale;
+            let out = &mut scores[g][start..][..B * LANES];
+            for (out, acc) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(&acc[g]) {
+                for lane in 0..LANES {
+                    out[lane] = acc[lane] * scale;
+                }
             }
         }
     }
@@ -88,28 +133,24 @@ pub fn accumulate<'v, E: Element, const G: usize>(
     isa: Isa,
     weights: [&[f32]; G],
     v: impl Fn(usize) -> &'v [E],
-    out: [&mut [f32]; G],
+    mut out: [&mut [f32]; G],
 ) {
     let head_dim = out[0].len();
     let whole = head_dim / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        let mut acc = [[0f32; LANES]; G];
-        for g in 0..G {
-            acc[g].copy_from_slice(&out[g][start..][..LANES]);
+    let mut start = 0;
+    if fits_four(isa, G) {
+        while start + 4 * LANES <= whole {
+            accumulate_blocks::<E, G, 4>(isa, weights, &v, start, &mut out);
+            start += 4 * LANES;
         }
-        for p in 0..weights[0].len() {
-            let v = v(p)[start..].first_chunk().expect("`start` leaves 16");
-            let wide = E::widen_lanes(isa, v);
-            for g in 0..G {
-                let weight = weights[g][p];
-                for lane in 0..LANES {
-                    acc[g][lane] = wide[lane].mul_add(weight, acc[g][lane]);
-                }
-            }
+        if start + 2 * LANES <= whole {
+            accumulate_blocks::<E, G, 2>(isa, weights, &v, start, &mut out);
+            start += 2 * LANES;
         }
-        for g in 0..G {
-            out[g][start..][..LANES].copy_from_slice(&acc[g]);
-        }
+    }
+    while start < whole {
+        accumulate_blocks::<E, G, 1>(isa, weights, &v, start, &mut out);
+        start += LANES;
     }
     for d in whole..head_dim {
         for g in 0..G {
@@ -117,5 +158,37 @@ pub fn accumulate<'v, E: Element, const G: usize>(
                 out[g][d] = v(p)[d].widen().mul_add(weights[g][p], out[g][d]);
             }
         }
+    }
+}
+
+/// B blocks of 16 columns from `start` on; see [`Keys::score`].
+#[inline(always)]
+fn accumulate_blocks<'v, E: Element, const G: usize, const B: usize>(
+    isa: Isa,
+    weights: [&[f32]; G],
+    v: &impl Fn(usize) -> &'v [E],
+    start: usize,
+    out: &mut [&mut [f32]; G],
+) {
+    let mut acc = [[[0f32; LANES]; B]; G];
+    for g in 0..G {
+        acc[g]
+            .as_flattened_mut()
+            .copy_from_slice(&out[g][start..][..B * LANES]);
+    }
+    for p in 0..weights[0].len() {
+        let v = &v(p)[start..][..B * LANES];
+        for (b, v) in v.as_chunks().0.iter().enumerate() {
+            let wide = E::widen_lanes(isa, v);
+            for g in 0..G {
+                let weight = weights[g][p];
+                for lane in 0..LANES {
+                    acc[g][b][lane] = wide[lane].mul_add(weight, acc[g][b][lane]);
+                }
+            }
+        }
+    }
+    for g in 0..G {
+        out[g][start..][..B * LANES].copy_from_slice(acc[g].as_flattened());
     }
 }

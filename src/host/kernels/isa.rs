@@ -29,6 +29,15 @@ impl Isa {
         self.0
     }
 
+    /// Whether there are 32 registers of 16 lanes; otherwise there are 16 of fewer.
+    pub(super) fn has_32_vectors(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let has = self.0 == Kind::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        let has = false;
+        has
+    }
+
     /// The best one that this processor has.
     pub fn detect() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();

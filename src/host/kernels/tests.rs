@@ -1,7 +1,8 @@
 //! Every instruction set against the portable definition, bit for bit, on random matrices of every form.
 
 use super::on_isa;
-use super::{Isa, LANES, Q8_BLOCK, Q8Block, Q8Group, affine, dense, q8_tile, row};
+use super::widen::Bf16;
+use super::{Isa, LANES, Q8_BLOCK, Q8Block, Q8Group, affine, attend, dense, q8_tile, row};
 use crate::checkpoint::{AffineBuilder, AffineForm, AffineMatrix, AffineShape, RowScales};
 use half::f16;
 use stheno_codegen::plan::Dtype;
@@ -169,6 +170,91 @@ fn dense_dots_agree_on_every_instruction_set_and_with_f64() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// K and V of a few positions, and queries.
+struct Heads {
+    head_dim: usize,
+    /// [head_dim][stride]
+    k: Vec<Bf16>,
+    stride: usize,
+    /// [positions][head_dim]
+    v: Vec<Bf16>,
+    /// [queries][head_dim]
+    q: Vec<Vec<f32>>,
+    /// [queries][positions]
+    weights: Vec<Vec<f32>>,
+}
+
+/// Attention of G queries: sums in order of columns, and of positions, one by one, on every instruction set.
+fn check_attention<const G: usize>(heads: &Heads, count: usize) {
+    let wide = |x: Bf16| half::bf16::from_bits(x.0).to_f32();
+    let Heads {
+        head_dim,
+        k,
+        stride,
+        v,
+        q,
+        weights,
+    } = heads;
+    for isa in Isa::available() {
+        let mut found = vec![vec![0f32; count.next_multiple_of(LANES)]; G];
+        let mut to = found.iter_mut();
+        let to: [&mut [f32]; G] = std::array::from_fn(|_| &mut **to.next().unwrap());
+        let queries: [&[f32]; G] = std::array::from_fn(|g| &*q[g]);
+        on_isa!(
+            isa,
+            attend::scores(isa, queries, k, *stride, count, 0.125, to)
+        );
+        let mut sums = vec![vec![0.5f32; *head_dim]; G];
+        let mut to = sums.iter_mut();
+        let to: [&mut [f32]; G] = std::array::from_fn(|_| &mut **to.next().unwrap());
+        let of: [&[f32]; G] = std::array::from_fn(|g| &weights[g][..count]);
+        let row = |p: usize| &v[p * head_dim..][..*head_dim];
+        on_isa!(isa, attend::accumulate(isa, of, row, to));
+        for g in 0..G {
+            for p in 0..count {
+                let terms = (0..*head_dim).map(|d| (wide(k[d * stride + p]), q[g][d]));
+                let expected = terms.fold(0f32, |sum, (k, q)| k.mul_add(q, sum)) * 0.125;
+                let place = format!("{isa}, {G} queries, {count} positions: score {p}");
+                assert_eq!(found[g][p].to_bits(), expected.to_bits(), "{place}");
+            }
+            for d in 0..*head_dim {
+                let terms = (0..count).map(|p| (wide(v[p * head_dim + d]), weights[g][p]));
+                let expected = terms.fold(0.5f32, |sum, (v, weight)| v.mul_add(weight, sum));
+                let place = format!("{isa}, {G} queries, {count} positions: column {d}");
+                assert_eq!(sums[g][d].to_bits(), expected.to_bits(), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_sums_in_order_on_every_instruction_set() {
+    let mut bits = Bits(4);
+    for head_dim in [16, 40, 64, 112, 128] {
+        let (positions, stride) = (96, 112);
+        let mut some = |count: usize| (0..count).map(|_| bits.float()).collect::<Vec<f32>>();
+        let narrow = |x: Vec<f32>| -> Vec<Bf16> {
+            x.into_iter()
+                .map(|x| Bf16(half::bf16::from_f32(x).to_bits()))
+                .collect()
+        };
+        let heads = Heads {
+            head_dim,
+            k: narrow(some(head_dim * stride)),
+            stride,
+            v: narrow(some(positions * head_dim)),
+            q: (0..4).map(|_| some(head_dim)).collect(),
+            weights: (0..4).map(|_| some(positions)).collect(),
+        };
+        for count in [1, 15, 16, 17, 33, 64, 70, 96] {
+            check_attention::<1>(&heads, count);
+            check_attention::<2>(&heads, count);
+            check_attention::<3>(&heads, count);
+            check_attention::<4>(&heads, count);
         }
     }
 }

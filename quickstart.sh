@@ -18,5 +18,5 @@ say "building (cargo build --release)"
 cargo build --release
 
 draft="ngram+heads/SmolLM2-135M-Instruct-EAGLE3"
-say "target/release/generate -m $model --draft $draft -p \"$prompt\""
-exec target/release/generate -m "$model" --draft "$draft" -p "$prompt"
+say "target/release/generate -m $model --draft $draft --draft-dtype q4 -p \"$prompt\""
+exec target/release/generate -m "$model" --draft "$draft" --draft-dtype q4 -p "$prompt"

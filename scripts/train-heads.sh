@@ -2,7 +2,7 @@
 # Makes the drafts under heads/: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]
 # Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes hours on 2
 # cores, and 12 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on. The drafts in the
-# repository are of runs whose first step was stopped: the EAGLE-3 layer's at 3819 conversations, and the Medusa heads' earlier, at 1720
+# repository are of runs whose first step was stopped: the EAGLE-3 layer's at 6952 conversations, and the Medusa heads' earlier, at 1720
 # that were all greedy, of up to 256 tokens, with contexts cut at 1024.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -156,9 +156,9 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn what_a_device_cannot_do_yet_is_refused() {
+fn rows_that_are_no_tree_are_refused() {
     let engine = shared();
-    let (mut one, two) = (session(engine), session(engine));
+    let mut one = session(engine);
     one.append(&[1, 2]).unwrap();
     let mut tree = Row::chain(SequenceIndex(0), 2, &[3, 4, 5]);
     (tree[2].parent, tree[2].position) = (Some(0), 4);
@@ -170,9 +170,6 @@ fn what_a_device_cannot_do_yet_is_refused() {
     tree[2].parent = Some(2);
     let error = engine.forward(&tree, &[&one]).unwrap_err().to_string();
     assert!(error.contains("parent 2 is no earlier row"), "{error}");
-    let rows = Row::chain(SequenceIndex(0), 2, &[3]);
-    let error = engine.forward(&rows, &[&one, &two]).unwrap_err();
-    assert!(error.to_string().contains("2 sessions"), "{error}");
     assert_holds_its_tokens(&one);
 }
 

@@ -7,7 +7,7 @@ use stheno::engine::{Device, Engine, GenerateOptions, SpeculationStatistics};
 use stheno::speculation::sampling::SamplingParams;
 use stheno::speculation::{Acceptance, Policy, SpeculationOptions};
 
-const COUNT: usize = 40;
+const COUNT: usize = 24;
 
 fn drafting(target: &str, draft: &str) -> Engine {
     engine_at(&fixture(target), Device::Virtual, |builder| {

@@ -298,6 +298,11 @@ fn what_a_draft_cannot_do_is_said_when_it_is_known() {
     let (medusa, eagle) = (draft("medusa-a"), draft("eagle3"));
     for (args, words) in [
         (
+            &["--draft", "ngram+"][..],
+            "names no other beside lookup; name one after the plus, or ngram alone",
+        ),
+        (&["--draft", "ngram+ngram"], "names no other beside lookup"),
+        (
             &["--draft", &medusa, "--draft-rope-theta", "5"][..],
             "--draft-rope-theta is for EAGLE heads; the draft is of kind medusa",
         ),

@@ -40,7 +40,7 @@ impl<'a> DeviceCall<'a> {
 /// What a call left.
 #[derive(Debug, Default)]
 pub struct DeviceForward {
-    outputs: Vec<(String, Dim, Vec<f32>)>,
+    outputs: Vec<(String, Vec<f32>)>,
     lists: Vec<Vec<Vec<TokenLogprob>>>,
     /// Which cache it wrote to.
     pub(super) is_draft: bool,
@@ -53,15 +53,8 @@ pub struct DeviceForward {
 impl DeviceForward {
     /// Contents of the output of that name, [rows or output rows, columns]; `None` if the segment has no such output.
     pub fn output(&self, name: &str) -> Option<&[f32]> {
-        let mut outputs = self.outputs();
-        let (_, _, values) = outputs.find(|(other, _, _)| *other == name)?;
-        Some(values)
-    }
-
-    /// All outputs, with what they have a row for.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = (&str, Dim, &[f32])> {
-        let outputs = self.outputs.iter();
-        outputs.map(|(name, rows, values)| (&**name, *rows, &**values))
+        let found = self.outputs.iter().find(|(other, _)| other == name)?;
+        Some(&found.1)
     }
 
     /// What a draft lists, [heads, output rows, [`DeviceCall::topk`]], most likely first, by the target's ids; empty if none
@@ -181,7 +174,7 @@ impl DeviceExecutor {
             let mut values = vec![0f32; rows as usize * output.columns as usize];
             let bytes = bytemuck::cast_slice_mut(&mut values);
             self.workspace.read(output.offset.into(), bytes)?;
-            out.outputs.push((output.name.clone(), output.rows, values));
+            out.outputs.push((output.name.clone(), values));
         }
         let Some(lists) = lists else {
             return Ok(());

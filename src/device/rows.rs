@@ -1,6 +1,6 @@
 //! From the rows of a call to what the kernel is told of them.
 
-use super::DeviceExecutor;
+use super::{DeviceExecutor, DeviceKv};
 use crate::plan::{Row, SegmentKind};
 use crate::{Error, Result};
 use stheno_codegen::program::abi::{Call, NONE, ROW_LIMIT};
@@ -26,6 +26,20 @@ impl DeviceExecutor {
                 "{count} rows; a call of the {segment} segment takes 1 to {limit} on this device"
             ))),
         }
+    }
+
+    /// Checks the rows of a call over a sequence, as [`DeviceExecutor::forward`] does before it runs.
+    ///
+    /// # Errors
+    /// They are no tree after what is committed, are too many, or reach past the context.
+    pub(crate) fn check_rows(
+        &self,
+        segment: SegmentKind,
+        rows: &[Row],
+        kv: &DeviceKv,
+    ) -> Result<()> {
+        let start = kv.cache(segment).map_or(0, DeviceKv::len);
+        self.tree(segment, start, rows).map(|_| ())
     }
 
     /// Checks the rows, a tree after `start` positions, and describes them to the kernel.

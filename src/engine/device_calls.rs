@@ -59,30 +59,14 @@ impl DeviceCalls {
         }
         executor.check_count(segment, rows.len())?;
         let parts = self.place(rows, sequences.len())?;
-        for (index, part) in parts.iter().enumerate() {
-            self.calls[index] = DeviceForward::default();
-            if part.is_empty() {
-                continue;
+        check(executor, segment, &parts, &sequences)?;
+        for ((part, kv), call) in parts.iter().zip(sequences).zip(&mut self.calls) {
+            *call = DeviceForward::default();
+            if !part.is_empty() {
+                executor.forward(segment, part, &mut lock(kv), call)?;
             }
-            // Its second call would overwrite what the first has computed.
-            if let Some(same) = sequences[..index]
-                .iter()
-                .position(|kv| std::ptr::eq(*kv, sequences[index]))
-            {
-                return Err(Error::Invalid(format!(
-                    "sequences {same} and {index} of a call are one session; on a device give its rows one number, or fork it"
-                )));
-            }
-            let mut kv = lock(sequences[index]);
-            let done = executor.forward(segment, part, &mut kv, &mut self.calls[index]);
-            done.map_err(|error| match error {
-                Error::Invalid(reason) => {
-                    Error::Invalid(format!("of the rows of sequence {index}: {reason}"))
-                }
-                error => error,
-            })?;
         }
-        self.merge(rows);
+        self.merge(executor, rows);
         Ok(())
     }
 
@@ -121,35 +105,25 @@ impl DeviceCalls {
     }
 
     /// Puts the outputs of all calls in the order of the rows.
-    fn merge(&mut self, rows: &[Row]) {
-        let ran = self
-            .calls
-            .iter()
-            .find(|call| call.outputs().next().is_some());
-        let declared = ran.into_iter().flat_map(DeviceForward::outputs);
-        let declared: Vec<(String, Dim)> = declared
-            .map(|(name, dim, _)| (name.to_owned(), dim))
-            .collect();
-        for (name, dim) in declared {
-            let counts = |row: &Row| dim == Dim::Rows || row.output;
-            let mut left: Vec<&[f32]> = self
+    fn merge(&mut self, executor: &DeviceExecutor, rows: &[Row]) {
+        for output in &executor.program().outputs {
+            let of_call = |call| DeviceForward::output(call, &output.name);
+            if self.calls.iter().all(|call| of_call(call).is_none()) {
+                continue;
+            }
+            let values = self
                 .calls
                 .iter()
-                .map(|call| call.output(&name).unwrap_or_default())
-                .collect();
-            let mut counted = vec![0; left.len()];
-            let places = || std::iter::zip(rows, &self.places).filter(|(row, _)| counts(row));
-            places().for_each(|(_, place)| counted[place.sequence] += 1);
-            let columns: Vec<usize> = std::iter::zip(&left, &counted)
-                .map(|(values, count)| values.len() / (*count).max(1))
-                .collect();
-            let mut values = Vec::with_capacity(left.iter().map(|values| values.len()).sum());
-            for (_, place) in places() {
-                let (row, rest) = left[place.sequence].split_at(columns[place.sequence]);
-                values.extend_from_slice(row);
-                left[place.sequence] = rest;
+                .map(|call| of_call(call).unwrap_or_default());
+            let columns = output.columns as usize;
+            let mut left: Vec<_> = values.map(|values| values.chunks(columns)).collect();
+            let mut merged = Vec::new();
+            for (row, place) in rows.iter().zip(&self.places) {
+                if output.rows == Dim::Rows || row.output {
+                    merged.extend_from_slice(left[place.sequence].next().unwrap_or_default());
+                }
             }
-            self.merged.push((name, values));
+            self.merged.push((output.name.clone(), merged));
         }
     }
 
@@ -158,25 +132,47 @@ impl DeviceCalls {
         if let [call] = &*self.calls {
             return executor.commit(kv, call, path);
         }
-        let places = path
-            .iter()
-            .map(|row| self.places.get(*row as usize).copied());
-        let places: Option<Vec<Place>> = places.collect();
-        let sequence = places
-            .as_ref()
-            .and_then(|places| places.first())
-            .map(|place| place.sequence);
-        let of_one =
-            places.filter(|places| places.iter().all(|place| Some(place.sequence) == sequence));
-        match (sequence, of_one) {
-            (Some(sequence), Some(places)) => {
-                let path: Vec<u32> = places.iter().map(|place| place.row).collect();
-                executor.commit(kv, &self.calls[sequence], &path)
-            }
-            (None, Some(_)) => Ok(()),
+        let place = |row: &u32| self.places.get(*row as usize);
+        let Some(first) = path.first() else {
+            return Ok(());
+        };
+        let sequence = place(first).map(|place| place.sequence);
+        let own = |row| place(row).filter(|place| Some(place.sequence) == sequence);
+        let rows: Option<Vec<u32>> = path.iter().map(|row| Some(own(row)?.row)).collect();
+        match (sequence, rows) {
+            (Some(sequence), Some(rows)) => executor.commit(kv, &self.calls[sequence], &rows),
             _ => Err(Error::Invalid(format!(
                 "{path:?} is no path of the call: its rows are of several sequences"
             ))),
         }
     }
+}
+
+/// Checks the rows of all sequences before any of them runs, which would overwrite what an earlier call has left uncommitted.
+fn check(
+    executor: &DeviceExecutor,
+    segment: SegmentKind,
+    parts: &[Vec<Row>],
+    sequences: &[&Mutex<DeviceKv>],
+) -> Result<()> {
+    for (index, (part, &kv)) in parts.iter().zip(sequences).enumerate() {
+        if part.is_empty() {
+            continue;
+        }
+        let is_same = |other: usize| !parts[other].is_empty() && std::ptr::eq(sequences[other], kv);
+        // Its second call would overwrite what the first has computed.
+        if let Some(same) = (0..index).find(|other| is_same(*other)) {
+            return Err(Error::Invalid(format!(
+                "sequences {same} and {index} of a call are one session; on a device give its rows one number, or fork it"
+            )));
+        }
+        let checked = executor.check_rows(segment, part, &lock(kv));
+        checked.map_err(|error| match error {
+            Error::Invalid(reason) => {
+                Error::Invalid(format!("of the rows of sequence {index}: {reason}"))
+            }
+            error => error,
+        })?;
+    }
+    Ok(())
 }

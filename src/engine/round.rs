@@ -76,7 +76,8 @@ pub struct LevelStatistics {
 pub struct DrafterStatistics {
     /// `ngram`, or the kind of the other.
     pub kind: &'static str,
-    /// Rounds that it had the last word in, those among them in which it guessed nothing.
+    /// Rounds that it had the last word in, those among them in which it guessed nothing; of a device's other draft also those in
+    /// which it paused.
     pub rounds: usize,
     /// Tokens emitted in them, bonus tokens among them.
     pub emitted: usize,

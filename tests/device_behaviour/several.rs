@@ -165,8 +165,17 @@ fn rows_that_contradict_each_other_are_refused() {
         );
         refused(&changed(5, &|row| row.position += 1), &all, "position");
         let forward = engine.forward(&good, &all).unwrap();
+        // What is refused overwrites nothing of what an earlier call has left.
+        refused(
+            &changed(5, &|row| row.token = 1 << 20),
+            &all,
+            "token 1048576",
+        );
         let error = some[1].commit(&forward, &[0, 3]).unwrap_err().to_string();
         assert!(error.contains("path"), "{error}");
+        some[0].commit(&forward, &[1, 3]).unwrap();
+        some[1].commit(&forward, &[0, 2]).unwrap();
+        crate::assert_holds_its_tokens(&some[1]);
     }
     let engine = on_device();
     let one = session(engine);

@@ -62,9 +62,9 @@ DEVICE Given walk(const Program& program, const Call& call, u64 choices, Generat
             break;
         }
         // Of a step all rows have outputs.
-        const u32 next = goal == NONE ? guess_of(call, output, choice.token) : next_towards(call, output, goal);
+        const u32 next = !GUESSES || goal == NONE ? guess_of(call, output, choice.token) : next_towards(call, output, goal);
         Taken own = {choice.token, next != NONE, choice.logprob};
-        if (goal != NONE && next != NONE) {
+        if (GUESSES && goal != NONE && next != NONE) {
             own.token = call.tokens[next];
             own.logprob = judgement_of().judged[next].logprob;
         }
@@ -90,7 +90,7 @@ DEVICE void show_tokens(const Program& program, const Call& call, const Taken* t
     const u32 first = generation.known - generation.begin;
     const bool is_step = call.segment == SEGMENT_TARGET;
     // Of a step all rows but the first are guesses; of a prompt's chunk none.
-    const u32 looked_up = HAS_DRAFT ? generation.looked_up : 0;
+    const u32 looked_up = HAS_DRAFT && LOOKS_UP ? generation.looked_up : 0;
     const u32 origin = is_step ? looked_up << 16 | is_step << 15 | control.tree.levels << 8 | (call.rows - 1) << 1 : 0;
 #pragma unroll 1
     for (u32 i = 0; i < count; i++) {
@@ -124,26 +124,33 @@ DEVICE void show_tree(const Program& program, const Control& control) {
 
 // The tree of the next round, as far as it needs no draft: what lookup guesses, or the root alone; returns the guesses. Beside a draft
 // lookup guesses where that promises as much as the draft has come to, or the draft pauses. By all consumers, after what is known has
-// been counted.
-DEVICE u32 begin_tree(const Program& program, Shared& shared, Control& control, u32 known, u32 levels, bool pauses) {
+// been counted and all have read the tree before.
+DEVICE u32 begin_tree(const Program& program, Control& control, u32 known, u32 levels, bool pauses) {
     const Generation& generation = control.generation;
+    Tree& tree = control.tree;
+    if (threadIdx.x == 0) {
+        tree.tokens[0] = ((const u32*)program.history)[known - 1];
+        tree.parents[0] = NONE;
+        tree.scores[0] = 0.0f;
+    }
     u32 guesses = 0;
-    const bool is_alone = generation.drafter == DRAFTER_LOOKUP, is_beside = HAS_DRAFT && generation.looks_up;
+    const bool is_alone = LOOKS_UP && generation.drafter == DRAFTER_LOOKUP;
+    const bool is_beside = HAS_DRAFT && LOOKS_UP && generation.looks_up;
     if (levels > 0 && (is_alone && !pauses || is_beside)) {
         const Planner& own = is_beside ? control.lookup : control.planner;
-        guesses = guess_tokens(program, shared, control.tree, known, levels);
-        if (own.automatic) guesses = weigh_chain(own, guesses);
-        if (is_beside && !pauses && worth_of_chain(own, guesses) < promise_of(control.planner)) guesses = 0;
+        guesses = guess_tokens(program, tree, known, levels);
+        if (own.automatic || is_beside) {
+            const Weighed weighed = weigh_chain(own, tree, guesses);
+            guesses = weighed.guesses;
+            if (is_beside && !pauses && weighed.worth < promise_of(control.planner)) guesses = 0;
+        }
     }
-    // All reads of the tree before, and what has been guessed, before thread 0 completes it.
+    // All reads of what the planners know, before thread 0 changes it.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    if (threadIdx.x != 0) return guesses;
-    Tree& tree = control.tree;
-    tree.nodes = 1 + guesses;
-    tree.levels = guesses;
-    tree.tokens[0] = ((const u32*)program.history)[known - 1];
-    tree.parents[0] = NONE;
-    tree.scores[0] = 0.0f;
+    if (threadIdx.x == 0) {
+        tree.nodes = 1 + guesses;
+        tree.levels = guesses;
+    }
     return guesses;
 }
 
@@ -155,9 +162,9 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     const Call& call = shared.call;
     const u64 choices = program.workspace + phase.choices, top = program.workspace + phase.top;
     const bool is_verified = call.segment == SEGMENT_TARGET && generation.mode == MODE_GENERATE;
-    if (is_verified && generation.traces) show_tree(program, control);
+    if (GUESSES && is_verified && generation.traces) show_tree(program, control);
     u32 goal = NONE;
-    if (call.chooses == CHOOSES_TYPICAL) goal = longest_accepted(program, call);
+    if (GUESSES && call.chooses == CHOOSES_TYPICAL) goal = longest_accepted(program, call);
     if (threadIdx.x == 0) {
         Given given = {0, FINISH_NONE};
         if (generation.mode == MODE_CALL) {
@@ -185,16 +192,16 @@ DEVICE void finish_step(const Program& program, Shared& shared) {
     for (u32 j = 0; j < count; j++) is_straight = is_straight && generation.path[j] == j;
     Planner& planner = control.planner;
     // A draft that was asked counts, also where none of what it said was worth its verification.
-    const bool was_drafted = control.growth.levels > 0 || control.tree.nodes > 1;
-    const bool looked_up = HAS_DRAFT && generation.looked_up;
-    if ((planner.automatic || HAS_DRAFT && generation.looks_up) && is_verified && count > 0 && was_drafted)
+    const bool was_drafted = GUESSES && (control.growth.levels > 0 || control.tree.nodes > 1);
+    const bool looked_up = HAS_DRAFT && LOOKS_UP && generation.looked_up;
+    if ((planner.automatic || HAS_DRAFT && LOOKS_UP && generation.looks_up) && is_verified && count > 0 && was_drafted)
         observe_round(program, shared, looked_up ? control.lookup : planner, count);
-    // What was learnt, to all.
+    // What was learnt, to all; and all reads of the tree, before it is replaced.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    const u32 useful = is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
+    const u32 useful = !GUESSES || is_over || count == 0 ? 0 : smaller(generation.levels, generation.limit - known - 1);
     const bool pauses = planner.automatic && planner.left > 0 && useful > 0;
     const u32 levels = pauses ? 0 : useful;
-    const u32 guesses = begin_tree(program, shared, control, known, useful, pauses);
+    const u32 guesses = begin_tree(program, control, known, useful, pauses);
     if (threadIdx.x != 0) return;
     if (pauses) planner.left--;
     if (is_verified && !was_drafted) planner.behind = 1;

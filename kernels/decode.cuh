@@ -196,7 +196,7 @@ DEVICE_CALL void choose_phase(Shared& shared) {
         const bool lists = HAS_DRAFT && phase.flags & FLAG_LISTS;
         if (lists && is_drawn) draw_guesses(program, shared, row);
         else if (lists) list_likeliest(program, shared, generation.topk, row);
-        else if (shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
+        else if (GUESSES && shared.call.chooses == CHOOSES_TYPICAL) judge(program, shared, row);
         else if (HAS_DRAFT && shared.call.chooses == CHOOSES_VERIFIED) verify_guesses(program, shared, row);
         else choose(program, shared, control_of(program).sampling, row);
         // The shared memory of one row's choice, before the next uses it.

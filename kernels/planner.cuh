@@ -6,6 +6,7 @@
 #include "control.cuh"
 #include "grow.cuh"
 #include "math.cuh"
+#include "rounds.cuh"
 #include "sync.cuh"
 
 // Guesses that the draft's own probability is worth.
@@ -65,18 +66,6 @@ DEVICE float promise_of(const Planner& planner) {
     if (planner.trials < TRIAL) return LARGEST_FLOAT;
     const float plain = planner.automatic ? step_seconds(planner, 1) : 1.0f;
     return larger(__fdiv_rn(planner.tokens, planner.seconds), __fdiv_rn(LEAST_GAIN, plain));
-}
-
-// Tokens for the time that a chain of so many guesses is expected to give. All are equally likely; what that is worth, their past says.
-DEVICE float worth_of_chain(const Planner& planner, u32 guesses) {
-    const float edge = calibrated(planner, 1.0f);
-    float expected = 1.0f, own = 1.0f;
-#pragma unroll 1
-    for (u32 i = 0; i < guesses; i++) {
-        own *= edge;
-        expected += own;
-    }
-    return __fdiv_rn(expected, cost_of(planner, 1 + guesses, 0));
 }
 
 // Candidates in the order in which they are taken: parents come before their children.
@@ -155,18 +144,32 @@ DEVICE_CALL void weigh_draws(const Program& program, u32 limit) {
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
 }
 
-// How many of a chain's guesses are worth their verification. All are equally likely; what that is worth, their past says.
-DEVICE_CALL u32 weigh_chain(const Planner& planner, u32 guesses) {
+// What a chain of guesses comes to.
+struct Weighed {
+    u32 guesses;  // that are worth their verification; all of them where trees have one size
+    float worth;  // tokens for the time that these are expected to give
+};
+
+// Of the first `guesses` nodes after the root of a chain.
+DEVICE_CALL Weighed weigh_chain(const Planner& planner, const Tree& tree, u32 guesses) {
     Weighing& weighing = weighing_of();
     if (threadIdx.x < guesses) {
-        weighing.parent[threadIdx.x] = threadIdx.x == 0 ? NONE : threadIdx.x - 1;
-        weighing.edge[threadIdx.x] = calibrated(planner, 1.0f);
+        const u32 i = threadIdx.x;
+        weighing.parent[i] = i == 0 ? NONE : i - 1;
+        weighing.edge[i] = calibrated(planner, exact_exp(tree.scores[i + 1] - tree.scores[i]));
     }
     weigh(planner, weighing, guesses, 0, ROW_LIMIT);
-    const u32 nodes = weighing.nodes;
+    u32 nodes = weighing.nodes;
+    float expected = weighing.expected;
+    if (!planner.automatic) {
+        nodes = 1 + guesses;
+        expected = 1.0f;
+#pragma unroll 1
+        for (u32 i = 0; i < guesses; i++) expected += weighing.probability[i];
+    }
     // All have read it before the region is used again.
     barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
-    return nodes - 1;
+    return {nodes - 1, __fdiv_rn(expected, cost_of(planner, nodes, 0))};
 }
 
 // Whether a level more raises the tokens for the time, after weigh_growth.
@@ -209,7 +212,7 @@ DEVICE void time_arrival(Control& control, const Call& call) {
     if (call.segment != SEGMENT_TARGET) return;
     const u64 took = times.arrived - times.clock;
     times.verify += took;
-    if (!control.planner.automatic) return;
+    if (!GUESSES || !control.planner.automatic) return;
     observe_step(control.planner, call.rows, (float)took * 1e-9f);
     // Steps take as long, whoever drafted.
     control.lookup.stretch = control.planner.stretch;

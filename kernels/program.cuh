@@ -12,6 +12,7 @@
 //   HAS_SHORT_CHUNKS                   1: a product's columns are no multiple of CHUNK, so that its last chunk is a short one
 //   SEGMENT_PREFILL, SEGMENT_TARGET    indices of these segments
 //   SEGMENT_DRAFT_PREFILL, SEGMENT_EXTEND, SEGMENT_DRAFT  those of a draft that is a model; or NONE
+//   LOOKS_UP                           1: rounds may be guessed by lookup, see ngram.cuh
 //   PHASES                             kinds of phases that there are, bit 1 << PhaseKind each
 //   PREFILL_ROWS, VERIFY_ROWS          rows of one call of them, at most
 //   VOCAB_SIZE, DRAFT_VOCAB_SIZE       tokens of the target, and those that a draft can be fed
@@ -329,6 +330,7 @@ struct Program {
     u64 edges;     // u32 every 128 bytes
     u64 control;   // Control, see control.cuh
     u64 history;   // u32 [context]: tokens of the sequence
+    u64 followers;  // u32 [vocab_size], of lookup while it guesses: how often a token followed; nothing where the program has no lookup
     u64 counts;    // Count [vocab_size]
     u64 bias;      // Bias
     u64 mask;      // u32 [vocab_size / 32 rounded up], bit token % 32: allowed

@@ -6,12 +6,13 @@ use stheno_jit::Target;
 use support::Source;
 
 /// Sizes of some program.
-pub const SIZES: [(&str, u32); 27] = [
+pub const SIZES: [(&str, u32); 28] = [
     ("SEGMENT_PREFILL", 0),
     ("SEGMENT_TARGET", 1),
     ("SEGMENT_DRAFT_PREFILL", 2),
     ("SEGMENT_EXTEND", 3),
     ("SEGMENT_DRAFT", 4),
+    ("LOOKS_UP", 1),
     ("PHASES", 511),
     ("VOCAB_SIZE", 1000),
     ("DRAFT_VOCAB_SIZE", 1000),

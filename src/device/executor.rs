@@ -290,6 +290,7 @@ impl DeviceExecutor {
             edges: state.edges.address(),
             control: state.control.address(),
             history: state.history.address(),
+            followers: state.followers.address(),
             counts: state.counts.address(),
             bias: state.bias.address(),
             mask: 0,

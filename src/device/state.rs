@@ -43,6 +43,8 @@ pub(super) struct State {
     pub control: DeviceBuffer,
     pub edges: DeviceBuffer,
     pub history: DeviceBuffer,
+    /// What lookup counts with.
+    pub followers: DeviceBuffer,
     pub counts: DeviceBuffer,
     pub bias: DeviceBuffer,
     pub pages: DeviceBuffer,
@@ -56,6 +58,7 @@ pub(super) struct StateBytes {
     control: u64,
     edges: u64,
     history: u64,
+    followers: u64,
     pages: u64,
     draft_pages: u64,
 }
@@ -73,6 +76,10 @@ impl StateBytes {
                 true => 4 * (positions + abi::ROW_LIMIT as u64 + 1),
                 false => 0,
             },
+            followers: match generates && plan.looks_up {
+                true => 4 * u64::from(plan.vocab_size),
+                false => 0,
+            },
             pages: 8 * pages,
             draft_pages: match plan.draft.is_some() {
                 true => 8 * pages,
@@ -83,7 +90,8 @@ impl StateBytes {
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.control + self.edges + self.history + self.pages + self.draft_pages
+        let tokens = self.history + self.followers;
+        self.control + self.edges + tokens + self.pages + self.draft_pages
     }
 }
 
@@ -102,6 +110,7 @@ impl State {
             control: zeroed(bytes.control, "the control block")?,
             edges: zeroed(bytes.edges, "the edges")?,
             history: zeroed(bytes.history, "the history of tokens")?,
+            followers: zeroed(bytes.followers, "the counts of lookup")?,
             counts: zeroed(0, "token counts")?,
             bias: zeroed(0, "the bias of logits")?,
             pages: zeroed(bytes.pages, "the table of pages")?,

@@ -394,6 +394,9 @@ impl EngineBuilder {
         let mut builder = target_plan(config, &options)?;
         if let Some(way) = way {
             way.model.declare(config, &options, &mut builder)?;
+            if way.lookup {
+                builder.look_up();
+            }
         }
         Ok(builder.finish()?)
     }

@@ -37,7 +37,12 @@ pub(super) fn fingerprint_of_random(plan: &Plan, model: &RandomModel) -> Result<
 
 fn of_plan(plan: &Plan) -> Result<Fnv> {
     let mut hash = Fnv::new();
-    let plan = serde_json::to_vec(plan)
+    // Who guesses at tokens leaves K and V as they are.
+    let plan = Plan {
+        looks_up: false,
+        ..plan.clone()
+    };
+    let plan = serde_json::to_vec(&plan)
         .map_err(|e| crate::Error::Invalid(format!("the plan cannot be written as JSON: {e}")))?;
     hash.write(&plan);
     Ok(hash)

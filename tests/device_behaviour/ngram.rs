@@ -3,11 +3,12 @@
 use crate::sampling::ways;
 use crate::{FIXTURE, assert_holds_its_tokens, engine, generate, ids, session, shared, tokens};
 use std::sync::OnceLock;
+use stheno::draft::ngram::{ProposeOptions, SuffixIndex};
 use stheno::engine::{
     Device, Engine, FinishReason, GenerateOptions, LevelStatistics, Prompt, Token,
 };
 use stheno::speculation::sampling::SamplingParams;
-use stheno::speculation::{Policy, SpeculationOptions};
+use stheno::speculation::{Policy, SpeculationOptions, TreeShape};
 
 fn guessing() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -141,4 +142,34 @@ fn a_stream_without_speculation_guesses_nothing() {
     assert!(stream.by_ref().all(|token| !token.unwrap().accepted));
     assert_eq!(stream.statistics().decode_steps, 19);
     assert!(stream.statistics().speculation.is_none());
+}
+
+/// Every round's chain is the host's for the same text, after the first: that is the host's call, of the root alone.
+#[test]
+fn chains_are_those_of_the_host() {
+    let mut options = repetitive(40);
+    options.speculation.policy = Policy::Fixed(TreeShape::chain(7));
+    let (found, rounds) = crate::tree_rounds::rounds(guessing(), &prompt(), &options);
+    let text = [prompt(), found].concat();
+    let mut guesses = 0;
+    for round in &rounds[1..] {
+        let (known, root) = (&text[..round.prefix_len], round.draft_tokens[0]);
+        let mut index = SuffixIndex::default();
+        index.extend(known);
+        let limits = ProposeOptions {
+            // No guess is of use after the last token.
+            max_depth: 7.min(text.len() - round.prefix_len - 2) as u32,
+            topk: 1,
+            max_nodes: 8,
+            min_match: 1,
+        };
+        let expected = index.propose(root, &limits).unwrap();
+        assert_eq!(round.draft_tokens, expected.tokens());
+        assert_eq!(round.parent, expected.parents());
+        for (node, score) in round.node_score.iter().enumerate() {
+            assert_eq!(score.to_bits(), expected.score(node).to_bits());
+        }
+        guesses += expected.len() - 1;
+    }
+    assert!(guesses > 3 * rounds.len(), "{guesses}");
 }

@@ -42,7 +42,7 @@ fn chains_and_guesses_in_bf16() {
     let params = SamplingParams {
         top_p: 0.9,
         frequency_penalty: 0.1,
-        logit_bias: tokens(3, 83)
+        logit_bias: tokens(2, 83)
             .into_iter()
             .map(|token| (token, 7.0))
             .collect(),
@@ -50,11 +50,15 @@ fn chains_and_guesses_in_bf16() {
     };
     let mut options = GenerateOptions::sampled(14, params);
     (options.ignore_eos, options.logprobs) = (true, Some(3));
-    let prompt = tokens(3, 83).repeat(4);
-    let guessed = generate(&mut session(&engine), &prompt, &options);
-    options.speculation.policy = Policy::Off;
-    let plain = generate(&mut session(&engine), &prompt, &options);
-    assert_eq!(ids(&guessed), ids(&plain));
+    let prompt = tokens(2, 83).repeat(6);
+    let mut answer = |policy| {
+        options.speculation.policy = policy;
+        generate(&mut session(&engine), &prompt, &options)
+    };
+    let plain = ids(&answer(Policy::Off));
+    assert_eq!(ids(&answer(Policy::Automatic)), plain);
+    let guessed = answer(Policy::Fixed(TreeShape::chain(4)));
+    assert_eq!(ids(&guessed), plain);
     assert!(guessed.iter().any(|token| token.accepted));
 }
 

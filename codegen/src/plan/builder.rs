@@ -25,6 +25,7 @@ impl PlanBuilder {
                 context_length,
                 kv,
                 draft: None,
+                looks_up: false,
                 weights: Vec::new(),
                 buffers: Vec::new(),
                 ropes: Vec::new(),
@@ -32,6 +33,11 @@ impl PlanBuilder {
             },
             weight_ids: HashMap::new(),
         }
+    }
+
+    /// Lets a decode loop guess what followed the same tokens before.
+    pub fn look_up(&mut self) {
+        self.plan.looks_up = true;
     }
 
     /// Declares a matrix [n, k].

@@ -27,6 +27,9 @@ impl fmt::Display for Plan {
                 draft.kv.dtype
             )?;
         }
+        if self.looks_up {
+            writeln!(f, "  lookup of what followed before")?;
+        }
         for buffer in &self.buffers {
             writeln!(
                 f,

@@ -45,6 +45,9 @@ pub struct Plan {
     /// The draft that speculates for the model, if its segments are part of the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<DraftDecl>,
+    /// Whether a decode loop may guess what followed the same tokens before (n-gram lookup), which takes no segment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looks_up: bool,
     /// Constant inputs.
     pub weights: Vec<WeightDecl>,
     /// Values that live for one call of a segment.

@@ -395,6 +395,7 @@ pub struct Program {
     pub edges: u64,
     pub control: u64,
     pub history: u64,
+    pub followers: u64,
     pub counts: u64,
     pub bias: u64,
     pub mask: u64,

@@ -228,6 +228,7 @@ impl DeviceProgram {
             stacks: &lowering.stacks,
             variants: &lowering.variants,
             segments: kinds.map(find),
+            looks_up: plan.looks_up,
             phases: phases
                 .iter()
                 .fold(0, |kinds, phase| kinds | 1 << phase.kind),

@@ -33,6 +33,8 @@ pub(super) struct Ingredients<'a> {
     pub variants: &'a [AttentionVariant],
     /// Indices of prefill, target, draft prefill, extend and draft; `NONE` where the plan has none.
     pub segments: [u32; 5],
+    /// Whether rounds may be guessed by lookup.
+    pub looks_up: bool,
     /// Kinds of phases that there are, a bit each.
     pub phases: u32,
     /// Whether a product has a last chunk that is shorter than the others.
@@ -62,6 +64,7 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     for (name, segment) in names.into_iter().zip(ingredients.segments) {
         define(&format!("SEGMENT_{name}"), segment);
     }
+    define("LOOKS_UP", ingredients.looks_up.into());
     define("PHASES", ingredients.phases);
     define("VOCAB_SIZE", ingredients.vocab_size);
     define("DRAFT_VOCAB_SIZE", ingredients.draft_vocab_size);

@@ -96,6 +96,7 @@ pub fn plan(sizes: Sizes) -> Plan {
         dtype: Dtype::BF16,
     };
     let mut b = PlanBuilder::new(sizes.name, sizes.vocab, 4096, kv);
+    b.look_up();
     let embed = b.matrix("embed", sizes.vocab, sizes.hidden);
     let head = match sizes.tied {
         true => embed,

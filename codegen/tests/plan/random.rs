@@ -161,6 +161,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
                     })
                     .collect(),
                 draft: None,
+                looks_up: vocab_size % 2 == 0,
                 segments: vec![Segment {
                     kind: SegmentKind::Target,
                     max_rows: 4,

@@ -1,9 +1,10 @@
 //! What ptxas makes of the kernel: registers and bytes of spills, kept in `compiled.txt`.
 
-use crate::models::TOY;
+use crate::models::{self, Sizes, TOY};
 use crate::{drafts, program, program_of};
 use stheno_codegen::jit::{Compiled, FindOptions, Nvrtc, Request, Target};
 use stheno_codegen::layout::{Group, WeightFormat};
+use stheno_codegen::plan::Plan;
 use stheno_codegen::program::{DeviceProgram, KERNEL};
 
 const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
@@ -45,9 +46,17 @@ fn cases() -> Vec<(String, DeviceProgram)> {
     };
     let all = formats.iter();
     let all = all.flat_map(|(format, rows)| rows.iter().map(|rows| case((*format, *rows))));
+    let plain = Plan {
+        looks_up: false,
+        ..models::plan(Sizes {
+            draft: false,
+            ..TOY
+        })
+    };
     let drafts = [
         ("eagle3", drafts::eagle3(), 16),
         ("medusa", drafts::medusa(), 64),
+        ("no guesses", plain, 64),
     ];
     let drafts = drafts.into_iter().map(|(name, plan, rows)| {
         let format = int(Group::G128, false);

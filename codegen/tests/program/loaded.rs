@@ -238,6 +238,7 @@ impl<'a> Loaded<'a> {
             edges: edges.0,
             control: upload(bytemuck::bytes_of(&Control::zeroed())),
             history: history.0,
+            followers: upload(&vec![0; 4 * plan.vocab_size as usize]),
             counts: upload(&[]),
             bias: upload(&[]),
             mask: 0,

@@ -90,6 +90,7 @@ impl Matrices {
                 dtype: Dtype::BF16,
             },
             draft: None,
+            looks_up: false,
             weights,
             buffers: Vec::new(),
             ropes: vec![RopeDecl {

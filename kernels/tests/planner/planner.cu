@@ -13,6 +13,7 @@ struct Case {
     u64 control;
     u64 workspace;
     u64 history;
+    u64 followers;
     u64 host;
     u64 lists;    // TopLogprob [round][level][TOP_LIMIT]: every node of a level has the same children
     u64 targets;  // u32 [round][level]: the token after a node so many levels below the root
@@ -58,6 +59,7 @@ KERNEL __launch_bounds__(THREADS) play(const Case* cases) {
     program.control = own.control;
     program.workspace = own.workspace;
     program.history = own.history;
+    program.followers = own.followers;
     program.host = own.host;
     program.rounds = NONE;
     Control& control = control_of(program);

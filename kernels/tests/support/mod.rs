@@ -36,7 +36,7 @@ const CACHE: &str = "STHENO_TEST_CACHE";
 pub const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
 
 /// Sizes of programs that choose and decide, and multiply nothing.
-pub const WITHOUT_PRODUCTS: [(&str, u32); 7] = [
+pub const WITHOUT_PRODUCTS: [(&str, u32); 8] = [
     ("ROW_CAPACITY", 64),
     ("STAGES", 2),
     ("STAGE_BYTES", 128),
@@ -44,6 +44,7 @@ pub const WITHOUT_PRODUCTS: [(&str, u32); 7] = [
     ("SCRATCH_BYTES", 16384),
     ("PARTIAL_BYTES", 16384),
     ("RESIDUAL_BYTES", 128),
+    ("LOOKS_UP", 1),
 ];
 
 /// A CUDA source with the sizes that its `sizes.cuh` defines.

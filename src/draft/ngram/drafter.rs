@@ -42,7 +42,8 @@ impl DraftModel for Ngram {
         )))
     }
 
-    fn declare(&self, _: &ModelConfig, _: &PlanOptions, _: &mut PlanBuilder) -> Result<()> {
+    fn declare(&self, _: &ModelConfig, _: &PlanOptions, builder: &mut PlanBuilder) -> Result<()> {
+        builder.look_up();
         Ok(())
     }
 

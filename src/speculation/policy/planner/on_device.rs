@@ -8,6 +8,7 @@
 
 use super::super::StepCost;
 use super::*;
+use crate::draft::ngram::{ProposeOptions, SuffixIndex};
 use bytemuck::{Pod, Zeroable};
 use stheno_codegen::program::abi::{self, ChoosePhase, Control, NONE, ROW_LIMIT, TOP_LIMIT};
 use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
@@ -35,6 +36,8 @@ const LIMIT: u32 = 3000;
 /// Rows of a step, and nodes that a draft may run for a tree.
 const VERIFY_ROWS: usize = 64;
 
+const VOCAB_SIZE: u32 = 1000;
+
 /// A token that no draft says.
 const UNSAID: u32 = 999;
 
@@ -46,7 +49,7 @@ fn source(is_heads: bool) -> Source {
         ("SEGMENT_DRAFT_PREFILL", 2),
         ("SEGMENT_EXTEND", if is_heads { abi::NONE } else { 3 }),
         ("SEGMENT_DRAFT", 4),
-        ("VOCAB_SIZE", 1000),
+        ("VOCAB_SIZE", VOCAB_SIZE),
         ("DRAFT_VOCAB_SIZE", 1000),
         ("PREFILL_ROWS", 64),
         ("VERIFY_ROWS", VERIFY_ROWS as u32),
@@ -68,6 +71,15 @@ enum Kind {
     Heads,
     /// A chain that is drawn and verified whole.
     Drawn,
+    /// A chain of what followed in the text itself.
+    Lookup,
+}
+
+impl Kind {
+    /// Whether a level takes a call of its own.
+    fn has_levels(self) -> bool {
+        matches!(self, Kind::Model | Kind::Drawn)
+    }
 }
 
 /// A history.
@@ -103,19 +115,19 @@ impl Case {
             }
         });
         let costs = CostTable::new(steps.collect());
-        let topk = if kind == Kind::Drawn {
-            1
-        } else {
-            costs.topk(0)
+        let topk = match kind {
+            Kind::Model | Kind::Heads => costs.topk(0),
+            Kind::Drawn | Kind::Lookup => 1,
         };
         let levels = if kind == Kind::Heads { 4 } else { DEEPEST };
         let start = random.pick(&[0.0, 0.02, 0.2, 0.7]) * plain as f32;
-        let mut right = 0.0;
+        let (mut right, mut tokens) = (0.0, 1);
         let (mut lists, mut targets) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             // Texts change.
             if round % 20 == 0 {
                 right = random.pick(&[0.0, 0.05, 0.3, 0.6, 0.9, 0.98]);
+                tokens = random.pick(&[1, 2, 3, 100]);
             }
             let (mut said, mut follows) = (Vec::new(), Vec::new());
             for _ in 0..levels {
@@ -130,7 +142,11 @@ impl Case {
                 list.sort_by(|a, b| b.1.total_cmp(&a.1));
                 let is_said = random.unit() < right;
                 let rank = [0, 0, 0, topk / 2, topk - 1][random.below(5)];
-                follows.push(if is_said { list[rank].0 } else { UNSAID });
+                follows.push(match kind {
+                    Kind::Lookup => random.below(tokens) as u32,
+                    _ if is_said => list[rank].0,
+                    _ => UNSAID,
+                });
                 said.push(list);
             }
             // After the last level.
@@ -144,9 +160,9 @@ impl Case {
             topk,
             levels,
             start,
-            level: match kind {
-                Kind::Heads => 0.0,
-                _ => random.pick(&[0.01, 0.05, 0.3]) * plain as f32,
+            level: match kind.has_levels() {
+                true => random.pick(&[0.01, 0.05, 0.3]) * plain as f32,
+                false => 0.0,
             },
             lists,
             targets,
@@ -164,6 +180,7 @@ impl Case {
         generation.drafter = match self.kind {
             Kind::Heads => abi::DRAFTER_HEADS,
             Kind::Model | Kind::Drawn => abi::DRAFTER_MODEL,
+            Kind::Lookup => abi::DRAFTER_LOOKUP,
         };
         if self.kind == Kind::Drawn {
             generation.acceptance = abi::ACCEPT_REJECTION;
@@ -181,9 +198,9 @@ impl Case {
         control.planner = abi::Planner {
             automatic: 1,
             steps: std::array::from_fn(|i| measured(i) as f32),
-            level: match self.kind {
-                Kind::Heads => 0.0,
-                _ => 0.05 * self.costs.seconds(1, 0) as f32,
+            level: match self.kind.has_levels() {
+                true => 0.05 * self.costs.seconds(1, 0) as f32,
+                false => 0.0,
             },
             stretch: self.stretch as f32,
             child_rate: 0.6,
@@ -214,6 +231,7 @@ struct Placed {
     control: u64,
     workspace: u64,
     history: u64,
+    followers: u64,
     host: u64,
     lists: u64,
     targets: u64,
@@ -251,6 +269,7 @@ fn place(gpu: &mut Gpu, case: &Case) -> Placed {
         control: gpu.upload(bytemuck::bytes_of(&case.control())).0,
         workspace: zeros(gpu, 16 * ROW_LIMIT + top),
         history: zeros(gpu, 4 * (KNOWN as usize + tokens + ROW_LIMIT)),
+        followers: zeros(gpu, 4 * VOCAB_SIZE as usize),
         host: zeros(gpu, 128 + 16 * tokens),
         lists: gpu.upload(bytemuck::cast_slice(&lists)).0,
         targets: gpu.upload(bytemuck::cast_slice(&padded)).0,
@@ -272,6 +291,9 @@ struct Mirror<'a> {
     case: &'a Case,
     planner: Planner,
     known: u32,
+    /// What lookup guesses from: the text without its last token, and that.
+    text: SuffixIndex,
+    root: u32,
     /// Decisions that rounding may have made.
     near: usize,
 }
@@ -300,10 +322,36 @@ impl Mirror<'_> {
         self.near += 1;
     }
 
+    /// The `nodes` nodes that the device has verified, and the host would have.
+    fn pruned(&mut self, tree: &Tree, levels: u32, nodes: usize, place: &str) -> Tree {
+        let pruned = self.planner.prune(tree, levels);
+        if pruned.len() == nodes {
+            return pruned;
+        }
+        let [own, other] = [pruned.len(), nodes].map(|n| self.rate(tree, levels, n));
+        assert!(
+            is_near(own, other),
+            "{place}: {} nodes instead of {nodes}",
+            pruned.len()
+        );
+        self.near += 1;
+        tree.retain_top(nodes)
+    }
+
     /// The tree of a round that the device has drafted `levels` levels for and verified `nodes` nodes of.
     fn tree(&mut self, round: usize, levels: u32, nodes: usize, place: &str) -> Tree {
         let case = self.case;
         let lists = &case.lists[round];
+        if case.kind == Kind::Lookup {
+            let options = ProposeOptions {
+                max_depth: self.planner.levels(),
+                topk: 1,
+                max_nodes: self.planner.nodes(),
+                min_match: 1,
+            };
+            let tree = self.text.propose(self.root, &options).unwrap();
+            return self.pruned(&tree, 1, nodes, place);
+        }
         if case.kind == Kind::Drawn {
             let mut tree = Tree::new(0);
             for (node, list) in lists.iter().take(levels as usize).enumerate() {
@@ -338,18 +386,7 @@ impl Mirror<'_> {
                 assert_eq!(tree.levels(), levels, "{place}");
             }
             if tree.levels() == levels {
-                let pruned = self.planner.prune(&so_far, levels);
-                if pruned.len() == nodes {
-                    return pruned;
-                }
-                let [own, other] = [pruned.len(), nodes].map(|n| self.rate(&so_far, levels, n));
-                assert!(
-                    is_near(own, other),
-                    "{place}: {} nodes instead of {nodes}",
-                    pruned.len()
-                );
-                self.near += 1;
-                return so_far.retain_top(nodes);
+                return self.pruned(&so_far, levels, nodes, place);
             }
             rows += width;
             let list = lists[tree.levels() as usize].clone();
@@ -367,11 +404,19 @@ impl Mirror<'_> {
         };
         // The prompt's last token has nobody's guesses after it.
         let drafts = round > 0 && self.planner.begin(limits);
-        assert_eq!(trace.levels > 0, drafts, "{place}: {} levels", trace.levels);
+        let is_lookup = case.kind == Kind::Lookup;
+        let has_levels = drafts && !is_lookup;
+        assert_eq!(
+            trace.levels > 0,
+            has_levels,
+            "{place}: {} levels",
+            trace.levels
+        );
         let verify = Duration::from_secs_f64(case.costs.seconds(trace.nodes as usize, 0));
         let mut count = 1;
-        if drafts {
-            let tree = self.tree(round, trace.levels, trace.nodes as usize, place);
+        let tree = drafts.then(|| self.tree(round, trace.levels, trace.nodes as usize, place));
+        // A round for which the text has no guess is one that nobody was asked in.
+        if let Some(tree) = tree.filter(|tree| !is_lookup || tree.len() > 1) {
             let mut path = vec![0];
             for target in &case.targets[round] {
                 let Some(child) = tree.child(path[path.len() - 1] as usize, *target) else {
@@ -384,10 +429,9 @@ impl Mirror<'_> {
                 tree: &tree,
                 path: &path,
                 draft: Duration::from_secs_f64(trace.drafted.into()),
-                levels: if case.kind == Kind::Heads {
-                    1
-                } else {
-                    trace.levels
+                levels: match case.kind.has_levels() {
+                    true => trace.levels,
+                    false => 1,
                 },
                 verify,
             });
@@ -397,6 +441,10 @@ impl Mirror<'_> {
         }
         assert_eq!(trace.count, count, "{place}");
         self.known += count;
+        let follows = case.targets[round..].iter().flatten();
+        for &token in follows.take(count as usize) {
+            self.text.push(std::mem::replace(&mut self.root, token));
+        }
         self.compare(trace, place);
     }
 
@@ -425,9 +473,15 @@ impl Mirror<'_> {
 #[test]
 fn the_loop_on_a_device_decides_as_the_host() {
     let mut random = Random::new(77);
-    let kinds = [Kind::Model, Kind::Model, Kind::Heads, Kind::Drawn];
-    let cases: Vec<Case> = (0..32)
-        .map(|i| Case::random(&mut random, kinds[i % 4]))
+    let kinds = [
+        Kind::Model,
+        Kind::Model,
+        Kind::Heads,
+        Kind::Drawn,
+        Kind::Lookup,
+    ];
+    let cases: Vec<Case> = (0..40)
+        .map(|i| Case::random(&mut random, kinds[i % 5]))
         .collect();
     let mut gpu = Gpu::new(cases.len() as u32);
     let placed: Vec<Placed> = cases.iter().map(|case| place(&mut gpu, case)).collect();
@@ -449,6 +503,7 @@ fn the_loop_on_a_device_decides_as_the_host() {
             &LaunchOptions::default(),
         );
     }
+    let mut looked_up = 0;
     let (mut near, mut drafted, mut pauses, mut deep, mut wide, mut nothing) = (0, 0, 0, 0, 0, 0);
     for (number, (case, placed)) in cases.iter().zip(&placed).enumerate() {
         let bytes = gpu.download(DevicePointer(placed.traces), ROUNDS * size_of::<Trace>());
@@ -456,15 +511,18 @@ fn the_loop_on_a_device_decides_as_the_host() {
         let times = bytemuck::pod_read_unaligned::<Control>(&control).times;
         let (mut draft, mut verify) = (0.0, 0.0);
         let mut planner = Planner::new(Policy::Automatic, case.costs.clone());
-        if case.kind == Kind::Heads {
+        if !case.kind.has_levels() {
             planner.draft.level = 0.0;
         }
         let mut mirror = Mirror {
             case,
             planner,
             known: KNOWN,
+            text: SuffixIndex::default(),
+            root: 0,
             near: 0,
         };
+        mirror.text.extend(&[0; KNOWN as usize - 1]);
         for (round, bytes) in bytes.chunks_exact(size_of::<Trace>()).enumerate() {
             let trace: Trace = bytemuck::pod_read_unaligned(bytes);
             mirror.round(
@@ -474,6 +532,10 @@ fn the_loop_on_a_device_decides_as_the_host() {
             );
             draft += f64::from(trace.drafted);
             verify += case.costs.seconds(trace.nodes as usize, 0);
+            if case.kind == Kind::Lookup {
+                looked_up += usize::from(trace.nodes > 1);
+                continue;
+            }
             drafted += usize::from(trace.levels > 0);
             pauses += usize::from(round > 0 && trace.levels == 0);
             deep += usize::from(trace.levels > 4);
@@ -491,11 +553,11 @@ fn the_loop_on_a_device_decides_as_the_host() {
         assert!(times.accept > 0, "case {number}");
     }
     let seen = format!(
-        "{drafted} rounds drafted, {pauses} paused, {deep} deep, {wide} wide, {nothing} that verified no guess, {near} near ties"
+        "{looked_up} rounds looked up, {drafted} drafted, {pauses} paused, {deep} deep, {wide} wide, {nothing} that verified no guess, {near} near ties"
     );
     println!("{seen}");
     assert!(
-        drafted > 500 && pauses > 200 && deep > 30 && wide > 100 && nothing > 10,
+        looked_up > 100 && drafted > 500 && pauses > 200 && deep > 30 && wide > 100 && nothing > 10,
         "{seen}"
     );
     assert!(30 * near < drafted, "{seen}");

@@ -211,7 +211,7 @@ fn what_does_not_combine_is_said_before_a_model_is_looked_for() {
         (&["--draft", ""], "--draft is empty"),
         (
             &["--draft", "x", "--draft-dtype", "q5"],
-            "there are auto, q8 and q4",
+            "possible values: auto, stored, q8, q4",
         ),
         (
             &["--draft", "ngram", "--draft-dtype", "q8"],

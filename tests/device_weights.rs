@@ -241,7 +241,7 @@ fn what_was_quantized_while_loading_is_read_exactly() {
     for dtype in [WeightDtype::Q8, WeightDtype::Q4] {
         let matrix = f32s().quantized(dtype);
         let tolerance = coded(&matrix);
-        assert!(check(matrix, tolerance).lossless, "{dtype}");
+        assert!(check(matrix, tolerance).lossless, "{dtype:?}");
     }
 }
 

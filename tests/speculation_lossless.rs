@@ -206,9 +206,9 @@ fn long_prompts_and_rounded_drafts() {
             let drafting = trained("target-llama", Some(draft), dtype);
             let greedy = SamplingParams::greedy();
             let (tokens, after, accept_len) = run(&drafting, &prompt, greedy, chain, 60);
-            assert_eq!(tokens, expected, "{draft} {dtype}");
+            assert_eq!(tokens, expected, "{draft} {dtype:?}");
             assert_same_state(&after, &before, draft);
-            assert!(accept_len > 1.25, "{draft} {dtype}: {accept_len}");
+            assert!(accept_len > 1.25, "{draft} {dtype:?}: {accept_len}");
         }
         let drafting = trained("target-llama", Some(draft), WeightDtype::AsStored);
         let mut options = GenerateOptions::greedy(60);

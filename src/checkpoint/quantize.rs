@@ -1,12 +1,9 @@
 use super::affine::{AffineMatrix, AffineShape, TILE_ROWS};
 use super::builder::{AffineBuilder, AffineForm, Tile};
 use super::{DenseMatrix, Matrix};
-use crate::error::{Error, Result};
 use half::f16;
 use rayon::prelude::*;
-use std::fmt;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 
 /// Elements that share a scale.
 const GROUP: usize = 32;
@@ -21,32 +18,6 @@ pub enum WeightDtype {
     Q8,
     /// 4 bits with a scale and a minimum per group of 32 (that of ggml's Q4_1).
     Q4,
-}
-
-impl FromStr for WeightDtype {
-    type Err = Error;
-
-    /// Reads `auto`, `q8` or `q4`.
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(WeightDtype::AsStored),
-            "q8" => Ok(WeightDtype::Q8),
-            "q4" => Ok(WeightDtype::Q4),
-            _ => Err(Error::Invalid(format!(
-                "`{text}` is no weight dtype; there are auto, q8 and q4"
-            ))),
-        }
-    }
-}
-
-impl fmt::Display for WeightDtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WeightDtype::AsStored => "auto",
-            WeightDtype::Q8 => "q8",
-            WeightDtype::Q4 => "q4",
-        })
-    }
 }
 
 impl Matrix {

@@ -27,7 +27,7 @@ pub struct EngineBuilder {
     checkpoint: Option<Checkpoint>,
     random: Option<RandomModel>,
     draft: Option<Draft>,
-    draft_dtype: WeightDtype,
+    draft_dtype: Option<WeightDtype>,
     eagle: EagleOptions,
     device: Device,
     context: Option<Context>,
@@ -47,7 +47,7 @@ impl Default for EngineBuilder {
             checkpoint: None,
             random: None,
             draft: None,
-            draft_dtype: WeightDtype::default(),
+            draft_dtype: None,
             eagle: EagleOptions::default(),
             device: Device::Auto,
             context: None,
@@ -107,9 +107,10 @@ impl EngineBuilder {
         Ok(self)
     }
 
-    /// What the draft's matrices are rounded to as they are loaded; as they are stored if not said.
+    /// What the draft's dense matrices are rounded to as they are loaded. If not said, to 8 bits where the model itself is quantized:
+    /// guesses hardly change, and the text never does. Otherwise they stay as they are stored.
     pub fn draft_dtype(mut self, dtype: WeightDtype) -> Self {
-        self.draft_dtype = dtype;
+        self.draft_dtype = Some(dtype);
         self
     }
 
@@ -198,7 +199,8 @@ impl EngineBuilder {
         let mut checkpoint = self.checkpoint.take().ok_or_else(no_model)?;
         let config = ModelConfig::from_json(checkpoint.config(), checkpoint.path())?;
         let (device, device_reason, context) = self.place()?;
-        let precision = self.precision(checkpoint.is_quantized(), context.is_some())?;
+        let is_quantized = checkpoint.is_quantized();
+        let precision = self.precision(is_quantized, context.is_some())?;
         let text = Text::load(checkpoint.text_source())?;
         let eos = eos(&checkpoint, &config, text.as_ref());
         checkpoint.forget_text();
@@ -216,7 +218,10 @@ impl EngineBuilder {
             .and_then(Draft::checkpoint)
             .map(|checkpoint| DraftWeights {
                 checkpoint,
-                dtype: self.draft_dtype,
+                dtype: self.draft_dtype.unwrap_or(match is_quantized {
+                    true => WeightDtype::Q8,
+                    false => WeightDtype::AsStored,
+                }),
             });
         let mut loader = WeightLoader::new(&checkpoint, draft_weights);
         let threads = self.chosen_threads()?;

@@ -1,6 +1,5 @@
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use stheno::checkpoint::WeightDtype;
 use stheno::model::RandomFormat;
 
 /// Generates text with a language model, on this machine.
@@ -85,6 +84,14 @@ pub enum ActivationArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DraftDtypeArg {
+    Auto,
+    Stored,
+    Q8,
+    Q4,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KvArg {
     Auto,
     F32,
@@ -162,9 +169,10 @@ pub struct DraftArgs {
     /// looks in prompt and answer for what followed before; `ngram+DRAFT` is both, whichever promises more
     #[arg(long, visible_alias = "model-draft", value_name = "DRAFT")]
     pub draft: Option<String>,
-    /// What the draft's dense weights are rounded to as they are loaded: auto (as stored), q8 or q4
+    /// What the draft's dense weights are rounded to as they are loaded: stored (nothing), q8, q4, or auto (q8 for a quantized model,
+    /// otherwise nothing)
     #[arg(long, value_name = "DTYPE")]
-    pub draft_dtype: Option<WeightDtype>,
+    pub draft_dtype: Option<DraftDtypeArg>,
     /// Base of the rotation of an EAGLE head, where its configuration is wrong
     #[arg(long, value_name = "F")]
     pub draft_rope_theta: Option<f64>,

@@ -1,7 +1,8 @@
-use crate::args::{ActivationArg, DraftArgs, KvArg, ModelArgs};
+use crate::args::{ActivationArg, DraftArgs, DraftDtypeArg, KvArg, ModelArgs};
 use crate::failure::Usage;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stheno::checkpoint::WeightDtype;
 use stheno::device::Survey;
 use stheno::draft::EagleOptions;
 use stheno::engine::{Device, Engine, EngineBuilder};
@@ -53,10 +54,13 @@ fn with_draft(builder: EngineBuilder, args: &DraftArgs) -> Result<EngineBuilder>
         rope_theta: args.draft_rope_theta,
         aux_layers: args.draft_aux_layers.clone(),
     };
-    Ok(builder
-        .draft(spec)?
-        .draft_dtype(args.draft_dtype.unwrap_or_default())
-        .eagle_options(options))
+    let builder = builder.draft(spec)?.eagle_options(options);
+    Ok(match args.draft_dtype {
+        None | Some(DraftDtypeArg::Auto) => builder,
+        Some(DraftDtypeArg::Stored) => builder.draft_dtype(WeightDtype::AsStored),
+        Some(DraftDtypeArg::Q8) => builder.draft_dtype(WeightDtype::Q8),
+        Some(DraftDtypeArg::Q4) => builder.draft_dtype(WeightDtype::Q4),
+    })
 }
 
 /// Loads the model, with a progress bar where somebody looks at it.

@@ -3,6 +3,7 @@ use crate::{interrupt, progress, target};
 use anyhow::{Context, Result};
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::Ordering;
+use stheno::checkpoint::WeightDtype;
 use stheno::engine::{GenerateOptions, SpeculationStatistics};
 use stheno::speculation::sampling::SamplingParams;
 use stheno::speculation::{Choices, SpeculationOptions, TreeShape};
@@ -16,7 +17,8 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
         .into_iter()
         .take(args.num_questions.unwrap_or(usize::MAX));
     let asked: Vec<_> = asked.map(|index| &conversations[index]).collect();
-    let engine = target::builder(&args.target)?.draft(&args.draft)?.build()?;
+    let builder = target::builder(&args.target)?.draft(&args.draft)?;
+    let engine = builder.draft_dtype(WeightDtype::AsStored).build()?;
     let sampling = SamplingParams {
         temperature: args.temp,
         ..SamplingParams::default()

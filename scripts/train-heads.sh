@@ -2,8 +2,7 @@
 # Makes the drafts under heads/: scripts/train-heads.sh PROMPTS.jsonl [WORK_DIR]
 # Lets SmolLM2-135M-Instruct answer prompts, and trains an EAGLE-3 layer and Medusa heads on the answers. Takes hours on 2
 # cores, and 12 GB of disk (WORK_DIR, target/train by default); run it again after a stop, and it goes on. The drafts in the
-# repository are of runs whose first step was stopped: the EAGLE-3 layer's at 6952 conversations, and the Medusa heads' earlier, at 1720
-# that were all greedy, of up to 256 tokens, with contexts cut at 1024.
+# repository are of a run whose first step was stopped at 6952 conversations.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,4 +34,4 @@ say "EAGLE-3"
     --compute-dtype bf16 --batch-size 8 --later-share 0.34 --learning-rate 1e-3 --warmup-steps 60 --epochs 4
 say "Medusa"
 "$train" medusa "${common[@]}" -o "heads/$name-Medusa" --run-dir "$work/medusa" --heads 3 --soft-targets \
-    --batch-size 4 --learning-rate 1e-3 --warmup-steps 60 --epochs 3
+    --compute-dtype bf16 --batch-size 8 --learning-rate 1e-3 --warmup-steps 60 --epochs 3

@@ -378,6 +378,8 @@ impl Machine {
             self.spans.0,
             edges.0,
             call.0,
+            // History, followers, counts, bias and mask: of choices.
+            0,
             0,
             0,
             0,

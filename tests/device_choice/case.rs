@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::inputs::{Kind, Random};
 use crate::source;
 use crate::support::{Gpu, Shape};
+use bytemuck::Zeroable;
 use stheno::speculation::sampling::{
     Choice, Logprobs, Sampler, SamplingParams, TokenCounts, TokenMask,
 };
@@ -329,10 +330,15 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     let counted = gpu.upload(&words(sequence[case.counted..].iter().copied()));
 
     let mut bytes = Vec::new();
-    let mut program = [0u64; size_of::<Program>() / 8];
-    program[2] = workspace.0;
-    program[10..14].copy_from_slice(&[history.0, counts.0, entries.0, mask.0]);
-    bytes.extend(program.iter().flat_map(|word| word.to_le_bytes()));
+    let program = Program {
+        workspace: workspace.0,
+        history: history.0,
+        counts: counts.0,
+        bias: entries.0,
+        mask: mask.0,
+        ..Program::zeroed()
+    };
+    bytes.extend(bytemuck::bytes_of(&program));
     let params = &case.params;
     bytes.extend(params.seed.to_le_bytes());
     let floats = [

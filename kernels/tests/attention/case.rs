@@ -362,7 +362,7 @@ impl Case {
         let addresses: Vec<u8> = addresses.flat_map(u64::to_le_bytes).collect();
         let table_at = gpu.upload(&addresses);
 
-        let mut given = vec![0u64; 16];
+        let mut given = vec![0u64; 17];
         given[1] = constants.0;
         given[2] = workspace.0;
         given[3] = phases_at.0;

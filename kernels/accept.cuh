@@ -62,9 +62,9 @@ DEVICE Given walk(const Program& program, const Call& call, u64 choices, Generat
             break;
         }
         // Of a step all rows have outputs.
-        const u32 next = !GUESSES || goal == NONE ? guess_of(call, output, choice.token) : next_towards(call, output, goal);
+        const u32 next = goal == NONE ? guess_of(call, output, choice.token) : next_towards(call, output, goal);
         Taken own = {choice.token, next != NONE, choice.logprob};
-        if (GUESSES && goal != NONE && next != NONE) {
+        if (goal != NONE && next != NONE) {
             own.token = call.tokens[next];
             own.logprob = judgement_of().judged[next].logprob;
         }

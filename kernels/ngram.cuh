@@ -1,5 +1,6 @@
 // Guesses from the sequence itself: a chain of what followed most often where its end stood before, by prediction by partial
-// matching. Token for token and bit for bit what stheno's draft::ngram makes of the same text with one child a node.
+// matching. Token for token and bit for bit what stheno's draft::ngram makes of the same text with one child a node, but where a token
+// stands at more places than are kept (see Guesses::find).
 //
 // The text is the history without its last token, which is the root. A place is the index of a token of the text; it matches as many
 // tokens before it as are those of the end of text, root and path. Below a node comes the token that stands at most of the places

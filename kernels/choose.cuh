@@ -150,29 +150,3 @@ DEVICE void choose(const Program& program, Shared& shared, const Sampling& sampl
         store_word(choice + 12, is_made ? CHOICE_MADE : CHOICE_NONE_LEFT);
     }
 }
-
-// Lists the `wanted` most likely tokens after an output row, by the target's ids: what a draft has to say. Equal ones are in the
-// order of the draft's ids. Where there are fewer, tokens of no probability follow.
-DEVICE void list_likeliest(const Program& program, Shared& shared, u32 wanted, u32 row) {
-    const ChoosePhase& phase = shared.phase.choose;
-    const u32 vocab_size = phase.vocab_size;
-    const float scale = program.logit_scale;
-    const u64 raw = program.workspace + phase.logits + 4ull * row * vocab_size;
-    const u64 top = program.workspace + phase.top + sizeof(TopLogprob) * TOP_LIMIT * row;
-    const u64 keys = program.workspace + phase.candidates + 8ull * blockIdx.x * vocab_size;
-    const u64 best = best_of_blocks(shared, program.workspace + phase.best, row);
-    const u32 listed = is_choosable(best) ? smaller(wanted, vocab_size) : 0;
-    if (listed > 0) {
-        const u64 scaled = key_of(finite_logit(__fmul_rn(logit_of(best), scale)), token_of(best));
-        log_probabilities(shared, raw, vocab_size, scaled, listed, top, keys, scale);
-    }
-    // Orders the list before its ids are replaced; who still reads the regions comes before their next use.
-    consumers_meet();
-    const u64 entry = top + sizeof(TopLogprob) * threadIdx.x;
-    if (threadIdx.x < listed && program.target_ids)
-        store_word(entry, load_constant(program.target_ids + 4ull * load_l2(entry)));
-    if (threadIdx.x >= listed && threadIdx.x < wanted) {
-        store_word(entry, NONE);
-        store_float(entry + 4, MINUS_INFINITY);
-    }
-}

@@ -10,6 +10,7 @@
 #include "control.cuh"
 #include "copy_rows.cuh"
 #include "edges.cuh"
+#include "likeliest.cuh"
 #include "linear.cuh"
 #include "program.cuh"
 #include "rejection.cuh"

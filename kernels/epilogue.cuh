@@ -1,38 +1,9 @@
 // What becomes of the products of a linear op. The 16 rows of a tile and one token are in 16 lanes that follow each other.
 #pragma once
 #include "activation.cuh"
-#include "order.cuh"
+#include "best.cuh"
 #include "residual.cuh"
 #include "view.cuh"
-
-// shared.best[token] = the largest of itself and these 16 logits: the ordered logit above, ~column below, so that of equal
-// logits the smallest column stays.
-DEVICE void keep_best(Shared& shared, u32 r, u32 column, u32 token, float logit, bool live) {
-    const u32 key = live ? ordered(finite_logit(logit)) : 0;
-    // Few logits are larger than all before them.
-    u64 before;
-    asm volatile("ld.relaxed.cta.shared.u64 %0, [%1];" : "=l"(before) : "r"(shared_address(shared.best + token)) : "memory");
-    if (!__any_sync(ALL_LANES, live && ((u64)key << 32 | ~column) > before)) return;
-    u32 largest = key;
-#pragma unroll
-    for (u32 distance = 8; distance > 0; distance /= 2)
-        largest = larger(largest, __shfl_xor_sync(ALL_LANES, largest, distance));
-    const u32 equal = __ballot_sync(ALL_LANES, key == largest) >> (threadIdx.x & 16) & 0xffff;
-    if (live && r == (u32)__ffs(equal) - 1) atomicMax(&shared.best[token], (u64)key << 32 | ~column);
-}
-
-// Largest keys of nothing. By all consumers; nobody may be in keep_best.
-DEVICE void begin_best(Shared& shared) {
-    if (threadIdx.x < ROW_LIMIT) shared.best[threadIdx.x] = 0;
-}
-
-// best[row][block], after a barrier behind the last keep_best. By all consumers. A call, as registers over all phases would hold its
-// addresses.
-DEVICE_CALL void store_best(const Program& program, const Shared& shared) {
-    const u32 row = threadIdx.x;
-    if (row < shared.call.output_rows)
-        *(u64*)(program.workspace + shared.phase.linear.best + ((u64)row * gridDim.x + blockIdx.x) * 8) = shared.best[row];
-}
 
 // What products of a phase go through, asked once for all of them.
 struct Epilogue {
@@ -94,6 +65,13 @@ DEVICE void finish(const Program& program, Shared& shared, const Epilogue& epilo
     }
     switch (epilogue.kind) {
         case EPILOGUE_ROWS:
+            if (keeps_likeliest(shared)) {
+#pragma unroll
+                for (u32 i = 0; i < N; i++)
+                    keep_tile(program, shared, products[i].column, products[i].token, products[i].y, products[i].live);
+                break;
+            }
+            // Logits that are all wanted, or rows for a copy, are stored as q, k and v are.
         case EPILOGUE_QKV:
 #pragma unroll
             for (u32 i = 0; i < N; i++) {

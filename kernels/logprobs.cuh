@@ -16,10 +16,8 @@ struct LogSoftmax {
 
 // The distribution of all tokens. The `wanted` most likely ones, at most TOP_LIMIT and the vocabulary, go
 // to `top`, TopLogprob [TOP_LIMIT], most likely first, equal ones by id. `best` is the key of the largest logit, which
-// is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted. Logits are multiplied by
-// `scale`, those of `best` included.
-DEVICE_CALL LogSoftmax log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 wanted, u64 top, u64 keys,
-                                         float scale = 1.0f) {
+// is above -inf; `keys` is room for vocab_size of them. One pass, and one more if tokens are wanted.
+DEVICE_CALL LogSoftmax log_probabilities(Shared& shared, u64 logits, u32 vocab_size, u64 best, u32 wanted, u64 top, u64 keys) {
     const Scores scores = scores_of(logit_of(best), 1.0f);
     const u32 buckets = region(shared, SCRATCH_AT);
     wanted = smaller(smaller(wanted, TOP_LIMIT), vocab_size);
@@ -29,7 +27,7 @@ DEVICE_CALL LogSoftmax log_probabilities(Shared& shared, u64 logits, u32 vocab_s
     pass_over_logits<4>(logits, vocab_size, [&](u32 group, uint4 four) {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const float logit = finite_logit(__fmul_rn(logit_at(four, i), scale));
+            const float logit = finite_logit(logit_at(four, i));
             const float below = __fsub_rn(logit, scores.largest);
             if (below >= NO_WEIGHT) sum += fixed_point(exact_exp(below));
             if (wanted == 0 || group * 4 + i >= vocab_size) continue;
@@ -54,7 +52,7 @@ DEVICE_CALL LogSoftmax log_probabilities(Shared& shared, u64 logits, u32 vocab_s
         u64 found[4];
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const float logit = finite_logit(__fmul_rn(logit_at(four, i), scale));
+            const float logit = finite_logit(logit_at(four, i));
             const bool kept = group * 4 + i < vocab_size && scores.bucket(logit) <= boundary.bucket;
             found[i] = kept ? key_of(logit, group * 4 + i) : 0;
         }

@@ -15,24 +15,36 @@ DEVICE float times_power_of_two(float x, int exponent) {
     return __fmul_rn(scaled, float_of((u32)(exponent - first + 127) << 23));
 }
 
-// e to the power x. exact_exp(0) is 1, of -inf 0, of inf inf; NaN stays NaN; subnormal results are rounded once.
-DEVICE float exact_exp(float x) {
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -105.0f ? -105.0f : x;
-    // x = n ln 2 + r with |r| <= ln(2) / 2; ln 2 is cut to 15 bits, so that its product with n is exact, and the rest.
+// x = n ln 2 + rest with |rest| <= ln(2) / 2, for |x| up to 2^20; ln 2 is cut to 15 bits, so that its product with n is exact where n
+// has up to 9, and what that leaves.
+struct Reduced {
+    int n;
+    float rest;
+};
+DEVICE float without(float x, float n) { return __fmaf_rn(n, -1.4286068e-6f, __fmaf_rn(n, -float_of(0x3f317200u), x)); }
+DEVICE Reduced reduced(float x) {
     const float rounded = __fmaf_rn(x, 1.442695041f, ROUND_TO_INTEGER);
-    const float n = __fsub_rn(rounded, ROUND_TO_INTEGER);
-    float r = __fmaf_rn(n, -float_of(0x3f317200u), x);
-    r = __fmaf_rn(n, -1.4286068e-6f, r);
+    return {(int)(bits_of(rounded) - bits_of(ROUND_TO_INTEGER)), without(x, __fsub_rn(rounded, ROUND_TO_INTEGER))};
+}
+
+// e to the power r, |r| <= ln(2) / 2.
+DEVICE float exp_of_rest(float r) {
     float p = __fmaf_rn(0.0013814431f, r, 0.008368797f);
     p = __fmaf_rn(p, r, 0.041668396f);
     p = __fmaf_rn(p, r, 0.1666652f);
     p = __fmaf_rn(p, r, 0.49999994f);
-    p = __fadd_rn(__fmaf_rn(__fmul_rn(r, r), p, r), 1.0f);
+    return __fadd_rn(__fmaf_rn(__fmul_rn(r, r), p, r), 1.0f);
+}
+
+// e to the power x. exact_exp(0) is 1, of -inf 0, of inf inf; NaN stays NaN; subnormal results are rounded once.
+DEVICE float exact_exp(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -105.0f ? -105.0f : x;
+    const Reduced of = reduced(x);
+    const float p = exp_of_rest(of.rest);
     // 2^n in two factors, both normal: n itself may leave the range of exponents at either end.
-    const int whole = (int)(bits_of(rounded) - bits_of(ROUND_TO_INTEGER));
-    const int half = whole >> 1;
-    return __fmul_rn(__fmul_rn(p, float_of((u32)(half + 127) << 23)), float_of((u32)(whole - half + 127) << 23));
+    const int half = of.n >> 1;
+    return __fmul_rn(__fmul_rn(p, float_of((u32)(half + 127) << 23)), float_of((u32)(of.n - half + 127) << 23));
 }
 
 // Natural logarithm of x. exact_log(0) is -inf, of inf inf; NaN and negative numbers give NaN.

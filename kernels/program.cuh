@@ -116,6 +116,7 @@ struct LinearPhase {
     u32 best;         // rows: workspace, u64 [row][block]: the block's largest logit and its token (see choose.cuh); or NONE
     u32 part_count;
     Part parts[MAX_PARTS];
+    u32 listed;       // a draft's logits: workspace, what is left of them where Call::listed says so, see likeliest.cuh; or NONE
 };
 
 // residual = row of the table, and its view.
@@ -186,6 +187,8 @@ struct ChoosePhase {
     u32 candidates;  // workspace: u64 [row][vocab_size]; of a draft [block][vocab_size]
     u32 adjusted;    // workspace: f32 [row][vocab_size rounded up to 4], at a multiple of 16
     u32 head;        // of several that choose in one call each for itself: spreads their rows over the blocks
+    u32 listed;      // workspace: as of the head, of a draft
+    u32 unused;
 };
 
 struct Phase {
@@ -260,7 +263,8 @@ struct Call {
     u32 expected_rows, expected_outputs;
     u32 moved;      // rows of the target's last call that came true and have not moved yet: see commit.cuh
     u32 base;       // rows of the same tree that came in earlier calls: they lie in the cache from position `length` on
-    u32 unused[3];
+    u32 listed;     // of a draft: so many of the likeliest tokens of each output row are kept instead of its logits; 0: logits are
+    u32 unused[2];
     u32 tokens[ROW_LIMIT];
     u32 positions[ROW_LIMIT];  // of the tree's rows: those of the call are from `base` on
     u32 parents[ROW_LIMIT];    // of the tree's rows: row of the tree, or NONE: follows position length - 1

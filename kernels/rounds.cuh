@@ -9,13 +9,7 @@
 // a layer that is fed them follows each at once.
 #pragma once
 #include "control.cuh"
-
-// Whether the program has a draft, and whether that is heads. What only a draft or guesses need is a quarter of the code of a program:
-// where there are none, none of it is compiled.
-constexpr bool HAS_DRAFT = SEGMENT_DRAFT != NONE;
-// Whether anything is guessed in its rounds.
-constexpr bool GUESSES = HAS_DRAFT || LOOKS_UP;
-constexpr bool HAS_HEADS = HAS_DRAFT && SEGMENT_EXTEND == NONE;
+#include "guesses.cuh"
 
 // The fewest row tiles that products are compiled for and that hold the rows.
 DEVICE u32 row_tiles_of(u32 rows) {
@@ -49,6 +43,10 @@ DEVICE Call& begin_call(Control& control, u32 segment, u32 length, u32 rows, u32
     call.expected = NONE;
     call.moved = 0;
     call.base = 0;
+    call.listed = 0;
+    // Who draws guesses needs all logits.
+    if (HAS_DRAFT && !is_target(segment) && control.generation.acceptance != ACCEPT_REJECTION)
+        call.listed = outputs * control.generation.topk <= ROW_LIMIT ? control.generation.topk : 0;
 #pragma unroll 1
     for (u32 row = 0; row < rows; row++) call.sources[row] = (u8)row;
 #pragma unroll 1

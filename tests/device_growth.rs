@@ -1,12 +1,14 @@
 //! Trees that the kernel makes out of a draft's lists, on the virtual GPU with all checks, against [`DynamicTree`] and [`Choices`]: the
-//! same nodes in the same order with the same bits of scores, however many score the same. What lookup guesses, what typical
-//! acceptance takes of trees, and what rejection sampling draws, decides and emits.
+//! same nodes in the same order with the same bits of scores, however many score the same. What a draft's logits are listed as, what
+//! lookup guesses, what typical acceptance takes of trees, and what rejection sampling draws, decides and emits.
 
 #[path = "device_growth/distribution.rs"]
 mod distribution;
 #[path = "device_choice/inputs.rs"]
 #[allow(dead_code)]
 mod inputs;
+#[path = "device_growth/likeliest.rs"]
+mod likeliest;
 #[path = "device_growth/lookup.rs"]
 mod lookup;
 #[path = "device_growth/rejection.rs"]

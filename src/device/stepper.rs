@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use bytemuck::Zeroable;
 use std::ops::Range;
 use std::sync::Arc;
-use stheno_codegen::program::abi::{self, Control, NONE, Phase, TOP_LIMIT};
+use stheno_codegen::program::abi::{self, Control, NONE, Phase, ROW_LIMIT, TOP_LIMIT};
 
 /// Runs the phases of one call in launches of their own. The bits are those of a whole call: what blocks keep in shared memory
 /// rests in device memory between launches.
@@ -26,7 +26,7 @@ pub struct Stepper {
 
 impl Stepper {
     /// Prepares a call after `start` positions, of which K and V are zeros. A target chooses a token for each output row, a draft
-    /// lists [`DeviceCall::topk`].
+    /// lists [`DeviceCall::topk`], as in its loop without storing logits where a block has room for what they are listed of.
     ///
     /// # Errors
     /// Those of [`DeviceExecutor::call`].
@@ -41,6 +41,9 @@ impl Stepper {
         executor.check_inputs(call, &mut told)?;
         let lists = executor.wanted_lists(call, &told)?;
         told.chooses = u32::from(lists.is_some() || !segment.is_draft());
+        if lists.is_some() && told.output_rows as usize * call.topk <= ROW_LIMIT {
+            told.listed = call.topk as u32;
+        }
         let mut kv = DeviceKv::new(executor.plan());
         // A draft that attends to nothing keeps nothing.
         if let Some(cache) = kv.cache_mut(segment) {

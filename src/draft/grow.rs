@@ -1,6 +1,6 @@
 use super::drafter::{Ask, Proposal};
 use crate::speculation::acceptance::draw_children;
-use crate::speculation::sampling::Logprobs;
+use crate::speculation::sampling::likeliest;
 use crate::speculation::{DynamicTree, Tree};
 use crate::{Error, Result};
 
@@ -77,9 +77,8 @@ fn by_node(logits: &[f32], nodes: usize) -> Result<std::slice::Chunks<'_, f32>> 
 
 /// The best `count` candidates that the target knows, with their log-probabilities, best first.
 fn best(logits: &[f32], count: usize, stepper: &impl Stepper) -> Vec<(u32, f32)> {
-    let top = Logprobs::new(logits, 0, count).top.into_iter();
-    let known = top.filter(|candidate| candidate.logprob > f32::NEG_INFINITY);
-    known
+    likeliest(logits, count)
+        .into_iter()
         .filter_map(|candidate| {
             let id = stepper.target_id(candidate.token)?;
             Some((id, candidate.logprob))

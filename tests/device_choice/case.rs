@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 use stheno::speculation::sampling::{
     Choice, Logprobs, Sampler, SamplingParams, TokenCounts, TokenMask,
 };
-use stheno_codegen::program::abi::Program;
+use stheno_codegen::program::abi::{ChoosePhase, Program};
 use virtual_gpu::{DevicePointer, LaunchOptions};
 
 const NONE: u32 = u32::MAX;
@@ -376,17 +376,20 @@ fn place(gpu: &mut Gpu, case: &Case, blocks: usize) -> Placed {
     // Nothing has moved, and nothing is fed from outside.
     bytes.extend([0; 2 * ROW_LIMIT]);
     let best = if case.has_best { best } else { NONE };
-    bytes.extend(words([
+    let phase = ChoosePhase {
         logits,
-        vocab_size as u32,
+        vocab_size: vocab_size as u32,
         best,
         choices,
         top,
         candidates,
         adjusted,
         // The only head.
-        0,
-    ]));
+        head: 0,
+        listed: NONE,
+        unused: 0,
+    };
+    bytes.extend(bytemuck::bytes_of(&phase));
     let is_counted = u32::from(params.has_penalties());
     let tokens = (sequence.len() - case.counted) as u32;
     bytes.extend(words([

@@ -14,7 +14,7 @@ use stheno::engine::{Device, Engine};
 use stheno::host::{Call, Forward, HostExecutor, KvSequence};
 use stheno::model::{ActivationDtype, DraftWeights, WeightLoader};
 use stheno::plan::{Dim, Dtype, Row, SegmentKind, SequenceIndex};
-use stheno::speculation::sampling::Logprobs;
+use stheno::speculation::sampling::likeliest;
 use stheno_codegen::jit::Cache;
 
 const EAGLES: [&str; 9] = [
@@ -269,7 +269,7 @@ impl Both {
             assert_eq!(lists.len(), output_rows);
             for (list, logits) in lists.iter().zip(values.chunks(decl.columns as usize)) {
                 let scaled: Vec<f32> = logits.iter().map(|logit| logit * SCALE).collect();
-                let mut expected = Logprobs::new(&scaled, 0, ask.topk).top;
+                let mut expected = likeliest(&scaled, ask.topk);
                 if let Some(ids) = &self.target_ids {
                     expected
                         .iter_mut()

@@ -195,6 +195,8 @@ fn phase(size: &mut u32, head: u32, is_draft: bool) -> ChoosePhase {
         candidates: reserve(8 * VOCAB * rows.max(BLOCKS)),
         adjusted: NONE,
         head,
+        listed: NONE,
+        unused: 0,
     }
 }
 

@@ -64,6 +64,8 @@ fn place(gpu: &mut Gpu, logits: &[f32], blocks: usize) -> (DevicePointer, Choose
         candidates: reserve(8 * vocab_size * blocks),
         adjusted: reserve(4 * vocab_size.next_multiple_of(4)),
         head: 0,
+        listed: NONE,
+        unused: 0,
     };
     let workspace = gpu.alloc(size as usize);
     gpu.write(workspace, bytemuck::cast_slice(logits));

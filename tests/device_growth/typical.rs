@@ -121,6 +121,8 @@ fn place(gpu: &mut Gpu, case: &Case) -> Placed {
         candidates: reserve(8 * vocab_size * rows),
         adjusted: NONE,
         head: 0,
+        listed: NONE,
+        unused: 0,
     };
     let workspace = gpu.alloc(size as usize);
     let logits: Vec<f32> = case.logits.concat();

@@ -116,6 +116,7 @@ pub struct LinearPhase {
     pub best: u32,
     pub part_count: u32,
     pub parts: [Part; 3],
+    pub listed: u32,
 }
 
 /// See `struct EmbedPhase`.
@@ -209,6 +210,8 @@ pub struct ChoosePhase {
     pub candidates: u32,
     pub adjusted: u32,
     pub head: u32,
+    pub listed: u32,
+    pub unused: u32,
 }
 
 /// See `struct Phase`.
@@ -308,7 +311,8 @@ pub struct Call {
     pub expected_outputs: u32,
     pub moved: u32,
     pub base: u32,
-    pub unused: [u32; 3],
+    pub listed: u32,
+    pub unused: [u32; 2],
     pub tokens: [u32; ROW_LIMIT],
     pub positions: [u32; ROW_LIMIT],
     pub parents: [u32; ROW_LIMIT],

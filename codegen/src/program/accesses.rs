@@ -59,6 +59,7 @@ pub(super) fn accesses(phase: &Phase) -> Vec<(Place, Access)> {
         whole(linear.view, Write);
         whole(linear.view_stats, Write);
         whole(linear.best, Write);
+        whole(linear.listed, Write);
     } else if is(PhaseKind::Attention) {
         let attention: AttentionPhase = phase.part();
         whole(attention.qkv, Read);
@@ -67,6 +68,7 @@ pub(super) fn accesses(phase: &Phase) -> Vec<(Place, Access)> {
         let choose: ChoosePhase = phase.part();
         whole(choose.logits, Read);
         whole(choose.best, Read);
+        whole(choose.listed, Read);
         whole(choose.choices, Write);
         whole(choose.top, Write);
     } else if is(PhaseKind::Next) {

@@ -133,7 +133,11 @@ impl DeviceProgram {
                 } else {
                     ""
                 };
-                write!(f, " -> {how}`{}`", self.name(linear.output))
+                write!(f, " -> {how}`{}`", self.name(linear.output))?;
+                match linear.listed {
+                    NONE => Ok(()),
+                    listed => write!(f, " or `{}`", self.name(listed)),
+                }
             }
         } else if kind == PhaseKind::Attention as u32 {
             let attention: AttentionPhase = phase.part();
@@ -159,12 +163,11 @@ impl DeviceProgram {
             write!(f, "narrow residual to output rows")
         } else if kind == PhaseKind::Choose as u32 {
             let choose: ChoosePhase = phase.part();
-            let what = if phase.flags & flags::LISTS != 0 {
-                "list"
-            } else {
-                "choose"
-            };
-            write!(f, "{what} of `{}`", self.name(choose.logits))
+            let logits = self.name(choose.logits);
+            match phase.flags & flags::LISTS != 0 {
+                true => write!(f, "list of `{logits}` or `{}`", self.name(choose.listed)),
+                false => write!(f, "choose of `{logits}`"),
+            }
         } else {
             write!(f, "next")
         }

@@ -16,6 +16,8 @@
 //! (end of the segment)       choose: a token for each output row, or a draft's best ones; next: block 0 publishes the next call
 //! ```
 //!
+//! Logits of a draft that are listed are not stored: blocks keep what lists are made of (`kernels/best.cuh`).
+//!
 //! A block holds the residual of its channels in shared memory, in f32; one at a time, but a segment may begin several one after
 //! the other: by an embedding, by products, by rows. Whoever adds to it leaves beside it what the next op
 //! reads: `bf16(residual * norm weight)` in the order of fragments, and the sum of squares of each tile; the norm's scale is

@@ -3,6 +3,7 @@ use super::abi::{
     AttentionPhase, ChoosePhase, CopyPhase, EmbedPhase, EpilogueKind, LinearPhase, NONE, Phase,
     PhaseKind, RowSet, SPAN_ARRIVES, flags,
 };
+use super::lower::listed_bytes;
 use crate::layout::{CHUNK, TILE_ROWS};
 use std::ops::{Add, AddAssign};
 
@@ -57,7 +58,7 @@ impl AddAssign for Traffic {
 }
 
 impl DeviceProgram {
-    /// What a phase moves in a call of that shape. Partial results of attention that is split over blocks, and what a choice
+    /// What a phase moves in a call of that shape; a draft's logits are listed, not stored. Partial results of attention that is split over blocks, and what a choice
     /// reads more than once, are not counted.
     pub fn traffic(&self, phase: &Phase, call: CallShape) -> Traffic {
         let is = |kind: PhaseKind| phase.kind == kind as u32;
@@ -94,7 +95,10 @@ impl DeviceProgram {
             traffic.activations = self.copy_bytes(phase, rows);
         } else if is(PhaseKind::Choose) {
             let choose: ChoosePhase = phase.part();
-            traffic.activations = 4 * output_rows * u64::from(choose.vocab_size);
+            traffic.activations = match choose.listed {
+                NONE => 4 * output_rows * u64::from(choose.vocab_size),
+                _ => self.listed_bytes(output_rows, choose.vocab_size),
+            };
         }
         traffic
     }
@@ -120,6 +124,11 @@ impl DeviceProgram {
             (false, _) => 2 * columns,
         };
         rows * (read + written)
+    }
+
+    fn listed_bytes(&self, rows: u64, columns: u32) -> u64 {
+        let blocks = u64::from(self.sizes.architecture.sm_count);
+        listed_bytes(blocks, rows, columns)
     }
 
     fn linear_traffic(&self, linear: &LinearPhase, call: CallShape) -> Traffic {
@@ -157,6 +166,8 @@ impl DeviceProgram {
             view_bytes(rows, columns, linear.view, linear.view_stats)
         } else if linear.epilogue == EpilogueKind::Gated as u32 {
             2 * rows * columns / 2
+        } else if linear.listed != NONE {
+            self.listed_bytes(rows, linear.output_columns)
         } else {
             4 * rows * columns
         };

@@ -264,6 +264,19 @@ impl<'a> Loaded<'a> {
         }
     }
 
+    /// Bytes of the workspace.
+    pub fn workspace(&self, offset: u32, bytes: u32) -> Vec<u8> {
+        let mut content = vec![0; bytes as usize];
+        let at = DevicePointer(self.parameter.workspace + u64::from(offset));
+        self.gpu.read(at, &mut content).unwrap();
+        content
+    }
+
+    pub fn write_workspace(&mut self, offset: u32, values: &[f32]) {
+        let at = DevicePointer(self.parameter.workspace + u64::from(offset));
+        self.gpu.write(at, bytemuck::cast_slice(values)).unwrap();
+    }
+
     /// A launch from this state on, of at most so many calls of the target.
     pub fn launch(
         &mut self,

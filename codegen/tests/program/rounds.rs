@@ -1,5 +1,5 @@
-//! Calls of rounds on the virtual GPU: a draft reads its own weights, and before a step nothing of the cache moves but what came
-//! true.
+//! Calls of rounds on the virtual GPU: a draft reads its own weights and stores no logits, and before a step nothing of the cache moves
+//! but what came true.
 
 use crate::drafts;
 use crate::loaded::{Case, Loaded, assert_good, fill_range, line, weights};
@@ -7,6 +7,7 @@ use crate::models::{self, TOY};
 use std::ops::Range;
 use stheno_codegen::layout::{PlacementId, TablePlace, WeightFormat};
 use stheno_codegen::plan::{KV_PAGE, Op, SegmentKind};
+use stheno_codegen::program::abi::{ChoosePhase, PhaseKind, TOP_LIMIT, flags};
 use virtual_gpu::check::finding::FindingKind;
 use virtual_gpu::{Checks, DevicePointer, LaunchReport, Module};
 
@@ -108,6 +109,55 @@ fn drafts_read_no_weights_but_their_own() {
             reads_unwritten_weights(&call_with(&case, &module, target, &ranges)),
             "{name}"
         );
+    }
+}
+
+/// The choices of a segment that are lists.
+fn lists_of(case: &Case, segment: usize) -> Vec<ChoosePhase> {
+    let phases = case.program.phases_of(segment).iter();
+    let choices = phases.filter(|phase| phase.kind == PhaseKind::Choose as u32);
+    let lists = choices.filter(|phase| phase.flags & flags::LISTS != 0);
+    lists.map(|phase| phase.part()).collect()
+}
+
+/// The lists of a draft's call that keeps so many tokens instead of logits, or logits, row by row; and how many bytes of the logits'
+/// places are not 0.
+fn call_that_lists(case: &Case, module: &Module, segment: usize, kept: u32) -> (Vec<u8>, usize) {
+    let mut control = case.call(segment, 30, &[0, 0]);
+    control.call.listed = kept;
+    let rows = control.call.output_rows;
+    let mut loaded = Loaded::new(case);
+    for input in case.program.inputs.iter().filter(|i| i.segment == segment) {
+        let values = (0..rows * input.columns).map(|i| (i as f32 * 0.7).sin());
+        loaded.write_workspace(input.offset, &values.collect::<Vec<f32>>());
+    }
+    let report = loaded.launch(module, &control, 1, Checks::All);
+    assert_good(&report);
+    let (mut top, mut stored) = (Vec::new(), 0);
+    for list in lists_of(case, segment) {
+        for row in 0..rows {
+            let at = list.top + row * 8 * TOP_LIMIT as u32;
+            top.extend(loaded.workspace(at, 8 * control.generation.topk));
+        }
+        let logits = loaded.workspace(list.logits, 4 * rows * list.vocab_size);
+        stored += logits.into_iter().filter(|byte| *byte != 0).count();
+    }
+    (top, stored)
+}
+
+/// What a list is made of is left of a draft's logits, which nobody else needs: the same list as out of all of them.
+#[test]
+fn logits_that_are_listed_are_not_stored() {
+    for (name, plan) in [("EAGLE-3", drafts::eagle3()), ("Medusa", drafts::medusa())] {
+        let case = Case::of_plan(plan, WeightFormat::Bf16, 4, 8);
+        let module = Module::from_ptx(&case.ptx()).unwrap_or_else(|error| panic!("{error}"));
+        let segment = case.segment(SegmentKind::Draft);
+        let topk = case.call(segment, 30, &[]).generation.topk;
+        let (expected, stored) = call_that_lists(&case, &module, segment, 0);
+        assert!(stored > 0, "{name}");
+        let (found, stored) = call_that_lists(&case, &module, segment, topk);
+        assert_eq!(stored, 0, "{name}");
+        assert_eq!(found, expected, "{name}");
     }
 }
 

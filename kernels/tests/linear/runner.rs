@@ -70,6 +70,10 @@ impl Sizes {
 
     pub fn defines(&self) -> Vec<(&'static str, u32)> {
         vec![
+            // Nobody guesses.
+            ("SEGMENT_EXTEND", NONE),
+            ("SEGMENT_DRAFT", NONE),
+            ("LOOKS_UP", 0),
             ("ROW_CAPACITY", self.row_capacity),
             ("ROW_TILE_SET", self.row_capacity / 4 - 1),
             ("HAS_SHORT_CHUNKS", self.has_short_chunks.into()),

@@ -4,7 +4,7 @@ use super::super::grow::{LevelNode, Stepper, grow};
 use crate::Result;
 use crate::engine::Engine;
 use crate::host::{Call, Forward, KvSequence};
-use crate::speculation::sampling::Logprobs;
+use crate::speculation::sampling::likeliest;
 use crate::speculation::{Choices, Tree};
 use std::sync::Arc;
 use stheno_codegen::plan::{Row, SegmentKind, SequenceIndex};
@@ -76,7 +76,7 @@ impl MedusaDrafter {
                 let count = choices
                     .max_rank_at(depth)
                     .map_or(0, |rank| rank as usize + 1);
-                let top = Logprobs::new(logits, 0, count).top.into_iter();
+                let top = likeliest(logits, count).into_iter();
                 top.filter_map(|c| Some((self.target_id(c.token)?, c.logprob)))
                     .collect()
             })

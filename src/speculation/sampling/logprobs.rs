@@ -64,27 +64,28 @@ impl Logprobs {
             };
             TokenLogprob { token, logprob }
         };
-        let n = n.min(logits.len());
-        let mut order: Vec<(Reverse<u32>, u32)> = Vec::new();
-        if n > 0 {
-            order.extend(
-                logits
-                    .iter()
-                    .zip(0..)
-                    .map(|(&l, id)| (Reverse(ordered(finite(l))), id)),
-            );
-            if n < order.len() {
-                order.select_nth_unstable(n - 1);
-                order.truncate(n);
-            }
-            order.sort_unstable();
-        }
-        let top = order.into_iter().map(|(_, token)| of(token)).collect();
+        let top = best(logits, n).into_iter().map(of).collect();
         Logprobs {
             chosen: of(chosen),
             top,
         }
     }
+}
+
+/// The `n` tokens of the largest logits, the largest first, equal ones by id.
+pub(super) fn best(logits: &[f32], n: usize) -> Vec<u32> {
+    let n = n.min(logits.len());
+    let mut order: Vec<(Reverse<u32>, u32)> = Vec::new();
+    if n > 0 {
+        let keys = logits.iter().map(|&l| Reverse(ordered(finite(l))));
+        order.extend(keys.zip(0..));
+        if n < order.len() {
+            order.select_nth_unstable(n - 1);
+            order.truncate(n);
+        }
+        order.sort_unstable();
+    }
+    order.into_iter().map(|(_, token)| token).collect()
 }
 
 /// NaN as -inf, inf as the largest number.

@@ -37,6 +37,30 @@ const LOG: [f32; 9] = [
     0.067_483_09,
 ];
 
+/// `x` as n ln 2 + rest with |rest| <= ln(2) / 2, for |x| up to 2^20.
+#[inline(always)]
+pub fn reduced(x: f32) -> (i32, f32) {
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    (n, without(x, rounded - ROUND))
+}
+
+/// `x` - n ln 2, in two steps: of the first the product is exact where n has up to 9 bits.
+#[inline(always)]
+pub fn without(x: f32, n: f32) -> f32 {
+    n.mul_add(-LN_2_LO, n.mul_add(-LN_2_HI, x))
+}
+
+/// e to the power `r`, |r| <= ln(2) / 2.
+#[inline(always)]
+pub fn exp_of_rest(r: f32) -> f32 {
+    let p = EXP[4].mul_add(r, EXP[3]);
+    let p = p.mul_add(r, EXP[2]);
+    let p = p.mul_add(r, EXP[1]);
+    let p = p.mul_add(r, EXP[0]);
+    (r * r).mul_add(p, r) + 1.0
+}
+
 /// e to the power `x`. exp(0) is 1, exp(-inf) is 0, exp(inf) is inf, NaN stays NaN; subnormal results are
 /// rounded once.
 #[inline(always)]
@@ -44,18 +68,9 @@ pub fn exp(x: f32) -> f32 {
     // Selects instead of min and max, which would lose a NaN. Outside of these bounds the result is 0 or inf.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -105.0 { -105.0 } else { x };
-    // x = n ln 2 + r with |r| <= ln(2) / 2.
-    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = rounded - ROUND;
-    let r = n.mul_add(-LN_2_HI, x);
-    let r = n.mul_add(-LN_2_LO, r);
-    let p = EXP[4].mul_add(r, EXP[3]);
-    let p = p.mul_add(r, EXP[2]);
-    let p = p.mul_add(r, EXP[1]);
-    let p = p.mul_add(r, EXP[0]);
-    let p = (r * r).mul_add(p, r) + 1.0;
+    let (n, rest) = reduced(x);
+    let p = exp_of_rest(rest);
     // 2^n in two factors, both normal: n itself may leave the range of exponents at either end.
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let pow2 = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
     p * pow2(half) * pow2(n.wrapping_sub(half))

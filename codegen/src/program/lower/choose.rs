@@ -24,6 +24,7 @@ impl Lowering<'_> {
                 offset,
                 columns,
                 best,
+                listed,
             } = logits;
             // What a draft says is listed as it is, and none of it chosen.
             let (adjusted, choices) = match self.is_draft {
@@ -43,6 +44,8 @@ impl Lowering<'_> {
                 candidates,
                 adjusted,
                 head,
+                listed,
+                unused: 0,
             });
         }
         if self.is_draft {

@@ -4,7 +4,9 @@ use super::{Logits, Lowering, QkvSource, Walk, activation_of};
 use crate::layout::TILE_ROWS;
 use crate::plan::{BufferId, Dim, Dtype, Epilogue, Linear, Norm, WeightId, WeightShape};
 use crate::program::ProgramError;
-use crate::program::abi::{EpilogueKind, LinearPhase, NONE, Part, Phase, PhaseKind, RowSet, flags};
+use crate::program::abi::{
+    EpilogueKind, LinearPhase, NONE, Part, Phase, PhaseKind, ROW_LIMIT, RowSet, flags,
+};
 use crate::program::reason::Reason;
 
 impl Lowering<'_> {
@@ -58,6 +60,7 @@ impl Lowering<'_> {
                 bias: NONE,
                 column: 0,
             }; 3],
+            listed: NONE,
         };
         let all_arrive = self.epilogue(walk, op, linear, &mut phase)?;
         let edge = self.new_edge();
@@ -204,15 +207,23 @@ impl Lowering<'_> {
                 self.add_output(*output, phase.output);
                 let grid = u64::from(self.sizes.architecture.sm_count);
                 let bytes = 8 * grid * self.row_capacity();
-                let name = match walk.logits.len() {
-                    0 => self.own("best"),
-                    head => self.own(&format!("best {head}")),
+                let (best, listed) = match walk.logits.len() {
+                    0 => (self.own("best"), self.own("listed")),
+                    head => (
+                        self.own(&format!("best {head}")),
+                        self.own(&format!("listed {head}")),
+                    ),
                 };
-                phase.best = self.workspace.place(name, bytes)?;
+                phase.best = self.workspace.place(best, bytes)?;
+                if self.is_draft {
+                    let bytes = listed_bytes(grid, self.row_capacity(), decl.columns);
+                    phase.listed = self.workspace.place(listed, bytes)?;
+                }
                 walk.logits.push(Logits {
                     offset: phase.output,
                     columns: decl.columns,
                     best: phase.best,
+                    listed: phase.listed,
                 });
                 Ok(true)
             }
@@ -264,4 +275,10 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+/// What is left of a draft's logits that are listed, see `kernels/tile_sums.cuh`: keys of every block, and a sum for each tile of
+/// each row.
+pub fn listed_bytes(blocks: u64, rows: u64, columns: u32) -> u64 {
+    8 * (blocks * ROW_LIMIT as u64 + rows * u64::from(columns).div_ceil(TILE_ROWS as u64))
 }

@@ -4,6 +4,8 @@ mod choose;
 mod copy;
 mod linear;
 
+pub(super) use linear::listed_bytes;
+
 use crate::layout::{Layout, SLICE, TILE_ROWS, TablePlace, WeightFormat};
 use crate::plan::{
     Activation, BufferId, Columns, Dtype, Epilogue, Op, Plan, Segment, SegmentKind, WeightId,
@@ -68,6 +70,7 @@ struct Logits {
     offset: u32,
     columns: u32,
     best: u32,
+    listed: u32,
 }
 
 impl Walk<'_> {

@@ -58,8 +58,8 @@ impl AddAssign for Traffic {
 }
 
 impl DeviceProgram {
-    /// What a phase moves in a call of that shape; a draft's logits are listed, not stored. Partial results of attention that is split over blocks, and what a choice
-    /// reads more than once, are not counted.
+    /// What a phase moves in a call of that shape; a draft's logits are listed, not stored. Partial results of attention that is
+    /// split over blocks, and what a choice reads more than once, are not counted.
     pub fn traffic(&self, phase: &Phase, call: CallShape) -> Traffic {
         let is = |kind: PhaseKind| phase.kind == kind as u32;
         let mut traffic = Traffic::default();
@@ -97,7 +97,7 @@ impl DeviceProgram {
             let choose: ChoosePhase = phase.part();
             traffic.activations = match choose.listed {
                 NONE => 4 * output_rows * u64::from(choose.vocab_size),
-                _ => self.listed_bytes(output_rows, choose.vocab_size),
+                _ => listed_bytes(&self.sizes, output_rows, choose.vocab_size),
             };
         }
         traffic
@@ -124,11 +124,6 @@ impl DeviceProgram {
             (false, _) => 2 * columns,
         };
         rows * (read + written)
-    }
-
-    fn listed_bytes(&self, rows: u64, columns: u32) -> u64 {
-        let blocks = u64::from(self.sizes.architecture.sm_count);
-        listed_bytes(blocks, rows, columns)
     }
 
     fn linear_traffic(&self, linear: &LinearPhase, call: CallShape) -> Traffic {
@@ -167,7 +162,7 @@ impl DeviceProgram {
         } else if linear.epilogue == EpilogueKind::Gated as u32 {
             2 * rows * columns / 2
         } else if linear.listed != NONE {
-            self.listed_bytes(rows, linear.output_columns)
+            listed_bytes(&self.sizes, rows, linear.output_columns)
         } else {
             4 * rows * columns
         };

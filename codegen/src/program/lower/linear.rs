@@ -8,6 +8,7 @@ use crate::program::abi::{
     EpilogueKind, LinearPhase, NONE, Part, Phase, PhaseKind, ROW_LIMIT, RowSet, flags,
 };
 use crate::program::reason::Reason;
+use crate::tune::ProgramLayout;
 
 impl Lowering<'_> {
     pub(super) fn linear(
@@ -216,7 +217,7 @@ impl Lowering<'_> {
                 };
                 phase.best = self.workspace.place(best, bytes)?;
                 if self.is_draft {
-                    let bytes = listed_bytes(grid, self.row_capacity(), decl.columns);
+                    let bytes = listed_bytes(self.sizes, self.row_capacity(), decl.columns);
                     phase.listed = self.workspace.place(listed, bytes)?;
                 }
                 walk.logits.push(Logits {
@@ -279,6 +280,7 @@ impl Lowering<'_> {
 
 /// What is left of a draft's logits that are listed, see `kernels/tile_sums.cuh`: keys of every block, and a sum for each tile of
 /// each row.
-pub fn listed_bytes(blocks: u64, rows: u64, columns: u32) -> u64 {
+pub fn listed_bytes(sizes: &ProgramLayout, rows: u64, columns: u32) -> u64 {
+    let blocks = u64::from(sizes.architecture.sm_count);
     8 * (blocks * ROW_LIMIT as u64 + rows * u64::from(columns).div_ceil(TILE_ROWS as u64))
 }

@@ -22,7 +22,7 @@ use bytemuck::Zeroable;
 use inputs::Random;
 use stheno::speculation::{Choices, DynamicTree, Tree};
 use stheno_codegen::program::abi::{Control, NONE, StaticTree, TOP_LIMIT};
-use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::LaunchOptions;
 
 const VOCAB_SIZE: u32 = 500;
@@ -213,7 +213,7 @@ fn trees_are_those_of_the_host() {
         let shape = Shape {
             blocks: cases.len() as u32,
             threads: 256,
-            shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+            shared: SHARED_WITHOUT_PRODUCTS,
         };
         let options = LaunchOptions {
             seed,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::inputs::{Kind, Random};
 use crate::source;
-use crate::support::{Gpu, Shape};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape};
 use bytemuck::Zeroable;
 use stheno::speculation::sampling::{
     Choice, Logprobs, Sampler, SamplingParams, TokenCounts, TokenMask,
@@ -15,8 +15,6 @@ use virtual_gpu::{DevicePointer, LaunchOptions};
 const NONE: u32 = u32::MAX;
 const ROW_LIMIT: usize = 64;
 const TOP_LIMIT: usize = 32;
-/// Ring, scratch, partials and residual of the test's sizes, and the kernel's Shared.
-const SHARED: u32 = 2 * 128 + 16384 + 16384 + 128 + 4096;
 
 /// A row to choose for, with all that decides on it.
 #[derive(Clone, Debug)]
@@ -424,7 +422,7 @@ pub fn run(cases: &[Case], seed: u64) -> Vec<u32> {
     let shape = Shape {
         blocks: cases.len() as u32,
         threads: 256,
-        shared: SHARED,
+        shared: SHARED_WITHOUT_PRODUCTS,
     };
     let options = LaunchOptions {
         seed,

@@ -2,7 +2,7 @@
 //! decided on by the program's own functions, seed after seed, on tiny vocabularies. Seeds are fixed, so that a run is as the last.
 //! Rules that are wrong on purpose show that the statistic finds them.
 
-use crate::support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use bytemuck::{Pod, Zeroable};
 use stheno::speculation::sampling::{Sampler, SamplingParams, TokenCounts};
 use stheno_codegen::program::abi::{
@@ -259,7 +259,7 @@ fn emit(case: &Case, seed: u64, samples: usize, options: &LaunchOptions) -> Coun
     let shape = Shape {
         blocks: BLOCKS as u32,
         threads: 256,
-        shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+        shared: SHARED_WITHOUT_PRODUCTS,
     };
     let parameter = gpu.upload(bytemuck::bytes_of(&game)).0.to_le_bytes();
     gpu.launch(&source().module(80), "emit", shape, &parameter, options);

@@ -2,7 +2,7 @@
 //! what a head's blocks have kept of them.
 
 use crate::inputs::{Kind, Random};
-use crate::support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use bytemuck::{Pod, Zeroable};
 use stheno::speculation::sampling::likeliest;
 use stheno_codegen::layout::TILE_ROWS;
@@ -132,7 +132,7 @@ impl Rows {
         let shape = Shape {
             blocks: BLOCKS as u32,
             threads: 256,
-            shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+            shared: SHARED_WITHOUT_PRODUCTS,
         };
         let options = LaunchOptions {
             seed,

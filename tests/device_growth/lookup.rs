@@ -1,7 +1,7 @@
 //! What lookup guesses, against [`SuffixIndex`]: the same chains with the same bits of scores.
 
 use crate::inputs::Random;
-use crate::support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use bytemuck::Zeroable;
 use stheno::draft::ngram::{ProposeOptions, SuffixIndex};
 use stheno::speculation::Tree;
@@ -101,7 +101,7 @@ fn chains(cases: &[Case], seed: u64) -> Vec<Control> {
     let shape = Shape {
         blocks: cases.len() as u32,
         threads: 256,
-        shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+        shared: SHARED_WITHOUT_PRODUCTS,
     };
     let options = LaunchOptions {
         seed,

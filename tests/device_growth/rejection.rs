@@ -1,7 +1,7 @@
 //! Rejection sampling by the kernel against [`draw_children`] and [`verify`]: what is drawn, and what is decided on it.
 
 use crate::inputs::{Kind, Random};
-use crate::support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use bytemuck::{Pod, Zeroable};
 use stheno::speculation::acceptance::{Verdict, draw_children, verify};
 use stheno::speculation::sampling::{Sampler, SamplingParams, TokenCounts};
@@ -95,7 +95,7 @@ fn launch(gpu: &mut Gpu, kernel: &str, cases: &[Case]) {
     let shape = Shape {
         blocks: cases.len() as u32,
         threads: 256,
-        shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+        shared: SHARED_WITHOUT_PRODUCTS,
     };
     let module = source().module(80);
     gpu.launch(

@@ -2,7 +2,7 @@
 //! the same bits of log-probabilities.
 
 use crate::inputs::{Kind, Random};
-use crate::support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use crate::support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use bytemuck::Zeroable;
 use stheno::speculation::Tree;
 use stheno::speculation::acceptance::{TypicalParams, TypicalPosterior};
@@ -161,7 +161,7 @@ fn paths_are_those_of_the_host() {
     let shape = Shape {
         blocks: cases.len() as u32,
         threads: 256,
-        shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+        shared: SHARED_WITHOUT_PRODUCTS,
     };
     let module = source().module(80);
     gpu.launch(

@@ -47,6 +47,9 @@ pub const WITHOUT_PRODUCTS: [(&str, u32); 8] = [
     ("LOOKS_UP", 1),
 ];
 
+/// Shared memory of a block whose sizes are [`WITHOUT_PRODUCTS`]: the regions, and `Shared`.
+pub const SHARED_WITHOUT_PRODUCTS: u32 = 2 * 128 + 16384 + 16384 + 128 + 4096;
+
 /// A CUDA source with the sizes that its `sizes.cuh` defines.
 #[derive(Clone)]
 pub struct Source {

@@ -11,7 +11,7 @@ use super::*;
 use crate::draft::ngram::{ProposeOptions, SuffixIndex};
 use bytemuck::{Pod, Zeroable};
 use stheno_codegen::program::abi::{self, ChoosePhase, Control, NONE, ROW_LIMIT, TOP_LIMIT};
-use support::{Gpu, Shape, Source, WITHOUT_PRODUCTS};
+use support::{Gpu, SHARED_WITHOUT_PRODUCTS, Shape, Source, WITHOUT_PRODUCTS};
 use virtual_gpu::{DevicePointer, LaunchOptions};
 
 #[path = "../../../../kernels/tests/support/mod.rs"]
@@ -493,7 +493,7 @@ fn the_loop_on_a_device_decides_as_the_host() {
         let shape = Shape {
             blocks: of_kind.len() as u32,
             threads: 256,
-            shared: 2 * 128 + 16384 + 16384 + 128 + 4096,
+            shared: SHARED_WITHOUT_PRODUCTS,
         };
         gpu.launch(
             &source(is_heads).loose_module(80),

@@ -68,6 +68,8 @@ unsafe fn avx2_masked<C: LaneCode>(machine: &mut Machine<'_>, inst: &Inst) -> Fl
     Flow::Next
 }
 
+/// Not where there is code for vectors: of such processors few have none, and compiling it takes a sixth of the time.
+#[cfg(not(target_arch = "x86_64"))]
 unsafe fn portable_full<C: LaneCode>(registers: Registers, inst: *const Inst, end: *const Inst) {
     // SAFETY: passed on.
     unsafe {
@@ -124,12 +126,17 @@ impl<C: LaneCode> Specialised<C> {
     ];
 }
 
+/// Environment: with it, code for any processor runs where vectors could. Tests compare the two.
+#[cfg(target_arch = "x86_64")]
+const PORTABLE: &str = "VIRTUAL_GPU_PORTABLE";
+
 /// Whether the vector code can run here.
 #[cfg(target_arch = "x86_64")]
 pub fn has_avx2() -> bool {
     use std::sync::LazyLock;
     static HAS: LazyLock<bool> = LazyLock::new(|| {
-        is_x86_feature_detected!("avx2")
+        std::env::var_os(PORTABLE).is_none()
+            && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
             && is_x86_feature_detected!("bmi1")
@@ -145,7 +152,8 @@ pub fn has_avx2() -> bool {
 pub fn has_avx512() -> bool {
     use std::sync::LazyLock;
     static HAS: LazyLock<bool> = LazyLock::new(|| {
-        is_x86_feature_detected!("avx512f")
+        has_avx2()
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bf16")
@@ -186,6 +194,9 @@ pub fn lane_handler<C: LaneCode, const SOURCES: usize>() -> Handler {
     }
     Handler {
         run: portable_masked::<C>,
+        #[cfg(target_arch = "x86_64")]
+        full: None,
+        #[cfg(not(target_arch = "x86_64"))]
         full: Some(portable_full::<C>),
         with_constants: None,
     }

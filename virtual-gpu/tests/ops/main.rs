@@ -14,6 +14,7 @@ mod integer;
 mod memory;
 mod moves;
 mod operand;
+mod portable;
 mod refusals;
 mod soft;
 mod warp;

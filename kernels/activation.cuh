@@ -14,8 +14,9 @@ DEVICE float gelu_tanh(float x) {
     return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, tanh));
 }
 
-DEVICE float activate(u32 activation, float x) {
-    if (activation == ACTIVATION_SILU) return silu(x);
-    if (activation == ACTIVATION_GELU_TANH) return gelu_tanh(x);
+// `OCCUR`: kinds of activations that `activation` may be, a bit each.
+template <u32 OCCUR> DEVICE float activate(u32 activation, float x) {
+    if (OCCUR >> ACTIVATION_SILU & 1 && activation == ACTIVATION_SILU) return silu(x);
+    if (OCCUR >> ACTIVATION_GELU_TANH & 1 && activation == ACTIVATION_GELU_TANH) return gelu_tanh(x);
     return x;
 }

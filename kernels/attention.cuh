@@ -60,7 +60,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
         keys.open(program, shared, split, head, first_unit, end_unit);
         if (is_first) wait_edge(program, shared.phase, shared.call.run);
         keys.start(program, shared, split);
-        load_queries();
+        // Visible after the stream's next barrier.
+        place_queries<HEAD_DIM, KvType>(program, shared, split, head, first_row, last_row);
         // Each row once: by the items of the head in turn.
         const u32 items = split.parts * split.row_blocks;
         append<HEAD_DIM, KvType>(program, shared, head, part * split.row_blocks + row_block, items);
@@ -68,6 +69,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
 
         Work work;
         work.tiles = TILES == 1 ? 1 : divide_up(last_row - first_row, TILE_ROWS);
+        work.halves = divide_up(last_row - first_row, TILE_ROWS / 2);
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++)
 #pragma unroll
@@ -84,17 +86,24 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             const TreeUnit<HEAD_DIM, KvType, TILES> tree(program, shared, split, head, first_row, last_row, unit);
             const bool is_tree = unit >= split.tree_unit;
             const u32 number = unit * 2 * Room::PORTIONS;
-            const u32 portions = is_tree ? divide_up(tree.common, Room::PORTION) : Room::PORTIONS;
+            const u32 of_keys = is_tree ? divide_up(tree.common, Room::PORTION) : Room::PORTIONS;
+            // One loop for K and V, so that the stream's code is there once.
 #pragma unroll 1
-            for (u32 i = 0; i < portions; i++) work.score(keys.next(program, shared, split, number + i), i);
-            if (is_tree) tree.score(work, keys.last_page());
-            work.weigh(segment, phase(), unit);
-            if (is_tree) {
-                tree.add(segment, work.tiles, keys.last_page());
-            } else {
-#pragma unroll 1
-                for (u32 i = 0; i < Room::PORTIONS; i++)
-                    work.add(segment, keys.next(program, shared, split, number + Room::PORTIONS + i), i);
+            for (u32 i = 0; i < 2 * Room::PORTIONS; i++) {
+                if (i == of_keys) {
+                    if (is_tree) tree.score(work, keys.last_page());
+                    work.weigh(segment, phase(), unit);
+                    if (is_tree) {
+                        tree.add(segment, work.tiles, keys.last_page());
+                        break;
+                    }
+                }
+                const u32 portion_at = keys.next(program, shared, split, number + i);
+                if (i < Room::PORTIONS) {
+                    work.score(portion_at, i);
+                } else {
+                    work.add(segment, portion_at, i - Room::PORTIONS);
+                }
             }
 
             const u32 end = (unit + 1) << UNIT_SHIFT;
@@ -137,97 +146,96 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
   private:
     METHOD const AttentionPhase& phase() const { return shared.phase.attention; }
 
-    // Rounded to shared memory; visible after the stream's next barrier. A warp does a row, and has asked for the next one before.
-    METHOD void load_queries() {
-        const AttentionPhase& phase = shared.phase.attention;
-        const u32 rows = divide_up(last_row - first_row, TILE_ROWS) * TILE_ROWS;
-        Head<HEAD_DIM> upcoming = load_query(threadIdx.x / 32);
-#pragma unroll 1
-        for (u32 i = threadIdx.x / 32; i < rows; i += CONSUMER_WARPS) {
-            u8* to = shared_region(Room::QUERIES_AT) + i * Room::PITCH;
-            const u32 query_row = first_row + i;
-            const Head<HEAD_DIM> query = upcoming;
-            upcoming = load_query(i + CONSUMER_WARPS);
-            if (query_row < last_row) {
-                store_head<KvType>(to, turned(query, program, shared, split.node_of(query_row), phase.q_norm, phase.q_eps));
-            } else if (threadIdx.x % 32 < HEAD_DIM / 8) {
-                *(uint4*)(to + threadIdx.x % 32 * 16) = make_uint4(0, 0, 0, 0);
-            }
-        }
-    }
-
-    // Products of query row first_row + i; 0 if there is none.
-    METHOD Head<HEAD_DIM> load_query(u32 i) const {
-        const AttentionPhase& phase = shared.phase.attention;
-        const u32 query_row = first_row + i;
-        Head<HEAD_DIM> query = {};
-        if (query_row >= last_row) return query;
-        const u32 row = split.node_of(query_row);
-        const u32 column = (head * phase.group + query_row - row * phase.group) * HEAD_DIM;
-        load_head(query, program.workspace + phase.qkv + ((u64)row * phase.qkv_columns + column) * 4);
-        return query;
-    }
-
     METHOD void write_output(const Total& total) {
-#pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++)
+        const PerRow<TILES, float> factors = {{normaliser(total.weight.held[0]), normaliser(total.weight.held[1])}};
+#pragma unroll 1
+        for (u32 tile = 0; tile < tiles(); tile++) {
+            float sums[Work::COLUMNS][4];
+            total.load_tile(sums, tile);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
-                const float factor = normaliser(total.weight.get(tile, half));
+                const float factor = factors.get(tile, half);
                 if (row >= last_row) continue;
 #pragma unroll
                 for (u32 column = 0; column < Work::COLUMNS; column++) {
                     if (!Work::has_column(column)) continue;
-                    const float* pair = total.output[tile][column] + 2 * half;
+                    const float* pair = sums[column] + 2 * half;
                     store_word(output_address<HEAD_DIM>(program, shared, split, head, row, channel(column)),
                                pack_bf16(__fmul_rn(pair[0], factor), __fmul_rn(pair[1], factor)));
                 }
             }
+        }
     }
 
     // The sums that a span has so far, into `before`, which is clear. They wait in its partial result, which takes no
     // registers and is read and written once in 1024 positions.
     METHOD void load_span(Total& before, u32 piece) {
 #pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++)
+        for (u32 half = 0; half < 2; half++) {
+            const u32 row = own_row(half);
+            if (row >= last_row) continue;
+            const u64 from = partial_of(piece, row) + HEAD_DIM * 4;
+            before.weight.held[half] = load_l2_float(from);
+            before.largest.held[half] = load_l2_float(from + 4);
+        }
+#pragma unroll 1
+        for (u32 tile = 0; tile < tiles(); tile++) {
+            float sums[Work::COLUMNS][4] = {};
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
                 if (row >= last_row) continue;
-                const u64 from = partial_address<HEAD_DIM>(program, phase(), split, head, piece, row);
 #pragma unroll
                 for (u32 column = 0; column < Work::COLUMNS; column++) {
                     if (!Work::has_column(column)) continue;
-                    before.output[tile][column][2 * half] = load_l2_float(from + channel(column) * 4);
-                    before.output[tile][column][2 * half + 1] = load_l2_float(from + channel(column) * 4 + 4);
+                    const u64 from = partial_of(piece, row) + channel(column) * 4;
+                    sums[column][2 * half] = load_l2_float(from);
+                    sums[column][2 * half + 1] = load_l2_float(from + 4);
                 }
-                before.weight.set(tile, half, load_l2_float(from + HEAD_DIM * 4));
-                before.largest.set(tile, half, load_l2_float(from + HEAD_DIM * 4 + 4));
             }
+            before.store_tile(tile, sums);
+        }
         // The first warp overwrites what all warps have read of a row's weight and largest score.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
     }
 
     METHOD void write_partial(const Total& total, u32 piece) {
 #pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++)
+        for (u32 half = 0; half < 2; half++) {
+            const u32 row = own_row(half);
+            if (threadIdx.x >= 32 || row >= last_row || (TILES == 1 && threadIdx.x % 4 != 0)) continue;
+            *(float4*)(partial_of(piece, row) + HEAD_DIM * 4) =
+                make_float4(total.weight.held[half], total.largest.held[half], 0.0f, 0.0f);
+        }
+#pragma unroll 1
+        for (u32 tile = 0; tile < tiles(); tile++) {
+            float sums[Work::COLUMNS][4];
+            total.load_tile(sums, tile);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
-                const float weight = total.weight.get(tile, half), largest = total.largest.get(tile, half);
                 if (row >= last_row) continue;
-                const u64 to = partial_address<HEAD_DIM>(program, phase(), split, head, piece, row);
 #pragma unroll
                 for (u32 column = 0; column < Work::COLUMNS; column++) {
                     if (!Work::has_column(column)) continue;
-                    const float* pair = total.output[tile][column] + 2 * half;
-                    *(float2*)(to + channel(column) * 4) = make_float2(pair[0], pair[1]);
+                    const float* pair = sums[column] + 2 * half;
+                    *(float2*)(partial_of(piece, row) + channel(column) * 4) = make_float2(pair[0], pair[1]);
                 }
-                if (threadIdx.x % 32 % 4 == 0 && threadIdx.x < 32)
-                    *(float4*)(to + HEAD_DIM * 4) =
-                        make_float4(weight, largest, 0.0f, 0.0f);
             }
+        }
+    }
+
+    METHOD u64 partial_of(u32 piece, u32 row) const {
+        return partial_address<HEAD_DIM>(program, phase(), split, head, piece, row);
+    }
+
+    METHOD u32 tiles() const { return TILES == 1 ? 1 : split.tiles; }
+
+    // Query row whose values the lane keeps; past the last if others keep them already. Of one tile all four lanes have them.
+    METHOD u32 own_row(u32 half) const {
+        const u32 tile = TILES == 1 ? 0 : threadIdx.x % 4;
+        return tile < TILES ? first_row + Work::row(tile, half) : NONE;
     }
 
     // First of the lane's two channels in a column.
@@ -254,9 +262,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
     METHOD void finish() {
         const u64 of_head = program.workspace + phase().counters + head * 4;
         const u64 of_block = of_head + (u64)(1 + row_block) * phase().kv_heads * 4;
-        if (split.count == 1) {
-            clear_padding();
-        } else {
+        if (split.count > 1) {
             // Orders all writes of the block before thread 0's release.
             barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
             if (threadIdx.x == 0) shared.words[0] = count(of_block, split.parts);
@@ -264,8 +270,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct AttentionItem {
             barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
             if (!shared.words[0]) return;
             merge_partials<HEAD_DIM>(program, shared, split, head, first_row, last_row);
-            clear_padding();
         }
+        clear_padding();
         // As above: the block's writes before the release.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
         if (threadIdx.x == 0 && count(of_head, split.row_blocks) && shared.phase.edge_out != NONE)

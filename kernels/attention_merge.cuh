@@ -40,7 +40,7 @@ struct Quarter {
     }
     METHOD void merge(const Quarter& later) {
         const Merge merge = merge_of(largest, later.largest);
-        largest = merge.largest;
+        largest = top_of(largest, later.largest);
         weight = merge(weight, later.weight);
 #pragma unroll
         for (u32 i = 0; i < 4; i++) output[i] = merge(output[i], later.output[i]);

@@ -14,6 +14,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     typedef Sums<TILES, COLUMNS> Total;
 
     u32 tiles;                // of the row block
+    u32 halves;               // of tiles, with rows: the last may have none in its second
     PerRow<TILES, int> last = {};  // position that a row sees; -1: it sees nothing
     float scores[TILES][4] = {};  // of the lane's rows with keys 2 (lane % 4) and the next of the warp's eight
 
@@ -31,16 +32,16 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     METHOD void score(u32 portion_at, u32 portion) {
         constexpr u32 WARPS = Room::PORTION / 8;
         if (warp() / WARPS != portion) return;
-        multiply_keys(scores, portion_at + (warp() % WARPS * 8 + lane() % 8) * Room::PITCH);
+        multiply_keys(scores, 0, portion_at + (warp() % WARPS * 8 + lane() % 8) * Room::PITCH);
     }
 
-    // Products of all queries with eight keys, whose shared addresses lanes 0 to 7 have, as have the three times eight
-    // lanes after them.
-    METHOD void multiply_keys(float (&products)[TILES][4], u32 key) const {
+    // Products of the queries of COUNT tiles from `first` on with eight keys, whose shared addresses lanes 0 to 7 have, as
+    // have the three times eight lanes after them.
+    template <u32 COUNT> METHOD void multiply_keys(float (&products)[COUNT][4], u32 first, u32 key) const {
         const u32 keys = key + lane() / 8 * 16;
-        const u32 queries = rows_at(Room::QUERIES_AT, Room::PITCH);
+        const u32 queries = rows_at(Room::QUERIES_AT, Room::PITCH) + first * TILE_ROWS * Room::PITCH;
 #pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++)
+        for (u32 tile = 0; tile < COUNT; tile++)
 #pragma unroll
             for (u32 i = 0; i < 4; i++) products[tile][i] = 0.0f;
 #pragma unroll
@@ -72,39 +73,53 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
                 float* pair = scores[tile] + 2 * half;
                 pair[0] = sees(last_seen, phase.window, position) ? __fmul_rn(pair[0], phase.scale) : SEES_NOTHING;
                 pair[1] = sees(last_seen, phase.window, position + 1) ? __fmul_rn(pair[1], phase.scale) : SEES_NOTHING;
-                float top = larger(pair[0], pair[1]);
-                top = larger(top, __shfl_xor_sync(ALL_LANES, top, 1));
-                top = larger(top, __shfl_xor_sync(ALL_LANES, top, 2));
+                float top = top_of(pair[0], pair[1]);
+                top = top_of(top, __shfl_xor_sync(ALL_LANES, top, 1));
+                top = top_of(top, __shfl_xor_sync(ALL_LANES, top, 2));
                 if (t == 0) largest[row(tile, half) * CONSUMER_WARPS + warp()] = top;
             }
         }
         // Orders the warps' largest scores before their reads.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
+        PerRow<TILES, float> factor, base;
+        // Few rows of a single tile leave its second half alone: a step of one token does. Voted on, so that ptxas knows that lanes
+        // do not part ways: it would keep a register for where they meet again, in functions of other phases too.
+        const bool has_second = TILES > 1 || __any_sync(ALL_LANES, halves > 1);
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            factor.held[half] = 1.0f;
+            base.held[half] = 0.0f;
+            if (TILES == 1 && half == 1 && !has_second) break;
+            const u32 own = row(PerRow<TILES, float>::tile_of_lane(tiles), half);
+            const float4* tops = (const float4*)(largest + own * CONSUMER_WARPS);
+            const float4 a = tops[0], b = tops[1];
+            const float before = total.largest.held[half];
+            const float top = top_of(top_of(top_of(a.x, a.y), top_of(a.z, a.w)), top_of(top_of(b.x, b.y), top_of(b.z, b.w)));
+            const float now = top_of(before, top);
+            // 1 for rows that see nothing of the unit: NaN, if they have seen nothing before either, is passed over.
+            factor.held[half] = exact_exp(fminf(__fsub_rn(before, now), 0.0f));
+            total.largest.held[half] = now;
+            // Any score of such rows is -inf, and less than this.
+            base.held[half] = now == SEES_NOTHING ? 0.0f : now;
+            total.weight.held[half] = __fmul_rn(total.weight.held[half], factor.held[half]);
+        }
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++) {
             if (tile >= tiles) break;
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
-                const float4* tops = (const float4*)(largest + row(tile, half) * CONSUMER_WARPS);
-                const float4 a = tops[0], b = tops[1];
-                const float top = larger(larger(larger(a.x, a.y), larger(a.z, a.w)),
-                                         larger(larger(b.x, b.y), larger(b.z, b.w)));
-                const float before = total.largest.get(tile, half), weight = total.weight.get(tile, half);
-                const float now = larger(before, top);
-                // Rows that see nothing of the unit keep what they have.
-                if (top > before) {
-                    const float factor = exact_exp(__fsub_rn(before, top));
-                    total.largest.set(tile, half, top);
-                    total.weight.set(tile, half, __fmul_rn(weight, factor));
+                const float from = base.get(tile, half), change = factor.get(tile, half);
 #pragma unroll
-                    for (u32 column = 0; column < COLUMNS; column++)
+                for (u32 column = 0; column < COLUMNS; column++)
 #pragma unroll
-                        for (u32 i = 2 * half; i < 2 * half + 2; i++)
-                            total.output[tile][column][i] = __fmul_rn(total.output[tile][column][i], factor);
-                }
+                    for (u32 i = 2 * half; i < 2 * half + 2; i++)
+                        total.output[tile][column][i] = __fmul_rn(total.output[tile][column][i], change);
                 const float* pair = scores[tile] + 2 * half;
-                const float low = pair[0] == SEES_NOTHING ? 0.0f : exact_exp(__fsub_rn(pair[0], now));
-                const float high = pair[1] == SEES_NOTHING ? 0.0f : exact_exp(__fsub_rn(pair[1], now));
+                float low = 0.0f, high = 0.0f;
+                if (TILES > 1 || half == 0 || has_second) {
+                    low = exact_exp(__fsub_rn(pair[0], from));
+                    high = exact_exp(__fsub_rn(pair[1], from));
+                }
                 u8* to = shared_region(Room::WEIGHTS_AT) + row(tile, half) * Room::WEIGHT_PITCH + warp() * 16 + t * 4;
                 *(u32*)to = KvType::pack(low, high);
             }
@@ -149,10 +164,11 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     static METHOD u32 row(u32 tile, u32 half) { return tile * TILE_ROWS + half * 8 + lane() / 4; }
 
   private:
-    METHOD void multiply(float (&products)[TILES][4], u32 queries, u32 step, u32 k0, u32 k1) const {
+    template <u32 COUNT>
+    METHOD void multiply(float (&products)[COUNT][4], u32 queries, u32 step, u32 k0, u32 k1) const {
 #pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++) {
-            if (tile >= tiles) break;
+        for (u32 tile = 0; tile < COUNT; tile++) {
+            if (COUNT > 1 && tile >= tiles) break;
             u32 q[4];
             load_matrices(q, queries + tile * TILE_ROWS * Room::PITCH + step * 32);
             KvType::multiply(products[tile], q, k0, k1);

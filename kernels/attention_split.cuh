@@ -109,6 +109,6 @@ DEVICE Split split_of(const Call& call, const AttentionPhase& phase, u32 max_til
 // Whether a row that sees up to position `last` (-1: nothing), and a window if there is one, sees a position: the key
 // there of the sequence or, from call.length on, of its ancestor or itself.
 DEVICE bool sees(int last, u32 window, u32 position) {
-    const int distance = last - (int)position;
-    return distance >= 0 && (window == 0 || distance < (int)window);
+    // Negative distances are the largest.
+    return (u32)last - position < (window == 0 ? 1u << 31 : window);
 }

@@ -5,35 +5,34 @@
 // The largest score of a row that sees nothing.
 #define SEES_NOTHING float_of(0xff800000u)
 
-// How sums of a row with largest scores `a` and `b` merge. Sums of no keys change nothing, not a bit: a row must not
-// notice keys that are there for other rows.
+// The larger of two scores. NaN is passed over: its weight is NaN, whichever is the largest.
+DEVICE float top_of(float a, float b) { return fmaxf(a, b); }
+
+// How sums of a row with two largest scores merge. Sums of no keys change nothing, not a bit: a row must not notice keys that are
+// there for other rows.
 struct Merge {
-    float largest;
-    float a, b;     // factors; one of them is 1
-    bool only_a, only_b;
+    float a, b;  // factors, one of which is 1; -1: the other side has no keys
 
     METHOD float operator()(float x, float y) const {
         const float sum = __fmaf_rn(y, b, __fmul_rn(x, a));
-        return only_a ? x : only_b ? y : sum;
+        return a < 0.0f ? x : b < 0.0f ? y : sum;
     }
 };
 
 DEVICE Merge merge_of(float a, float b) {
-    Merge merge;
-    merge.only_a = b == SEES_NOTHING;
-    merge.only_b = a == SEES_NOTHING;
-    merge.largest = larger(a, b);
     // NaN if neither sees anything: not used then.
-    const float factor = exact_exp(__fsub_rn(smaller(a, b), merge.largest));
-    merge.a = a < b ? factor : 1.0f;
-    merge.b = a < b ? 1.0f : factor;
-    return merge;
+    const float factor = exact_exp(__fsub_rn(smaller(a, b), top_of(a, b)));
+    return {b == SEES_NOTHING ? -1.0f : a < b ? factor : 1.0f, a == SEES_NOTHING ? -1.0f : a < b ? 1.0f : factor};
 }
 
 // One value for each of up to 16 TILES rows, TILES at most 4. The four lanes that have channels of the same rows share
-// them: each keeps those of one tile, which takes a quarter of the registers. All lanes get together.
+// them: each keeps those of one tile, which takes a quarter of the registers, and computes what is a matter of rows for
+// that one only. All lanes get together.
 template <u32 TILES, typename T> struct PerRow {
     T held[2];
+
+    // Whose values the lane keeps. Of `tiles` tiles; lanes that would have others keep the last, which nobody gets from them.
+    static METHOD u32 tile_of_lane(u32 tiles) { return TILES == 1 ? 0 : smaller(threadIdx.x % 4, tiles - 1); }
 
     METHOD T get(u32 tile, u32 half) const {
         return TILES == 1 ? held[half] : __shfl_sync(ALL_LANES, held[half], (int)tile, 4);
@@ -64,16 +63,43 @@ template <u32 TILES, u32 COLUMNS> struct Sums {
         }
     }
 
+    // Of one tile: for loops over tiles that are not unrolled, as code which runs seldom should be short.
+    METHOD void load_tile(float (&values)[COLUMNS][4], u32 tile) const {
+#pragma unroll
+        for (u32 of = 0; of < TILES; of++)
+#pragma unroll
+            for (u32 column = 0; column < COLUMNS; column++)
+#pragma unroll
+                for (u32 i = 0; i < 4; i++)
+                    if (of == 0 || of == tile) values[column][i] = output[of][column][i];
+    }
+    METHOD void store_tile(u32 tile, const float (&values)[COLUMNS][4]) {
+#pragma unroll
+        for (u32 of = 0; of < TILES; of++)
+#pragma unroll
+            for (u32 column = 0; column < COLUMNS; column++)
+#pragma unroll
+                for (u32 i = 0; i < 4; i++)
+                    if (of == tile) output[of][column][i] = values[column][i];
+    }
+
     // Sums over later keys join.
     METHOD void merge(const Sums& later, u32 tiles) {
+        PerRow<TILES, float> a, b;  // factors
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            const Merge merge = merge_of(largest.held[half], later.largest.held[half]);
+            a.held[half] = merge.a;
+            b.held[half] = merge.b;
+            largest.held[half] = top_of(largest.held[half], later.largest.held[half]);
+            weight.held[half] = merge(weight.held[half], later.weight.held[half]);
+        }
 #pragma unroll
         for (u32 tile = 0; tile < TILES; tile++) {
             if (tile >= tiles) break;
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
-                const Merge merge = merge_of(largest.get(tile, half), later.largest.get(tile, half));
-                largest.set(tile, half, merge.largest);
-                weight.set(tile, half, merge(weight.get(tile, half), later.weight.get(tile, half)));
+                const Merge merge = {a.get(tile, half), b.get(tile, half)};
 #pragma unroll
                 for (u32 column = 0; column < COLUMNS; column++)
 #pragma unroll

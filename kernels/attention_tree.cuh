@@ -67,21 +67,21 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
         // All reads of the ring before it is overwritten; queries and ancestors, to all.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
         if (Room::HOLDS_COMMON) copy_common(page, 0);
-        load_rows(true, Room::HOLDS_VALUES);
+        place_tree<HEAD_DIM, KvType>(program, shared, head, Room::KEYS_AT, Room::HOLDS_VALUES ? Room::VALUES_AT : NONE);
         // K of the rows, to all.
         barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
         const u32 first_key = Work::warp() * 8;
-        float products[TILES][4] = {};
         // What follows the last row is not written: the last row takes its place, and nobody has it for an ancestor.
         const u32 key = smaller(first_key + Work::lane() % 8, rows - 1);
-        if (first_key < rows)
-            work.multiply_keys(products, shared_address(shared_region(Room::KEYS_AT)) + key * Room::PITCH);
         u8* const board = shared_region(Room::PRODUCTS_AT) + Work::lane() / 4 * Room::PRODUCT_PITCH;
         const u32 own = first_key + Work::lane() % 4 * 2;  // row of the call, and the next
         const u32 slot = Work::warp() * 8 + Work::lane() % 4 * 2;
-#pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++) {
-            if (tile >= work.tiles) break;
+        // A loop, here and below: few units are of a tree, and the code of four tiles takes long to compile.
+#pragma unroll 1
+        for (u32 tile = 0; tile < work.tiles; tile++) {
+            float products[1][4] = {};
+            if (first_key < rows)
+                work.multiply_keys(products, tile, shared_address(shared_region(Room::KEYS_AT)) + key * Room::PITCH);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 const u32 row = first_row + Work::row(tile, half);
@@ -91,8 +91,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
                 for (u32 i = 0; i < 2; i++) {
                     if (own + i >= rows || !(mask >> (own + i) & 1)) continue;
                     const u32 position = call.positions[own + i] - begin;
-                    if (position < 1u << UNIT_SHIFT)
-                        product_at(board, half, position) = products[tile][2 * half + i];
+                    if (position < 1u << UNIT_SHIFT) product_at(board, half, position) = products[0][2 * half + i];
                 }
             }
             // Products at their positions, to all.
@@ -101,9 +100,13 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
             for (u32 half = 0; half < 2; half++) {
                 const int last = work.last.get(tile, half);
 #pragma unroll
-                for (u32 i = 0; i < 2; i++)
-                    if (slot + i >= common && (int)(begin + slot + i) <= last)
-                        work.scores[tile][2 * half + i] = product_at(board, half, slot + i);
+                for (u32 i = 0; i < 2; i++) {
+                    if (slot + i < common || (int)(begin + slot + i) > last) continue;
+                    const float product = product_at(board, half, slot + i);
+#pragma unroll
+                    for (u32 of = 0; of < TILES; of++)
+                        if (of == tile) work.scores[of][2 * half + i] = product;
+                }
             }
             // All reads of them, before those of the next tile.
             barrier(CONSUMER_BARRIER, CONSUMER_THREADS);
@@ -113,7 +116,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
     // Weights times V, and the sum of weights, as they were rounded.
     METHOD void add(Total& total, u32 tiles, u64 page) const {
         // All reads of K came before the barrier between scores and weights.
-        if (!Room::HOLDS_VALUES) load_rows(false, true);
+        if (!Room::HOLDS_VALUES) place_tree<HEAD_DIM, KvType>(program, shared, head, NONE, Room::VALUES_AT);
         u8* const zeros = shared_region(Room::VALUES_AT) + ZEROS * Room::PITCH;
         if (threadIdx.x < PIECES) *(uint4*)(zeros + threadIdx.x * 16) = make_uint4(0, 0, 0, 0);
         u32 chunk = 0;
@@ -156,49 +159,6 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
 
     METHOD u32 first_node() const { return split.node_of(first_row); }
 
-    // K or V of all rows of the call, or both. A warp does one head of a row; products of several are asked for before
-    // the first is used.
-    METHOD void load_rows(bool keys, bool values) const {
-        constexpr u32 BATCH = HEAD_DIM <= 128 ? 4 : 2;
-        if (shared.call.base > 0) load_earlier(keys, values);
-        const u32 base = shared.call.base, rows = shared.call.rows;
-        const u32 tasks = keys && values ? 2 * rows : rows;
-#pragma unroll 1
-        for (u32 first = Work::warp(); first < tasks; first += CONSUMER_WARPS * BATCH) {
-            Head<HEAD_DIM> own[BATCH];
-#pragma unroll
-            for (u32 i = 0; i < BATCH; i++) {
-                const u32 task = smaller(first + i * CONSUMER_WARPS, tasks - 1);
-                load_products(own[i], program, shared, head, task < rows ? task : task - rows, !keys || task >= rows);
-            }
-#pragma unroll
-            for (u32 i = 0; i < BATCH; i++) {
-                const u32 task = first + i * CONSUMER_WARPS;
-                if (task >= tasks) break;
-                const bool is_value = !keys || task >= rows;
-                if (!is_value) turn_key(own[i], program, shared, task);
-                const u32 at = is_value ? Room::VALUES_AT : Room::KEYS_AT;
-                store_head<KvType>(shared_region(at) + (base + (task < rows ? task : task - rows)) * Room::PITCH, own[i]);
-            }
-        }
-    }
-
-    // The same of rows that came in earlier calls, which left them in the pool.
-    METHOD void load_earlier(bool keys, bool values) const {
-        const HeadPool pool = head_pool<HEAD_DIM>(program, shared.phase.attention, head);
-        const u32 base = shared.call.base;
-#pragma unroll 1
-        for (u32 piece = threadIdx.x; piece < 2 * base * PIECES; piece += CONSUMER_THREADS) {
-            const u32 row = piece / PIECES % base, at = piece % PIECES * 16, place = shared.call.length + row;
-            const bool is_value = piece >= base * PIECES;
-            if (is_value ? !values : !keys) continue;
-            const u64 page = load_l2_long(pool.table + (u64)(place / KV_PAGE) * 8);
-            const u64 from = page + pool.offset + is_value * pool.value_bytes + place % KV_PAGE * HEAD_DIM * 2;
-            *(uint4*)(shared_region(is_value ? Room::VALUES_AT : Room::KEYS_AT) + row * Room::PITCH + at) =
-                load_l2_vector(from + at);
-        }
-    }
-
     // Begins to copy V of common positions `first` to `first + COMMON - 1` of the unit, as far as there are.
     METHOD void copy_common(u64 page, u32 first) const {
         const u32 end = smaller(common, first + Room::COMMON);
@@ -236,9 +196,8 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
         const u32 heads = shared.phase.attention.group;
         const u32 weights = Work::rows_at(Room::WEIGHTS_AT, Room::WEIGHT_PITCH) + group * 32;
         const u32 values = shared_address(shared_region(Room::VALUES_AT)) + Work::warp() * 16;
-#pragma unroll
-        for (u32 tile = 0; tile < TILES; tile++) {
-            if (tile >= tiles) break;
+#pragma unroll 1
+        for (u32 tile = 0; tile < tiles; tile++) {
             u32 p[4];
             load_matrices(p, weights + tile * TILE_ROWS * Room::WEIGHT_PITCH);
             const float low = total.weight.get(tile, 0), high = total.weight.get(tile, 1);
@@ -253,11 +212,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
                 node = split.node_of(first);
                 last_node = split.node_of(smaller(first + TILE_ROWS, last_row) - 1);
             }
-            float before[Work::COLUMNS][4];
-#pragma unroll
-            for (u32 column = 0; column < Work::COLUMNS; column++)
-#pragma unroll
-                for (u32 i = 0; i < 4; i++) before[column][i] = total.output[tile][column][i];
+            float before[Work::COLUMNS][4], after[Work::COLUMNS][4];
+            total.load_tile(before, tile);
+            total.load_tile(after, tile);
 #pragma unroll 1
             for (; node <= last_node; node++) {
                 u32 from = same_from;
@@ -277,9 +234,10 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct TreeUnit {
                     KvType::multiply(sum, p, v[0], v[1]);
 #pragma unroll
                     for (u32 i = 0; i < 4; i++)
-                        if (is_own[i / 2]) total.output[tile][column][i] = sum[i];
+                        if (is_own[i / 2]) after[column][i] = sum[i];
                 }
             }
+            total.store_tile(tile, after);
         }
     }
 };

@@ -5,6 +5,13 @@
 #include "residual.cuh"
 #include "view.cuh"
 
+// Activations that the program's phases have in an epilogue of a kind, a bit each: code of others is not compiled. EPILOGUES has a
+// bit for each pair of the two that occurs.
+CONSTANT u32 activations_of(u32 kind) { return EPILOGUES >> kind * 3 & 7; }
+// What is added to the residual goes the way of what begins it.
+constexpr u32 OF_RESIDUAL = activations_of(EPILOGUE_RESIDUAL) | activations_of(EPILOGUE_BEGIN);
+constexpr u32 OF_GATED = activations_of(EPILOGUE_GATED);
+
 // What products of a phase go through, asked once for all of them.
 struct Epilogue {
     u32 kind, activation, part_count, rows;
@@ -95,7 +102,7 @@ DEVICE void finish(const Program& program, Shared& shared, const Epilogue& epilo
                              : of.local < VIEW_TILES ? shared.view_weights[of.local * TILE_ROWS + r]
                                                      : view_weight(program, epilogue.view, of.tile * TILE_ROWS + r);
                 const float before = epilogue.kind == EPILOGUE_BEGIN ? 0.0f : residual_row(of.local, of.token)[r];
-                residuals[i] = __fadd_rn(before, activate(epilogue.activation, of.y));
+                residuals[i] = __fadd_rn(before, activate<OF_RESIDUAL>(epilogue.activation, of.y));
             }
 #pragma unroll
             for (u32 i = 0; i < N; i++) {
@@ -112,7 +119,7 @@ DEVICE void finish(const Program& program, Shared& shared, const Epilogue& epilo
                 const Product& of = products[i];
                 const float up = __shfl_down_sync(ALL_LANES, of.y, 8);
                 // Rows that pad are 0: their weights are.
-                const float value = of.live && r < 8 ? __fmul_rn(activate(epilogue.activation, of.y), up) : 0.0f;
+                const float value = of.live && r < 8 ? __fmul_rn(activate<OF_GATED>(epilogue.activation, of.y), up) : 0.0f;
                 words[i] = pack_bf16(value, __shfl_down_sync(ALL_LANES, value, 1));
             }
 #pragma unroll

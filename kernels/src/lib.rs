@@ -17,6 +17,8 @@ headers! {
     "attention.cuh",
     "attention_keys.cuh",
     "attention_merge.cuh",
+    "attention_room.cuh",
+    "attention_rows.cuh",
     "attention_score.cuh",
     "attention_split.cuh",
     "attention_sums.cuh",

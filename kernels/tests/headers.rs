@@ -6,7 +6,7 @@ use stheno_jit::Target;
 use support::Source;
 
 /// Sizes of some program.
-pub const SIZES: [(&str, u32); 28] = [
+pub const SIZES: [(&str, u32); 29] = [
     ("SEGMENT_PREFILL", 0),
     ("SEGMENT_TARGET", 1),
     ("SEGMENT_DRAFT_PREFILL", 2),
@@ -14,6 +14,7 @@ pub const SIZES: [(&str, u32); 28] = [
     ("SEGMENT_DRAFT", 4),
     ("LOOKS_UP", 1),
     ("PHASES", 511),
+    ("EPILOGUES", 32767),
     ("VOCAB_SIZE", 1000),
     ("DRAFT_VOCAB_SIZE", 1000),
     ("PREFILL_ROWS", 64),

@@ -225,19 +225,25 @@ impl DeviceProgram {
         let blocks = u64::from(sizes.architecture.sm_count);
         let home = u64::from(sizes.residual_bytes) * blocks;
         let home = lowering.workspace.place("residual at rest", home)?;
+        let of_kind = |kind| phases.iter().filter(move |phase| phase.kind == kind as u32);
+        let linears =
+            || of_kind(abi::PhaseKind::Linear).map(|phase| phase.part::<abi::LinearPhase>());
+        let embeds = of_kind(abi::PhaseKind::Embed).map(|phase| phase.part::<abi::EmbedPhase>());
         let ingredients = Ingredients {
             layout: sizes,
             stacks: &lowering.stacks,
+            multiplied: linears().map(|linear| linear.stack).collect(),
+            embedded: embeds.map(|embed| embed.stack).collect(),
             variants: &lowering.variants,
             segments: kinds.map(find),
             looks_up: plan.looks_up,
             phases: phases
                 .iter()
                 .fold(0, |kinds, phase| kinds | 1 << phase.kind),
-            has_short_chunks: phases.iter().any(|phase| {
-                phase.kind == abi::PhaseKind::Linear as u32
-                    && !(phase.part::<abi::LinearPhase>().k as usize).is_multiple_of(CHUNK)
+            epilogues: linears().fold(0, |pairs, linear| {
+                pairs | 1 << (linear.epilogue * 3 + linear.activation)
             }),
+            has_short_chunks: linears().any(|linear| !(linear.k as usize).is_multiple_of(CHUNK)),
             vocab_size: plan.vocab_size,
             draft_vocab_size: plan.vocab_size_of(SegmentKind::Draft),
         };

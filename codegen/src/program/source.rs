@@ -3,6 +3,7 @@
 use crate::layout::{Group, WeightFormat};
 use crate::plan::{Dtype, KvDecl};
 use crate::tune::{ProgramLayout, ROW_TILES};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// An instantiation of attention.
@@ -29,6 +30,10 @@ pub(super) struct Ingredients<'a> {
     pub layout: &'a ProgramLayout,
     /// What phases call a stack is an index of it.
     pub stacks: &'a [WeightFormat],
+    /// Stacks that are multiplied, and those that embedding tables are, `NONE` for rows: code of others would only take
+    /// time to compile.
+    pub multiplied: BTreeSet<u32>,
+    pub embedded: BTreeSet<u32>,
     /// What attention phases call a variant is an index of it.
     pub variants: &'a [AttentionVariant],
     /// Indices of prefill, target, draft prefill, extend and draft; `NONE` where the plan has none.
@@ -37,6 +42,8 @@ pub(super) struct Ingredients<'a> {
     pub looks_up: bool,
     /// Kinds of phases that there are, a bit each.
     pub phases: u32,
+    /// Pairs of an epilogue and an activation that there are, bit `3 epilogue + activation`.
+    pub epilogues: u32,
     /// Whether a product has a last chunk that is shorter than the others.
     pub has_short_chunks: bool,
     /// Tokens of the target, and those that a draft can be fed.
@@ -66,6 +73,7 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
     }
     define("LOOKS_UP", ingredients.looks_up.into());
     define("PHASES", ingredients.phases);
+    define("EPILOGUES", ingredients.epilogues);
     define("VOCAB_SIZE", ingredients.vocab_size);
     define("DRAFT_VOCAB_SIZE", ingredients.draft_vocab_size);
     define("ROW_TILE_SET", layout.row_tile_set());
@@ -86,32 +94,44 @@ pub(super) fn sizes(ingredients: &Ingredients<'_>) -> String {
 /// The source that is compiled.
 pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
     let mut text = String::from(HEAD);
-    let mut cases = |signature: &str, chosen_by: &str, calls: Vec<String>, result: &str| {
+    let mut cases = |signature: &str, chosen_by: &str, calls: Vec<(String, String)>| {
         let _ = writeln!(text, "\n{signature} {{\n    switch ({chosen_by}) {{");
-        for (index, call) in calls.iter().enumerate() {
-            let _ = match result {
-                "" => writeln!(text, "        case {index}: {call}; break;"),
-                _ => writeln!(text, "        case {index}: return {call};"),
-            };
+        for (name, call) in calls {
+            let _ = writeln!(text, "        case {name}: return {call};");
         }
-        let _ = writeln!(text, "    }}{result}\n}}");
+        text.push_str("    }\n}\n");
     };
-    let stacks = || ingredients.stacks.iter().copied().map(format_name);
+    let format = |stack: &u32| {
+        ingredients
+            .stacks
+            .get(*stack as usize)
+            .copied()
+            .map(format_name)
+    };
     cases(
         "DEVICE void run_stack(const Program& program, Shared& shared, const Span& span)",
         "shared.phase.linear.stack",
-        stacks()
-            .map(|format| format!("linear<{format}>(program, shared, span)"))
+        ingredients
+            .multiplied
+            .iter()
+            .filter_map(|stack| Some((stack.to_string(), format(stack)?)))
+            .map(|(stack, format)| (stack, format!("linear<{format}>(program, shared, span)")))
             .collect(),
-        "",
     );
     cases(
         "DEVICE void run_embed(const Program& program, Shared& shared)",
         "shared.phase.embed.stack",
-        stacks()
-            .map(|format| format!("embed_tiles<{format}>(program, shared)"))
+        ingredients
+            .embedded
+            .iter()
+            .map(|stack| match format(stack) {
+                Some(format) => (
+                    stack.to_string(),
+                    format!("embed_tiles<{format}>(program, shared)"),
+                ),
+                None => ("NONE".to_owned(), "embed_rows(program, shared)".to_owned()),
+            })
             .collect(),
-        "\n    if (shared.phase.embed.stack == NONE) embed_rows(program, shared);",
     );
     cases(
         "DEVICE void run_attention(const Program& program, Shared& shared)",
@@ -119,15 +139,16 @@ pub(super) fn program(ingredients: &Ingredients<'_>) -> String {
         ingredients
             .variants
             .iter()
-            .map(|variant| {
+            .enumerate()
+            .map(|(index, variant)| {
                 let kv = match variant.kv {
                     Dtype::F16 => "KvF16",
                     Dtype::BF16 | Dtype::F32 => "KvBf16",
                 };
-                format!("attention<{}, {kv}>(program, shared)", variant.head_dim)
+                let call = format!("attention<{}, {kv}>(program, shared)", variant.head_dim);
+                (index.to_string(), call)
             })
             .collect(),
-        "",
     );
     text.push_str("\n#include \"decode.cuh\"\n");
     text

@@ -76,6 +76,8 @@ impl Sizes {
             ("LOOKS_UP", 0),
             ("ROW_CAPACITY", self.row_capacity),
             ("ROW_TILE_SET", self.row_capacity / 4 - 1),
+            // All activations in all epilogues.
+            ("EPILOGUES", 32767),
             ("HAS_SHORT_CHUNKS", self.has_short_chunks.into()),
             ("STAGES", self.stages),
             ("STAGE_BYTES", self.stage_bytes),

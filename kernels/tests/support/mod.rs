@@ -36,7 +36,7 @@ const CACHE: &str = "STHENO_TEST_CACHE";
 pub const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
 
 /// Sizes of programs that choose and decide, and multiply nothing.
-pub const WITHOUT_PRODUCTS: [(&str, u32); 8] = [
+pub const WITHOUT_PRODUCTS: [(&str, u32); 9] = [
     ("ROW_CAPACITY", 64),
     ("STAGES", 2),
     ("STAGE_BYTES", 128),
@@ -45,6 +45,7 @@ pub const WITHOUT_PRODUCTS: [(&str, u32); 8] = [
     ("PARTIAL_BYTES", 16384),
     ("RESIDUAL_BYTES", 128),
     ("LOOKS_UP", 1),
+    ("EPILOGUES", 0),
 ];
 
 /// Shared memory of a block whose sizes are [`WITHOUT_PRODUCTS`]: the regions, and `Shared`.

@@ -23,6 +23,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
     static METHOD bool has_column(u32 column) {
         return HEAD_DIM % 64 == 0 || warp() + column * CONSUMER_WARPS < HEAD_DIM / 8;
     }
+    // Where the warps' largest scores of a row begin, in words. Lanes that read those of rows of four tiles meet in no bank, if
+    // every second tile begins with the second half.
+    static METHOD u32 tops_at(u32 row) { return row * CONSUMER_WARPS ^ row / (2 * TILE_ROWS) * 16; }
     // Where a lane begins to load fragments of 16 rows and 16 elements of a matrix in shared memory.
     static METHOD u32 rows_at(u32 at, u32 pitch) {
         return shared_address(shared_region(0)) + at + lane() % 16 * pitch + lane() / 16 * 16;
@@ -76,7 +79,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
                 float top = top_of(pair[0], pair[1]);
                 top = top_of(top, __shfl_xor_sync(ALL_LANES, top, 1));
                 top = top_of(top, __shfl_xor_sync(ALL_LANES, top, 2));
-                if (t == 0) largest[row(tile, half) * CONSUMER_WARPS + warp()] = top;
+                if (t == 0) largest[tops_at(row(tile, half)) + warp()] = top;
             }
         }
         // Orders the warps' largest scores before their reads.
@@ -91,8 +94,9 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
             base.held[half] = 0.0f;
             if (TILES == 1 && half == 1 && !has_second) break;
             const u32 own = row(PerRow<TILES, float>::tile_of_lane(tiles), half);
-            const float4* tops = (const float4*)(largest + own * CONSUMER_WARPS);
-            const float4 a = tops[0], b = tops[1];
+            const u32 first = TILES == 1 ? 0 : own / TILE_ROWS % 2 * 4;
+            const float* const tops = largest + tops_at(own);
+            const float4 a = *(const float4*)(tops + first), b = *(const float4*)(tops + (first ^ 4));
             const float before = total.largest.held[half];
             const float top = top_of(top_of(top_of(a.x, a.y), top_of(a.z, a.w)), top_of(top_of(b.x, b.y), top_of(b.z, b.w)));
             const float now = top_of(before, top);

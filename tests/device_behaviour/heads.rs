@@ -50,12 +50,12 @@ fn check(target: &str, draft: &str, shapes: &[TreeShape]) {
         .into_iter()
         .zip([sampled, SamplingParams::greedy()])
     {
-        let plain = options(params.clone(), 16, Policy::Off);
+        let plain = options(params.clone(), 24, Policy::Off);
         let expected = ids(&generate(&mut session(&device), &prompt, &plain));
         let fixed = shapes.iter().map(|shape| Policy::Fixed(*shape));
         for policy in fixed.chain([Policy::Automatic]) {
             let place = format!("{draft}, {} tokens, {policy:?}", prompt.len());
-            let options = options(params.clone(), 16, policy);
+            let options = options(params.clone(), 24, policy);
             let mut session = session(&device);
             assert_eq!(
                 ids(&generate(&mut session, &prompt, &options)),
@@ -67,7 +67,7 @@ fn check(target: &str, draft: &str, shapes: &[TreeShape]) {
                 continue;
             }
             // It goes on from what it has, and from a part of it.
-            let more = [&prompt[..], &expected[..13], &[5, 9]].concat();
+            let more = [&prompt[..], &expected[..20], &[5, 9]].concat();
             let less = [&prompt[..], &expected[..3], &[8]].concat();
             for text in [more, less] {
                 let fresh = &mut crate::session(&device);
@@ -80,7 +80,7 @@ fn check(target: &str, draft: &str, shapes: &[TreeShape]) {
             }
         }
         for shape in shapes {
-            let options = options(SamplingParams::greedy(), 28, Policy::Fixed(*shape));
+            let options = options(SamplingParams::greedy(), 40, Policy::Fixed(*shape));
             compared.add(&compare(&host, &device, &prompt, &options));
         }
     }

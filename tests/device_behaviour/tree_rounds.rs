@@ -56,12 +56,12 @@ const PROMPTS: [[u32; 5]; 2] = [[97, 11, 64, 115, 7], [12, 90, 33, 4, 61]];
 fn change_no_token(wanted: impl Fn(usize, usize) -> bool) {
     for (way, (name, params)) in ways().into_iter().step_by(4).enumerate() {
         let expected = {
-            let options = options(params.clone(), 20, None);
+            let options = options(params.clone(), 30, None);
             ids(&generate(&mut session(on_device()), &PROMPTS[0], &options))
         };
         let shapes = SHAPES.into_iter().enumerate();
         for (_, shape) in shapes.filter(|(index, _)| wanted(way, *index)) {
-            let options = options(params.clone(), 20, Some(shape));
+            let options = options(params.clone(), 30, Some(shape));
             let mut session = session(on_device());
             let found = ids(&generate(&mut session, &PROMPTS[0], &options));
             assert_eq!(found, expected, "{name}, {shape:?}");

@@ -92,7 +92,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
         for (u32 half = 0; half < 2; half++) {
             factor.held[half] = 1.0f;
             base.held[half] = 0.0f;
-            if (TILES == 1 && half == 1 && !has_second) break;
+            if (half == 1 && !has_second) break;
             const u32 own = row(PerRow<TILES, float>::tile_of_lane(tiles), half);
             const u32 first = TILES == 1 ? 0 : own / TILE_ROWS % 2 * 4;
             const float* const tops = largest + tops_at(own);
@@ -120,7 +120,7 @@ template <u32 HEAD_DIM, typename KvType, u32 TILES> struct UnitWork {
                         total.output[tile][column][i] = __fmul_rn(total.output[tile][column][i], change);
                 const float* pair = scores[tile] + 2 * half;
                 float low = 0.0f, high = 0.0f;
-                if (TILES > 1 || half == 0 || has_second) {
+                if (half == 0 || has_second) {
                     low = exact_exp(__fsub_rn(pair[0], from));
                     high = exact_exp(__fsub_rn(pair[1], from));
                 }

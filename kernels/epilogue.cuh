@@ -7,6 +7,7 @@
 
 // Activations that the program's phases have in an epilogue of a kind, a bit each: code of others is not compiled. EPILOGUES has a
 // bit for each pair of the two that occurs.
+static_assert(ACTIVATION_GELU_TANH == 2, "three activations, of which codegen knows");
 CONSTANT u32 activations_of(u32 kind) { return EPILOGUES >> kind * 3 & 7; }
 // What is added to the residual goes the way of what begins it.
 constexpr u32 OF_RESIDUAL = activations_of(EPILOGUE_RESIDUAL) | activations_of(EPILOGUE_BEGIN);

@@ -33,6 +33,7 @@
 //! | `VIRTUAL_GPU_SMS` | multiprocessors instead of the profile's | |
 //! | `VIRTUAL_GPU_CHECKS` | `none`, `bounds`, `all` | `bounds` |
 //! | `VIRTUAL_GPU_SEED` | order in which warps and blocks take turns | 0 |
+//! | `VIRTUAL_GPU_PORTABLE` | with any value, code for any processor instead of vectors | |
 //! | `VIRTUAL_GPU_MMA` | `exact`, `fast` | `exact` |
 //! | `VIRTUAL_GPU_COUNTERS` | file to which each launch appends a line of JSON | |
 //! | `VIRTUAL_GPU_COVERAGE` | file to which lines and branches that have run are written at the end (lcov); counts | |

@@ -14,6 +14,7 @@ mod integer;
 mod memory;
 mod moves;
 mod operand;
+#[cfg(target_arch = "x86_64")]
 mod portable;
 mod refusals;
 mod soft;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the suite that lies beside this file. Needs the NVIDIA driver; python3 with PyTorch only for the comparison with it.
-#   run.sh [--out DIR] [--device cuda:N|virtual] [--quick] [--only PART,...] [--stop-after SECONDS]
+#   run.sh [--out DIR] [--device cuda:N|virtual] [--quick] [--only PART,...] [--stop-after SECONDS] [--jobs N] [--cache DIR]
 #          [--llama-cpp DIR --llama-model FILE.gguf]
 # Each part is a process with a time limit. What fails is noted, and the suite goes on. DIR (gpu-suite-results) then has
 # report.json and report.md beside the log of each part; the exit code is 0 if nothing failed.
@@ -18,11 +18,13 @@ only=""
 llama=""
 llama_model=""
 stop_after=""
+jobs=1
+cache=""
 while [[ $# -gt 0 ]]; do
     case "$1" in
         --quick) quick=1; shift; continue ;;
         -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
-        --out | --device | --only | --stop-after | --llama-cpp | --llama-model) [[ -n "${2:-}" ]] || die "$1 takes a value" ;;
+        --out | --device | --only | --stop-after | --jobs | --cache | --llama-cpp | --llama-model) [[ -n "${2:-}" ]] || die "$1 takes a value" ;;
         *) die "$1 is no flag; see --help" ;;
     esac
     case "$1" in
@@ -30,6 +32,8 @@ while [[ $# -gt 0 ]]; do
         --device) device="$2" ;;
         --only) only="$2" ;;
         --stop-after) stop_after="$2" ;;
+        --jobs) jobs="$2" ;;
+        --cache) cache="$2" ;;
         --llama-cpp) llama="$2" ;;
         --llama-model) llama_model="$2" ;;
     esac
@@ -37,6 +41,7 @@ while [[ $# -gt 0 ]]; do
 done
 [[ "$device" == virtual || "$device" =~ ^cuda:[0-9]+$ ]] || die "--device $device: there are cuda:N and virtual"
 [[ "$stop_after" =~ ^[0-9]*$ ]] || die "--stop-after $stop_after: seconds"
+[[ "$jobs" =~ ^[1-9][0-9]?$ ]] || die "--jobs $jobs: how many parts of tests run at a time, 1 to 99"
 [[ -z "$llama" || -f "$llama_model" ]] || die "--llama-cpp goes with --llama-model FILE.gguf"
 for name in ${only//,/ }; do
     [[ " ${groups[*]} " == *" ${name%%-*} "* ]] || die "--only $name: there are ${groups[*]}, and parts of them"
@@ -50,14 +55,21 @@ rm -f "$out"/*.log "$out"/*.json "$out"/*.bits "$out"/*.csv "$out/report.md"
 : >"$out/parts.tsv"
 # Compiled kernels and all else that is kept between parts.
 work="$(mktemp -d "${TMPDIR:-/tmp}/gpu-suite.XXXXXX")"
-trap 'rm -rf "$work"' EXIT
+# Parts that are running end with it.
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 # Without the compiler of the bundle the machine's own is looked for, as everywhere.
 if [[ -z "${STHENO_NVRTC:-}" && -d "$folder/nvrtc" ]]; then
     export STHENO_NVRTC="$folder/nvrtc"
 fi
-export STHENO_TEST_ROOT="$folder/root" STHENO_TEST_CACHE="$work/cache" XDG_CACHE_HOME="$work/cache"
+if [[ -n "$cache" ]]; then
+    mkdir -p "$cache"
+    cache="$(realpath "$cache")"
+else
+    cache="$work/cache"
+fi
+export STHENO_TEST_ROOT="$folder/root" STHENO_TEST_CACHE="$cache" XDG_CACHE_HOME="$cache"
 export STHENO_VIRTUAL_CUDA="$folder/lib" RUST_BACKTRACE=0
 unset STHENO_MODEL STHENO_TEST_RECORD STHENO_TEST_DEVICE
 if [[ "$device" == virtual ]]; then
@@ -92,11 +104,35 @@ skip() {
     printf '%s\t%s\tskipped\t0\t%s\n' "$1" "$2" "$3" >>"$out/parts.tsv"
 }
 
-# part NAME KIND SECONDS COMMAND...; what `tokens` say on standard output is their JSON.
+# part NAME KIND SECONDS COMMAND...; what `tokens` say on standard output is their JSON. Tests run beside each other, as --jobs
+# says; what is measured runs alone.
+running=0
 part() {
+    wanted "$1" || return 0
+    if [[ "$jobs" -gt 1 && ("$2" == ops || "$2" == tests) ]]; then
+        settle "$((jobs - 1))"
+        {
+            trap 'kill "$child"; exit 143' TERM
+            run_part "$@"
+        } &
+        running="$((running + 1))"
+    else
+        settle 0
+        run_part "$@"
+    fi
+}
+
+# Waits until no more than so many parts run.
+settle() {
+    while [[ "$running" -gt "$1" ]]; do
+        wait -n || true
+        running="$((running - 1))"
+    done
+}
+
+run_part() {
     local name="$1" kind="$2" limit="$3" exit=0 begin end
     shift 3
-    wanted "$name" || return 0
     if [[ -n "$stop_after" ]]; then
         # SECONDS counts those of this script.
         local left="$((stop_after - SECONDS))"
@@ -112,8 +148,10 @@ part() {
         said="$out/$name.json"
     fi
     begin="$(date +%s%N)"
-    # Both append, so that neither writes over the other.
-    timeout --kill-after=10 "$limit" "$@" >>"$said" 2>>"$out/$name.log" </dev/null || exit=$?
+    # Both append, so that neither writes over the other. A trap is only heard while bash itself waits.
+    timeout --kill-after=10 "$limit" "$@" >>"$said" 2>>"$out/$name.log" </dev/null &
+    child="$!"
+    wait "$child" || exit=$?
     end="$(date +%s%N)"
     local took="$(((end - begin) / 100000000))"
     printf '%s\t%s\t%s\t%s.%s\t%s\n' "$name" "$kind" "$exit" "$((took / 10))" "$((took % 10))" "$limit" >>"$out/parts.tsv"
@@ -254,6 +292,7 @@ else
     skip compare-llama-bench tokens "no --llama-cpp was given"
 fi
 
+settle 0
 report=("$folder/bin/kernel-bench" report "$out" --device "$device")
 if [[ -n "$quick" ]]; then
     report+=(--quick)

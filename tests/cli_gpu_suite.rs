@@ -125,6 +125,19 @@ fn numbers_of_a_gpu_are_shares_of_its_copy_rate_and_stand_beside_others() {
         &markdown,
         "| llama-3.2-1b | bf16 | 8 | 512 | 4.0 | 3636 | 3.64 | 91 % |",
     );
+    // Where only tests ran, none of them says whose they are.
+    fs::write(
+        folder.path().join("parts.tsv"),
+        "corpus\ttests\t0\t8\t900\n",
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("corpus.log"),
+        "test result: ok. 1 passed; 0 failed; 0 ignored",
+    )
+    .unwrap();
+    let output = report(&folder, &["--device", "cuda:0"]);
+    row(&text(&output.stdout), "# GPU suite: Made-up GPU");
 }
 
 #[test]
@@ -311,6 +324,7 @@ fn a_part_that_fails_does_not_end_the_suite() {
                 echo warned >&2; echo \"test on.$STHENO_TEST_DEVICE ... ok\"";
     let bundle = bundle(test);
     let out = bundle.path().join("out");
+    let cache = bundle.path().join("cache");
     let output = run(&bundle, &out, &["--quick", "--device", "virtual"]);
     let (said, told) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{said}{told}");
@@ -336,7 +350,7 @@ fn a_part_that_fails_does_not_end_the_suite() {
     );
     assert!(read(&out, "models-calls.log").contains("on.virtual"));
 
-    // A second run replaces the first; only what is asked for is run.
+    // A second run replaces the first; only what is asked for is run. Beside each other, parts end in any order.
     let output = run(
         &bundle,
         &out,
@@ -344,14 +358,25 @@ fn a_part_that_fails_does_not_end_the_suite() {
             "--device",
             "virtual",
             "--only",
-            "corpus,models-rows,models-heads",
+            "corpus,models-rows,models-heads,engine",
+            "--jobs",
+            "2",
+            "--cache",
+            cache.to_str().unwrap(),
         ],
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let names: Vec<String> = read(&out, "parts.tsv")
+    assert!(cache.is_dir());
+    let mut names: Vec<String> = read(&out, "parts.tsv")
         .lines()
         .map(|line| line.split('\t').next().unwrap().to_owned())
         .collect();
+    assert_eq!(
+        names.pop().unwrap(),
+        "engine-tiny-bf16",
+        "what is measured runs alone"
+    );
+    names.sort();
     assert_eq!(names, ["corpus", "models-heads", "models-rows"]);
     assert!(!out.join("probe.log").exists());
 }
@@ -374,6 +399,7 @@ fn mistakes_on_the_command_line_end_it_before_it_begins() {
             &["--stop-after", "soon"],
             "--stop-after soon: seconds",
         ),
+        (&out, &["--jobs", "0"], "--jobs 0: how many parts"),
         (&out, &["--only", "probe,bits"], "--only bits"),
         (
             &out,

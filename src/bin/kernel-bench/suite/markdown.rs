@@ -50,7 +50,12 @@ pub fn of(report: &Report) -> String {
 
 fn head(report: &Report) -> String {
     let device = report.device.as_ref();
-    let name = device.and_then(|device| device["name"].as_str());
+    let smi = report.nvidia_smi.as_ref();
+    let smi = smi.and_then(|csv| csv.lines().last());
+    let name = device
+        .and_then(|device| device["name"].as_str())
+        // Where only tests ran, no part says it.
+        .or_else(|| smi.and_then(|line| line.split(',').next()));
     let driver = device.and_then(|device| device["driver_version"].as_u64());
     let driver = driver.map_or_else(String::new, |driver| {
         format!(", driver of CUDA {}.{}", driver / 1000, driver % 1000 / 10)
@@ -63,11 +68,7 @@ fn head(report: &Report) -> String {
         report.asked,
         report.version
     );
-    if let Some(line) = report
-        .nvidia_smi
-        .as_ref()
-        .and_then(|csv| csv.lines().last())
-    {
+    if let Some(line) = smi {
         text += &format!("nvidia-smi: {line}\n\n");
     }
     if report.is_virtual {

@@ -1,4 +1,5 @@
 use crate::cases::OpName;
+use crate::estimate::EDGE_US;
 use crate::shape::Shape;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -91,8 +92,8 @@ pub struct RunArgs {
     /// Multiprocessors of the virtual GPU [default: the 132 of an H100]
     #[arg(long, value_name = "N")]
     pub sms: Option<u32>,
-    /// Microseconds that an edge between two ops costs, for estimates
-    #[arg(long, value_name = "X", default_value_t = 1.7)]
+    /// Microseconds that an edge between two ops costs, for estimates: fence, counter, wait, the first loads after it and the last sums before it
+    #[arg(long, value_name = "X", default_value_t = EDGE_US)]
     pub edge_us: f64,
     /// Measurements of each op on a GPU
     #[arg(long, value_name = "N", default_value_t = 20)]

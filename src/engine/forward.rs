@@ -4,7 +4,7 @@ use crate::plan::Row;
 /// What a call of [`super::Engine::forward`] computed, and what it takes to commit a part of it.
 ///
 /// Reuse one with [`super::Engine::forward_into`] to save allocations.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Forward {
     pub(super) rows: Vec<Row>,
     /// [`super::Session::state`] of the sequences of the call, in their order.
@@ -32,5 +32,15 @@ impl Forward {
     /// engine was built with [`super::EngineBuilder::taps`] naming that layer.
     pub fn tap(&self, layer: u32) -> Option<&[f32]> {
         self.inner.output(&format!("tap.{layer}"))
+    }
+}
+
+/// Without the logits, of which there are a vocabulary's for each output row.
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forward")
+            .field("rows", &self.rows)
+            .field("logits", &format_args!("{} values", self.logits().len()))
+            .finish_non_exhaustive()
     }
 }

@@ -112,7 +112,9 @@ part() {
     if [[ "$jobs" -gt 1 && ("$2" == ops || "$2" == tests) ]]; then
         settle "$((jobs - 1))"
         {
-            trap 'kill "$child"; exit 143' TERM
+            # Not that of a part before.
+            child=""
+            trap '[[ -z "$child" ]] || kill "$child"; exit 143' TERM
             run_part "$@"
         } &
         running="$((running + 1))"

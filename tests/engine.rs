@@ -96,6 +96,10 @@ fn a_tree_is_computed_at_once_and_one_path_of_it_committed() {
     let forward = engine.forward(&rows, &[&one]).unwrap();
     let vocab_size = engine.vocab_size();
     assert_eq!(forward.logits().len(), 4 * vocab_size);
+    // What is printed of it says how many there are, and none of them.
+    let printed = format!("{forward:?}");
+    assert!(printed.contains(&format!("logits: {} values", 4 * vocab_size)));
+    assert!(printed.len() < 1000, "{printed}");
     let mut fork = one.fork();
     one.commit(&forward, &[1, 2]).unwrap();
     assert_eq!(one.tokens(), [1, 2, 3, 5, 6]);

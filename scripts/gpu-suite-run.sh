@@ -57,7 +57,8 @@ rm -f "$out"/*.log "$out"/*.json "$out"/*.bits "$out"/*.csv "$out/report.md"
 work="$(mktemp -d "${TMPDIR:-/tmp}/gpu-suite.XXXXXX")"
 # Parts that are running end with it.
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
+# The first signal alone: another would cut short what is done at the end.
+trap 'trap "" INT TERM; exit 130' INT TERM
 
 # Without the compiler of the bundle the machine's own is looked for, as everywhere.
 if [[ -z "${STHENO_NVRTC:-}" && -d "$folder/nvrtc" ]]; then

@@ -5,7 +5,9 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn root() -> &'static Path {
@@ -379,6 +381,54 @@ fn a_part_that_fails_does_not_end_the_suite() {
     names.sort();
     assert_eq!(names, ["corpus", "models-heads", "models-rows"]);
     assert!(!out.join("probe.log").exists());
+}
+
+/// Whether it comes true within ten seconds.
+fn comes_true(condition: impl Fn() -> bool) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(10) {
+        if condition() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+#[test]
+fn a_suite_that_is_stopped_leaves_no_process_and_no_folder() {
+    let bundle = bundle("echo $$ > \"$0.pid\"; exec sleep 60");
+    let folder = bundle.path();
+    let work = folder.join("work");
+    fs::create_dir(&work).unwrap();
+    for (jobs, running) in [("1", &["linear"][..]), ("2", &["linear", "attention"])] {
+        let mut suite = Command::new("bash")
+            .arg(folder.join("run.sh"))
+            .arg("--out")
+            .arg(folder.join("out"))
+            .args(["--device", "virtual", "--quick", "--only", "ops"])
+            .args(["--jobs", jobs])
+            .env("TMPDIR", &work)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let file = |test: &&str| folder.join(format!("tests/{test}.pid"));
+        let pid = |test| fs::read_to_string(file(test)).unwrap_or_default();
+        let started = comes_true(|| running.iter().all(|test| pid(test).ends_with('\n')));
+        assert!(started, "--jobs {jobs}");
+        // Twice, as `timeout` does: to the process, and to its group.
+        for _ in 0..2 {
+            let kill = Command::new("kill").arg(suite.id().to_string()).status();
+            assert!(kill.unwrap().success());
+        }
+        assert_eq!(suite.wait().unwrap().code(), Some(130), "--jobs {jobs}");
+        for test in running {
+            let process = Path::new("/proc").join(pid(test).trim());
+            assert!(comes_true(|| !process.exists()), "{test} runs on");
+            fs::remove_file(file(test)).unwrap();
+        }
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0, "--jobs {jobs}");
+    }
 }
 
 #[test]
